@@ -1,0 +1,3 @@
+"""lossylens: what image compression costs vision-language models."""
+
+__version__ = "0.1.0"

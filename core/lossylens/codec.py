@@ -1,0 +1,151 @@
+"""The codec contract.
+
+A codec turns an RGB image into a bitstream and back, at one level (rate
+point).  Plugins register a :class:`CodecSpec` and implement :class:`Codec`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lossylens.errors import ConfigError
+from lossylens.names import canonical, suggestion
+from lossylens.spec import PluginSpec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A named rate point of a codec.
+
+    Attributes:
+        name: as in configurations and reports, such as ``"q5"`` or ``"qp40"``.
+        parameters: what the codec is set to there, such as ``{"quality": 5}``;
+            values are numbers or strings, so that they can be stored.
+    """
+
+    name: str
+    parameters: Mapping[str, int | float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecSpec(PluginSpec):
+    """Declaration of a codec.
+
+    The factory is called as ``factory(level: Level, options)``.
+
+    Attributes:
+        levels: the published rate points, ascending in rate; used where a
+            configuration names none.
+        parse_level: turns the name of a level outside ``levels`` into a
+            :class:`Level`, or returns None when the name means nothing; absent
+            for codecs with a fixed set of levels.
+        level_help: which names ``parse_level`` accepts, for error messages.
+        lossless: whether decoding gives back every pixel exactly.
+    """
+
+    kind: ClassVar[str] = "codec"
+
+    levels: tuple[Level, ...]
+    parse_level: Callable[[str], Level | None] | None = None
+    level_help: str = ""
+    lossless: bool = False
+
+    def level(self, name: str) -> Level:
+        """Return the level called *name*.
+
+        Raises:
+            ConfigError: no such level.
+        """
+        for level in self.levels:
+            if canonical(level.name) == canonical(name):
+                return level
+        parsed = self.parse_level(name) if self.parse_level else None
+        if parsed is None:
+            accepted = f" Accepted: {self.level_help}." if self.level_help else ""
+            hint = suggestion(name, (level.name for level in self.levels))
+            raise ConfigError(f"codec {self.name!r} has no level {name!r}. {hint}{accepted}")
+        return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """Quantised latents read from a bitstream, for adaptors.
+
+    Attributes:
+        values: array of shape (channels, height, width), float32.
+        network: name of the network whose latent space this is.
+        stride: image pixels per latent position, along each side.
+    """
+
+    values: Any
+    network: str
+    stride: int
+
+
+class Codec(ABC):
+    """One codec at one level.
+
+    Images are ``PIL.Image`` in mode RGB, of any size from 1x1.  A bitstream is
+    self-contained: size, padding, level and format version are in it, and every
+    byte counts into the rate.  Decoding is deterministic.  An instance is used
+    by one thread at a time; instances are built in worker processes, so the
+    constructor arguments must be picklable, the instance need not be.
+    """
+
+    def __init__(self, level: Level, options: Any) -> None:
+        self.level = level
+        self.options = options
+
+    @abstractmethod
+    def encode(self, image: Image) -> bytes:
+        """Return the bitstream of *image*.
+
+        Raises:
+            ImageError: the image is outside what the format can carry.
+        """
+
+    @abstractmethod
+    def decode(self, bitstream: bytes) -> Image:
+        """Return the RGB image, in its original size, that *bitstream* carries.
+
+        Raises:
+            BitstreamError: the bitstream is damaged, or of another codec, level
+                or format version.  Decoding never crashes, hangs or allocates
+                without bound, whatever the bytes.
+        """
+
+    def encode_batch(self, images: Sequence[Image]) -> list[bytes]:
+        """Encode several images; overridden where batching pays."""
+        return [self.encode(image) for image in images]
+
+    def decode_batch(self, bitstreams: Sequence[bytes]) -> list[Image]:
+        """Decode several bitstreams; overridden where batching pays."""
+        return [self.decode(bitstream) for bitstream in bitstreams]
+
+    def latents(self, bitstream: bytes) -> Latents:
+        """Return the latents in *bitstream*; learned codecs only.
+
+        Raises:
+            NotImplementedError: the codec has no latents.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no latents")
+
+    def provenance(self) -> Mapping[str, str]:
+        """Return what else decides the bytes, for the manifest and the cache key.
+
+        Library versions, the command line, hashes of checkpoints or
+        configuration files: a change in any of them makes stored encodings
+        stale.
+        """
+        return {}
+
+
+def bits_per_pixel(bitstream_bytes: int, width: int, height: int) -> float:
+    """Return the rate in bits per pixel of the original image."""
+    return 8 * bitstream_bytes / (width * height)

@@ -1,0 +1,93 @@
+"""The hooks that a plugin may implement.
+
+A distribution names a light module in the entry-point group ``lossylens``.
+Functions of that module marked with :data:`hookimpl` are called once, when the
+registry is first loaded.  Such a module imports nothing heavy: the specs name
+their implementations by import path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import typer
+
+    from lossylens.adaptor import AdaptorSpec
+    from lossylens.codec import CodecSpec
+    from lossylens.task import TaskSpec
+    from lossylens.vlm import VlmSpec
+
+#: Entry-point group in which plugins are found, and pluggy project name.
+GROUP = "lossylens"
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def register_codecs(register: Callable[[CodecSpec], None]) -> None:
+    """Register codecs.
+
+    Called once, when the registry is loaded.  An exception marks the plugin as
+    broken and withdraws all that it registered.
+
+    :param register: to be called with each :class:`~lossylens.codec.CodecSpec`;
+        raises :class:`~lossylens.errors.PluginError` when the name or an alias
+        is taken.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def register_vlms(register: Callable[[VlmSpec], None]) -> None:
+    """Register vision-language models.
+
+    Called and guarded as :func:`register_codecs`.
+
+    :param register: to be called with each :class:`~lossylens.vlm.VlmSpec`.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def register_tasks(register: Callable[[TaskSpec], None]) -> None:
+    """Register tasks.
+
+    Called and guarded as :func:`register_codecs`.
+
+    :param register: to be called with each :class:`~lossylens.task.TaskSpec`.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def register_adaptors(register: Callable[[AdaptorSpec], None]) -> None:
+    """Register adaptors.
+
+    Called and guarded as :func:`register_codecs`.
+
+    :param register: to be called with each
+        :class:`~lossylens.adaptor.AdaptorSpec`.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def register_commands(app: typer.Typer) -> None:
+    """Add commands to the command line.
+
+    Called when the command line starts, guarded for each plugin; what a command
+    needs must be imported inside it, because this runs for every command.
+
+    :param app: the application; add a sub-application with ``app.add_typer``.
+
+    .. versionadded:: 0.1
+    """

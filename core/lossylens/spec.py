@@ -1,0 +1,68 @@
+"""What a plugin declares about one codec, VLM, task or adaptor.
+
+A spec says all that can be said without heavy imports, so that listing
+plugins never loads torch.  The implementation is named by its import path and
+imported when it is first built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """One thing that a plugin needs and that this machine lacks.
+
+    Attributes:
+        what: the missing thing, such as ``"checkpoint elic_0.004.pth.tar"``.
+        remedy: how to get it or where to put it.
+    """
+
+    what: str
+    remedy: str
+
+
+@dataclass
+class NoOptions:
+    """Options of a plugin that has none."""
+
+
+def nothing_missing(options: Any) -> Sequence[Missing]:
+    """The requirement check of a plugin that needs nothing but its dependencies."""
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginSpec:
+    """What codecs, VLMs, tasks and adaptors have in common.
+
+    Attributes:
+        name: canonical name, lower case, unique within its kind.
+        summary: one line.
+        factory: import path ``"package.module:Class"`` of the implementation;
+            each kind's contract says with which arguments it is called.
+        aliases: other names that find the same plugin.
+        category: group under which it is listed, such as ``"traditional"``.
+        citation: paper or specification, in a form that can be looked up.
+        licence: SPDX identifier of the implementation and, if it differs, of
+            the weights.
+        options: a dataclass (an OmegaConf structured config) whose fields are
+            the plugin's options with their defaults.
+        requirements: cheap check, given an instance of ``options``, of what is
+            missing on this machine.  It must not import torch.
+    """
+
+    kind: ClassVar[str]
+
+    name: str
+    summary: str
+    factory: str
+    aliases: tuple[str, ...] = ()
+    category: str = ""
+    citation: str = ""
+    licence: str = ""
+    options: type = NoOptions
+    requirements: Callable[[Any], Sequence[Missing]] = nothing_missing
