@@ -1,0 +1,181 @@
+"""Training rows: a scene, and as many of its questions as fit behind its picture.
+
+A row is one sequence: the picture's prefix, then the questions one after
+another.  The attention mask lets every question see the prefix and itself, so
+the picture is computed once for all of them, as in answering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lossylens.vlm import Question, QuestionKind, default_prompt
+from lossylens_task_scenes.questions import SceneQuestion, ask
+from lossylens_task_scenes.render import render
+from lossylens_task_scenes.scene import Scene, make_scene
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+from transformers import PreTrainedTokenizerBase
+
+from lossylens_vlm_nano.architecture import MERGE, PATCH, SIDE
+from lossylens_vlm_nano.prompt import prompt_suffix, prompt_prefix
+from lossylens_vlm_nano.training.targets import dense_targets
+
+#: Training scenes come from these seeds; evaluation uses seeds below 1000.
+TRAIN_SEED = 1_000_003
+HELD_OUT_SEED = 11
+
+IGNORED = -100
+_PADDING = -1
+
+
+def wording(question: SceneQuestion) -> str:
+    """Return the reference evaluator's generic wording of a scene question."""
+    letters = dict(zip("ABCDEFGH", question.options, strict=False))
+    kind = QuestionKind(question.kind)
+    return default_prompt(Question(kind=kind, text=question.text, options=letters))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of equal length.
+
+    Attributes:
+        images: uint8 (B, 3, H, W).
+        tokens: (B, T).
+        positions: (3, B, T), Qwen2.5-VL's multimodal positions.
+        segments: (B, T); 0 the prefix, k the k-th question, -1 padding.
+        labels: (B, T), the next token where it is an answer's, else -100.
+        weights: (B, T), weight of each label.
+        dense: (B, cells, channels), see :mod:`targets`.
+        topics: per row, the topic of each question.
+    """
+
+    images: Tensor
+    tokens: Tensor
+    positions: Tensor
+    segments: Tensor
+    labels: Tensor
+    weights: Tensor
+    dense: Tensor
+    topics: list[list[str]]
+
+
+def prefix_positions(prefix: list[int], image_token: int, side: int = SIDE) -> tuple[Tensor, int]:
+    """Return positions (3, P) of the prefix and the next text position."""
+    cells = side // (PATCH * MERGE)
+    first = prefix.index(image_token)
+    after = first + cells**2
+    positions = torch.arange(len(prefix)).repeat(3, 1)
+    cell = torch.arange(cells**2)
+    positions[0, first:after] = first
+    positions[1, first:after] = first + cell // cells
+    positions[2, first:after] = first + cell % cells
+    tail = len(prefix) - after
+    positions[:, after:] = first + cells + torch.arange(tail)
+    return positions, first + cells + tail
+
+
+class RowBuilder:
+    """Turns scenes into rows of *length* tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+        self.tokenizer = tokenizer
+        self.length = length
+        self.cells = (SIDE // (PATCH * MERGE)) ** 2
+        self.prefix = tokenizer.encode(prompt_prefix(self.cells), add_special_tokens=False)
+        image_token = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        self.positions, self.start = prefix_positions(self.prefix, image_token)
+        self.end = tokenizer.eos_token_id
+
+    def _encode(self, question: SceneQuestion) -> tuple[list[int], list[int]]:
+        suffix = prompt_suffix(wording(question))
+        asked = self.tokenizer.encode(suffix, add_special_tokens=False)
+        answer = self.tokenizer.encode(question.answer, add_special_tokens=False)
+        return asked, [*answer, self.end]
+
+    def row(self, scene: Scene, questions: list[SceneQuestion]) -> dict[str, object]:
+        """Build one row from *scene* and the first of *questions* that fit."""
+        tokens = list(self.prefix)
+        segments = [0] * len(tokens)
+        positions = [self.positions]
+        labels = [IGNORED] * len(tokens)
+        weights = [0.0] * len(tokens)
+        topics: list[str] = []
+        for question in questions:
+            asked, answer = self._encode(question)
+            size = len(asked) + len(answer) - 1
+            if len(tokens) + size > self.length:
+                continue
+            topics.append(question.topic if not question.options else "choice")
+            tokens += asked + answer[:-1]
+            segments += [len(topics)] * size
+            positions.append((self.start + torch.arange(size)).repeat(3, 1))
+            labels += [IGNORED] * (len(asked) - 1) + answer
+            weights += [0.0] * (len(asked) - 1) + [len(answer) ** -0.5] * len(answer)
+        padding = self.length - len(tokens)
+        positions.append(torch.zeros(3, padding, dtype=torch.long))
+        return {
+            "image": torch.from_numpy(np.asarray(render(scene)).copy()).permute(2, 0, 1),
+            "tokens": torch.tensor(tokens + [self.end] * padding),
+            "positions": torch.cat(positions, dim=1),
+            "segments": torch.tensor(segments + [_PADDING] * padding),
+            "labels": torch.tensor(labels + [IGNORED] * padding),
+            "weights": torch.tensor(weights + [0.0] * padding),
+            "dense": torch.from_numpy(dense_targets(scene)),
+            "topics": topics,
+        }
+
+
+def collate(rows: list[dict[str, object]]) -> Batch:
+    """Stack rows into a batch."""
+
+    def stack(key: str, dim: int = 0) -> Tensor:
+        return torch.stack([row[key] for row in rows], dim=dim)  # type: ignore[misc]
+
+    return Batch(
+        images=stack("image"),
+        tokens=stack("tokens"),
+        positions=stack("positions", 1),
+        segments=stack("segments"),
+        labels=stack("labels"),
+        weights=stack("weights"),
+        dense=stack("dense"),
+        topics=[row["topics"] for row in rows],  # type: ignore[misc]
+    )
+
+
+def questions_of(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
+    """Return the scene's questions in random order, captions in one scene of four."""
+    questions = ask(scene, rng)
+    rng.shuffle(questions)  # type: ignore[arg-type]
+    if rng.random() < 0.75:
+        questions = [question for question in questions if question.kind != "caption"]
+    return questions
+
+
+class SceneBatches(IterableDataset[Batch]):
+    """An endless stream of batches, from scene number *start* on."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, batch: int, length: int, start: int
+    ) -> None:
+        self.builder = RowBuilder(tokenizer, length)
+        self.batch = batch
+        self.start = start
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        offset, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        index = self.start + offset
+        while True:
+            rows = []
+            for _ in range(self.batch):
+                scene = make_scene(TRAIN_SEED, index)
+                rng = np.random.default_rng([TRAIN_SEED, index, 1])
+                rows.append(self.builder.row(scene, questions_of(scene, rng)))
+                index += step
+            yield collate(rows)
