@@ -47,6 +47,8 @@ class CodecSpec(PluginSpec):
             for codecs with a fixed set of levels.
         level_help: which names ``parse_level`` accepts, for error messages.
         lossless: whether decoding gives back every pixel exactly.
+        nominal_bpp: rate to report in place of the measured bytes, for a codec
+            whose rate is a matter of definition; None for every real codec.
     """
 
     kind: ClassVar[str] = "codec"
@@ -55,6 +57,13 @@ class CodecSpec(PluginSpec):
     parse_level: Callable[[str], Level | None] | None = None
     level_help: str = ""
     lossless: bool = False
+    nominal_bpp: float | None = None
+
+    def rate(self, bitstream_bytes: int, width: int, height: int) -> float:
+        """Return the rate of an image in bits per pixel of the original."""
+        if self.nominal_bpp is not None:
+            return self.nominal_bpp
+        return bits_per_pixel(bitstream_bytes, width, height)
 
     def level(self, name: str) -> Level:
         """Return the level called *name*.

@@ -1,0 +1,206 @@
+"""Which plugins are installed, and which of them the user wants.
+
+Nothing here imports a plugin.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+
+from lossylens import __version__
+from lossylens.hookspecs import GROUP
+from lossylens.names import canonical, suggestion
+
+#: Distribution of the core, which is itself a plugin.
+CORE = "lossylens"
+
+#: Environment variables with comma-separated plugin or distribution names.
+ONLY_VARIABLE = "LOSSYLENS_PLUGINS"
+DISABLE_VARIABLE = "LOSSYLENS_DISABLE_PLUGINS"
+
+_OBJECT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
+_REQUIREMENT_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entry point that announces a plugin.
+
+    Attributes:
+        name: name of the entry point.
+        target: what the entry point names, ``"package.module"``.
+        distribution: name of the distribution that it comes from.
+        version: version of that distribution.
+        requires: what that distribution requires, as in its metadata.
+        problem: why it cannot be loaded, when that is clear without importing.
+    """
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+    requires: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def is_core(self) -> bool:
+        """Whether this is the core's own plugin, which is always loaded."""
+        return self.distribution == CORE
+
+    def answers_to(self, name: str) -> bool:
+        """Whether *name* is the name of this plugin or of its distribution."""
+        return canonical(name) in (canonical(self.name), canonical(self.distribution))
+
+
+BUILTIN = Candidate("builtin", "lossylens.builtin", CORE, __version__)
+
+
+def find_candidates() -> list[Candidate]:
+    """Return the core's plugin and then all installed ones, by distribution and name."""
+    found: list[Candidate] = []
+    for name in _announcing_distributions():
+        # The first distribution of a name on sys.path is the one that is imported.
+        found.extend(_candidates_of(metadata.distribution(name)))
+    found.sort(key=lambda each: (canonical(each.distribution), canonical(each.name)))
+    return [BUILTIN, *found]
+
+
+def _announcing_distributions() -> set[str]:
+    """Return the names of the distributions that have an entry point of the group.
+
+    Only their metadata are parsed: parsing that of everything installed would
+    cost more than the rest of the command line's start.
+    """
+    names: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        text = distribution.read_text("entry_points.txt") or ""
+        if f"[{GROUP}]" in text and distribution.name:
+            names.setdefault(canonical(distribution.name), distribution.name)
+    return set(names.values())
+
+
+def _candidates_of(distribution: metadata.Distribution) -> Iterator[Candidate]:
+    common = (distribution.name, distribution.version, tuple(distribution.requires or ()))
+    try:
+        points = [point for point in distribution.entry_points if point.group == GROUP]
+    except Exception as error:
+        # One line without "=" in the file and importlib.metadata reads none of it.
+        problem = f"malformed entry_points.txt: {error}"
+        yield Candidate(distribution.name, "", *common, problem)
+        return
+    for point in points:
+        problem = "" if _OBJECT_PATH.fullmatch(point.value) else _malformed(point.value)
+        yield Candidate(point.name, point.value, *common, problem)
+
+
+def _malformed(value: str) -> str:
+    return f"malformed entry point {value!r}: it should name a module, such as 'package.module'"
+
+
+def core_mismatch(candidate: Candidate, running: str = __version__) -> str:
+    """Return why *candidate* does not work with the *running* core, or ``""``."""
+    for text in candidate.requires:
+        match = _REQUIREMENT_NAME.fullmatch(text)
+        # packaging is slow to import, and a bare name admits every version.
+        if match and canonical(match[1]) == CORE and match[2]:
+            problem = _unmet(text, candidate.distribution, running)
+            if problem:
+                return problem
+    return ""
+
+
+def _unmet(text: str, distribution: str, running: str) -> str:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.version import Version
+
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        return f"malformed requirement {text!r}: {error}"
+    if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        return ""
+    specifier = requirement.specifier
+    if specifier.contains(running, prereleases=True):
+        return ""
+    # Whichever of the two is behind is the one to upgrade.
+    wants_newer = any(
+        each.operator in (">=", ">", "~=", "==")
+        and Version(each.version.removesuffix(".*")) >= Version(running)
+        for each in specifier
+    )
+    upgrade = CORE if wants_newer else distribution
+    return f"needs {CORE} {specifier}, this is {running}: upgrade with pip install -U {upgrade}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameList:
+    """Plugin names that a user gave, and where."""
+
+    source: str
+    names: tuple[str, ...]
+
+    def matches(self, candidate: Candidate) -> bool:
+        """Whether one of the names means *candidate*."""
+        return any(candidate.answers_to(name) for name in self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which plugins are to be loaded.
+
+    Attributes:
+        only: lists that restrict; a plugin is loaded when it is in all of them.
+        disable: lists that exclude.
+    """
+
+    only: tuple[NameList, ...] = field(default=())
+    disable: tuple[NameList, ...] = field(default=())
+
+    @classmethod
+    def of(cls, only: Iterable[str] | None, disable: Iterable[str] | None) -> Selection:
+        """Combine what the environment and the configuration say."""
+        return cls(
+            only=_lists(ONLY_VARIABLE, "plugins.only", only),
+            disable=_lists(DISABLE_VARIABLE, "plugins.disable", disable),
+        )
+
+    def disabled_by(self, candidate: Candidate) -> str:
+        """Return what keeps *candidate* from being loaded, or ``""``."""
+        if candidate.is_core:
+            return ""
+        for names in self.only:
+            if not names.matches(candidate):
+                return names.source
+        for names in self.disable:
+            if names.matches(candidate):
+                return names.source
+        return ""
+
+    def problems(self, candidates: Sequence[Candidate]) -> list[str]:
+        """Return a message for each name that means no plugin, or the core."""
+        found = []
+        for names in (*self.only, *self.disable):
+            for name in names.names:
+                if not any(each.answers_to(name) for each in candidates):
+                    known = {each.name for each in candidates if not each.is_core}
+                    hint = suggestion(name, known)
+                    found.append(f"{names.source} names an unknown plugin {name!r}. {hint}")
+        for names in self.disable:
+            if names.matches(BUILTIN):
+                found.append(f"{names.source} names the core, which cannot be disabled.")
+        return found
+
+
+def _lists(variable: str, key: str, configured: Iterable[str] | None) -> tuple[NameList, ...]:
+    lists = []
+    value = os.environ.get(variable)
+    if value is not None:
+        names = tuple(name.strip() for name in value.split(",") if name.strip())
+        lists.append(NameList(variable, names))
+    if configured is not None:
+        lists.append(NameList(key, tuple(configured)))
+    return tuple(lists)

@@ -1,0 +1,192 @@
+"""Options of a plugin: what a configuration says, checked against a dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from omegaconf import OmegaConf
+from omegaconf.errors import (
+    ConfigKeyError,
+    GrammarParseError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from lossylens.errors import ConfigError, LossylensError, PluginError
+from lossylens.names import suggestion
+from lossylens.spec import PluginSpec
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    bytes: "bytes",
+    Path: "a path",
+    type(None): "null",
+    Any: "anything",
+}
+
+
+def resolve_options(spec: PluginSpec, values: Mapping[str, Any], where: str) -> Any:
+    """Return an instance of ``spec.options`` with *values* in place of the defaults.
+
+    ``~`` in values of type ``Path`` is expanded.  ``${oc.env:NAME}`` is resolved.
+
+    Args:
+        spec: of the plugin whose options these are.
+        values: as in a configuration.
+        where: path of *values* in the configuration, for error messages.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type, or none where
+            one is needed.
+        PluginError: the plugin's dataclass is not one that OmegaConf can take.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected a mapping of options, got {_shown(values)}.")
+    config = _defaults(spec)
+    for key, value in values.items():
+        config = _merged(config, spec.options, key, value, where)
+    try:
+        options = OmegaConf.to_object(config)
+    except MissingMandatoryValue as error:
+        path = _path(where, error.full_key)
+        expected = _expected(_hint_at(spec.options, str(error.full_key)))
+        raise ConfigError(f"{path}: must be given (expected {expected}).") from error
+    except InterpolationResolutionError as error:
+        raise ConfigError(f"{_path(where, error.full_key)}: {_first_line(error)}.") from error
+    except LossylensError:
+        raise
+    except (ValueError, TypeError) as error:
+        # Raised by the dataclass itself, which may check its values.
+        raise ConfigError(f"{where}: {error}") from error
+    return _with_home(options)
+
+
+def _defaults(spec: PluginSpec) -> Any:
+    try:
+        return OmegaConf.structured(spec.options)
+    except Exception as error:
+        reason = f"options of {spec.kind} {spec.name!r} are malformed: {_first_line(error)}"
+        raise PluginError(reason) from error
+
+
+def _merged(config: Any, options: type, key: Any, value: Any, where: str) -> Any:
+    """Return *config* with one more value; by itself, so that an error has its key."""
+    try:
+        return OmegaConf.merge(config, {key: value})
+    except ConfigKeyError as error:
+        raise ConfigError(_unknown(options, error.full_key or str(key), where)) from error
+    except GrammarParseError as error:
+        message = f"{_path(where, key)}: malformed '${{...}}' in {_shown(value)}."
+        raise ConfigError(message) from error
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        full_key = getattr(error, "full_key", None) or str(key)
+        given = getattr(error, "value", None) if getattr(error, "full_key", None) else value
+        expected = _expected(_hint_at(options, full_key))
+        message = f"{_path(where, full_key)}: expected {expected}, got {_shown(given)}."
+        raise ConfigError(message) from error
+
+
+def _unknown(options: type, full_key: str, where: str) -> str:
+    parent, _, _ = full_key.rpartition(".")
+    owner = _hint_at(options, parent) if parent else options
+    known = [field.name for field in dataclasses.fields(owner)] if _is_options(owner) else []
+    hint = suggestion(full_key.rpartition(".")[2], known) if known else "It takes no options."
+    return f"{_path(where, full_key)}: unknown option. {hint}"
+
+
+def _hint_at(options: type, full_key: str) -> Any:
+    """Return the type at a path such as ``sub.list[1]``, or Any where that is unclear."""
+    hint: Any = options
+    for part in re.findall(r"[^.\[\]]+", full_key):
+        hint = _inner(_without_null(hint), part)
+    return hint
+
+
+def _inner(hint: Any, part: str) -> Any:
+    if _is_options(hint):
+        return typing.get_type_hints(hint).get(part, Any)
+    arguments = get_args(hint)
+    if get_origin(hint) is dict and len(arguments) == 2:
+        return arguments[1]
+    if get_origin(hint) in (list, tuple, Sequence) and arguments:
+        return arguments[0]
+    return Any
+
+
+def _is_options(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _without_null(hint: Any) -> Any:
+    members = [each for each in get_args(hint) if each is not type(None)]
+    return members[0] if _is_union(hint) and len(members) == 1 else hint
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, types.UnionType)
+
+
+def _expected(hint: Any) -> str:
+    """Return a type in words."""
+    arguments = get_args(hint)
+    if _is_union(hint):
+        return " or ".join(_expected(each) for each in arguments)
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if get_origin(hint) in (list, tuple, Sequence) or hint in (list, tuple):
+        return f"a list, each item {_expected(arguments[0])}" if arguments else "a list"
+    if get_origin(hint) is dict or hint is dict:
+        return f"a mapping, each value {_expected(arguments[1])}" if arguments else "a mapping"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return f"one of {', '.join(_choice(each) for each in hint)}"
+    if _is_options(hint):
+        return f"a mapping with {', '.join(field.name for field in dataclasses.fields(hint))}"
+    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _choice(member: Enum) -> str:
+    """Return how a member is written; both its name and a text value are taken."""
+    return member.value if isinstance(member.value, str) else member.name
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value)
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _path(where: str, key: Any) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _with_home(value: Any) -> Any:
+    """Return *value* with ``~`` expanded in all paths that it holds."""
+    if isinstance(value, Path):
+        return value.expanduser()
+    if isinstance(value, list | tuple):
+        return type(value)(_with_home(each) for each in value)
+    if isinstance(value, dict):
+        return {key: _with_home(each) for key, each in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            # object.__setattr__ reaches frozen dataclasses as well.
+            object.__setattr__(value, field.name, _with_home(getattr(value, field.name)))
+    return value

@@ -1,0 +1,1 @@
+"""For plugin authors: what plugins of one kind share."""

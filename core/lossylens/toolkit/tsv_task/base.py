@@ -1,0 +1,257 @@
+"""The base of tasks that read the reference evaluator's TSV files.
+
+A task says what is particular to it: its data set, the question of a row, the
+verdict on a prediction, and the metrics of all verdicts.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from lossylens.errors import ConfigError, DataError
+from lossylens.task import Sample, Score, Task, TaskSpec
+from lossylens.toolkit.tsv_task.checksum import Checksum, file_checksum
+from lossylens.toolkit.tsv_task.dataset import Dataset, TsvOptions, data_path
+from lossylens.toolkit.tsv_task.effective import effective_text
+from lossylens.toolkit.tsv_task.index import canonical_index
+from lossylens.toolkit.tsv_task.known import mix_up
+from lossylens.toolkit.tsv_task.predictions import named
+from lossylens.toolkit.tsv_task.table import Row, TsvTable
+from lossylens.vlm import Question
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was made of one prediction.
+
+    Attributes:
+        credit: 1 for right, 0 for wrong, or between; None if only all
+            predictions together tell.
+        extracted: the answer that was read out of the prediction.
+        found: whether an answer could be read out of it.
+    """
+
+    credit: float | None
+    extracted: str = ""
+    found: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A row that has a prediction, with the verdict on it.
+
+    Attributes:
+        row: the row.
+        prediction: the effective text of the prediction.
+        verdict: on it.
+    """
+
+    row: Row
+    prediction: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The metrics of a set of verdicts.
+
+    Attributes:
+        metrics: named values, nested as the reference evaluator nests them.
+        credits: per row, the credit where it differs from the verdict's.
+    """
+
+    metrics: Mapping[str, Any]
+    credits: Mapping[str, float | None] | None = None
+
+
+class TsvTask(Task):
+    """A task that reads a TSV file.
+
+    Subclasses set ``spec`` and ``dataset`` and implement :meth:`question`,
+    :meth:`verdict` and :meth:`summary`.
+
+    Args:
+        options: which name the file.
+
+    Raises:
+        ConfigError: they name none.
+        DataError: the file cannot be read, or is not of this data set.
+    """
+
+    spec: ClassVar[TaskSpec]
+    dataset: ClassVar[Dataset]
+
+    def __init__(self, options: TsvOptions) -> None:
+        path = data_path(options)
+        if path is None:
+            raise ConfigError(f"tasks.{self.spec.name}.data: not set; it names the TSV file")
+        self.options = options
+        self.table = TsvTable(
+            path,
+            self.dataset.columns,
+            self.dataset.optional,
+            kind=self.dataset.name,
+            folder=self.dataset.folder,
+        )
+
+    @abstractmethod
+    def question(self, row: Row) -> Question:
+        """Return what is asked in *row*."""
+
+    @abstractmethod
+    def verdict(self, row: Row, prediction: str) -> Verdict:
+        """Return the verdict on *prediction*, which is an effective text."""
+
+    @abstractmethod
+    def summary(self, judged: Sequence[Judged]) -> Summary:
+        """Return the metrics over all rows that have a prediction.
+
+        Raises:
+            DataError: the reference evaluator gives no score for these rows.
+        """
+
+    def check(self, row: Row) -> None:
+        """Check what must hold for a row, before anything is done with it.
+
+        Raises:
+            DataError: it does not hold.
+        """
+
+    def fields(self, row: Row) -> Mapping[str, str]:
+        """Return what a report may group or show; all kept cells that are not missing."""
+        hidden = ("index", "image", "question")
+        return {k: v for k, v in row.cells.items() if v is not None and k not in hidden}
+
+    def failed(self, row: Row) -> Verdict:
+        """Return the verdict on a sample that failed: a wrong answer."""
+        return Verdict(0.0, "")
+
+    def primary_value(self, metrics: Mapping[str, Any]) -> float:
+        """Return the value of the primary metric."""
+        value: Any = metrics
+        for key in self.spec.primary.name.split("/"):
+            value = value[key]
+        return float(value)
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield all samples, in the order of the file.
+
+        Raises:
+            DataError: a malformed row, when it is reached.
+        """
+        for row in self.table:
+            self.check(row)
+            yield Sample(row.id, row.image(), self.question(row), self.fields(row))
+
+    def score(self, predictions: Mapping[str, str | None]) -> Score:
+        """Score *predictions*, over the rows that have one.
+
+        Raises:
+            DataError: a malformed row; predictions for unknown rows, or for
+                none; rows for which the reference evaluator gives no score.
+        """
+        rows = self._checked_rows()
+        by_id = self._by_id(predictions)
+        judged = [self._judged(row, by_id[row.id]) for row in rows if row.id in by_id]
+        if not judged:
+            raise DataError(f"{self.table.path}: no predictions for its {len(rows)} rows")
+        summary = self.summary(judged)
+        credits = summary.credits
+        if credits is None:
+            credits = {each.row.id: each.verdict.credit for each in judged}
+        return Score(
+            metrics=summary.metrics,
+            value=self.primary_value(summary.metrics),
+            verdicts=credits,
+            extracted={each.row.id: each.verdict.extracted for each in judged},
+            samples=len(rows),
+            missing=len(rows) - len(judged),
+            failed=sum(prediction is None for prediction in by_id.values()),
+            unextracted=sum(not each.verdict.found for each in judged),
+        )
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the file."""
+        return self._checksum.sha256
+
+    def provenance(self) -> Mapping[str, str]:
+        """Return the file, its checksums, and whether it is the published file."""
+        checksum = self._checksum
+        return {
+            "file": str(self.table.path),
+            "sha256": checksum.sha256,
+            "md5": checksum.md5,
+            "published": self._published,
+        }
+
+    def one_of(self, row: Row, column: str, allowed: Sequence[str]) -> str:
+        """Return a cell that must hold one of the *allowed* texts.
+
+        Raises:
+            DataError: it does not; the error says which data set it looks like.
+        """
+        cell = row.text(column)
+        if cell not in allowed:
+            raise self.unexpected(row, column, cell, allowed)
+        return cell
+
+    def unexpected(self, row: Row, column: str, text: str, allowed: Sequence[str]) -> DataError:
+        """Return the error about a text that the data set does not have in *column*."""
+        hint = mix_up(self.dataset.name, self.table.header.names, row.get("category"))
+        known = ", ".join(allowed)
+        return row.error(
+            column, f"{self.dataset.name} has no {text!r}, only {known}. {hint}".rstrip()
+        )
+
+    def _checked_rows(self) -> list[Row]:
+        rows = []
+        for row in self.table:
+            self.check(row)
+            rows.append(row)
+        return rows
+
+    def _by_id(self, predictions: Mapping[str, str | None]) -> dict[str, str | None]:
+        """Return the predictions by the index as the table knows it."""
+        by_id = {canonical_index(index): text for index, text in predictions.items()}
+        if len(by_id) != len(predictions):
+            seen: set[str] = set()
+            twice = [i for i in map(canonical_index, predictions) if i in seen or seen.add(i)]
+            raise DataError(f"two predictions for index {named(twice)}")
+        unknown = [index for index in by_id if index not in self.table]
+        if unknown:
+            raise DataError(
+                f"predictions for {len(unknown)} indices that {self.table.path} does not have: "
+                f"{named(unknown)}"
+            )
+        return by_id
+
+    def _judged(self, row: Row, prediction: str | None) -> Judged:
+        text = effective_text(prediction or "")
+        verdict = self.failed(row) if prediction is None else self.verdict(row, text)
+        return Judged(row, text, verdict)
+
+    @cached_property
+    def _checksum(self) -> Checksum:
+        checksum = file_checksum(self.table.path)
+        if self.dataset.md5 and checksum.md5 != self.dataset.md5:
+            _log.warning(
+                "%s is not the published file of %s: its MD5 is %s, not %s",
+                self.table.path,
+                self.dataset.name,
+                checksum.md5,
+                self.dataset.md5,
+            )
+        return checksum
+
+    @property
+    def _published(self) -> str:
+        if not self.dataset.md5:
+            return "unknown"
+        return "yes" if self._checksum.md5 == self.dataset.md5 else "no"

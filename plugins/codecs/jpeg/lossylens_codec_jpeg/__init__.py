@@ -1,0 +1,1 @@
+"""JPEG, a codec plugin of lossylens."""

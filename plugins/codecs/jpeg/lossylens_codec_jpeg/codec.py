@@ -1,0 +1,197 @@
+"""JPEG (ITU-T T.81) through Pillow, which uses libjpeg-turbo.
+
+A bitstream is a whole JPEG file: every header and table counts into the rate.
+The level is the quality of libjpeg, and is found again in the quantisation
+tables.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import PIL
+from lossylens.codec import Codec, Level
+from lossylens.errors import BitstreamError, ConfigError, ImageError
+from lossylens.images import MAX_PIXELS, plain_rgb, read_image
+from lossylens.jpegfile import (
+    APP0,
+    DHT,
+    DQT,
+    EOI,
+    SOF_BASELINE,
+    SOF_PROGRESSIVE,
+    SOS,
+    JpegFormatError,
+    JpegHeader,
+    estimate_quality,
+    read_header,
+    read_scans,
+    standard_tables,
+)
+from PIL import ImageFile, features
+from PIL.Image import Image
+
+from lossylens_codec_jpeg.plugin import JpegOptions
+
+#: libjpeg's limit on either side, below the 65535 that the format has room for.
+MAX_SIDE = 65500
+
+_SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+
+#: libjpeg's script for progressive colour files; a damaged or hostile file with
+#: thousands of scans would take thousands of passes over the picture.
+_MAX_SCANS = {SOF_BASELINE: 1, SOF_PROGRESSIVE: 10}
+
+_MARKERS = {APP0, DQT, DHT, SOS, EOI, *_MAX_SCANS}
+
+#: For 3 components, each with a code of 27 bits, the longest, for every coefficient.
+_MAX_BYTES_PER_PIXEL = 11
+
+_buffer_lock = threading.Lock()
+
+
+@contextmanager
+def _roomy_buffer(size: int) -> Iterator[None]:
+    """Let Pillow's encoders use buffers of *size* bytes; the setting is global."""
+    with _buffer_lock:
+        before = ImageFile.MAXBLOCK
+        ImageFile.MAXBLOCK = max(before, size)
+        try:
+            yield
+        finally:
+            ImageFile.MAXBLOCK = before
+
+
+class Jpeg(Codec):
+    """JPEG at one quality."""
+
+    options: JpegOptions
+
+    def __init__(self, level: Level, options: JpegOptions) -> None:
+        """Take *level*, whose ``quality`` is 1..100, and the options.
+
+        Raises:
+            ConfigError: the quality or the subsampling is none of JPEG's.
+        """
+        super().__init__(level, options)
+        quality = level.parameters.get("quality")
+        if not isinstance(quality, int) or not 1 <= quality <= 100:
+            raise ConfigError(f"jpeg: quality {quality!r} of level {level.name} is outside 1..100")
+        if options.subsampling not in _SUBSAMPLINGS:
+            raise ConfigError(
+                f"jpeg: subsampling {options.subsampling!r} is not one of"
+                f" {', '.join(_SUBSAMPLINGS)}"
+            )
+        self.quality = quality
+
+    def encode(self, image: Image) -> bytes:
+        """Return the JPEG file of *image*.
+
+        Raises:
+            ImageError: not RGB, a side beyond :data:`MAX_SIDE`, or more pixels
+                than the decoder admits.
+        """
+        if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
+            raise ImageError(
+                f"jpeg: {image.width}x{image.height} is too large; the limits are"
+                f" {MAX_SIDE} per side and {MAX_PIXELS} pixels"
+            )
+        plain = plain_rgb(image)
+        try:
+            return self._save(plain)
+        except OSError:
+            # To optimise, libjpeg needs the whole file in one buffer, and Pillow's
+            # guess of its size is too small for noise at high quality.
+            return self._save_roomily(plain)
+
+    def _save_roomily(self, image: Image) -> bytes:
+        try:
+            with _roomy_buffer(_MAX_BYTES_PER_PIXEL * image.width * image.height):
+                return self._save(image)
+        except (OSError, MemoryError) as error:
+            raise ImageError(
+                f"jpeg: cannot encode {image.width}x{image.height}: {error}"
+            ) from error
+
+    def _save(self, image: Image) -> bytes:
+        buffer = io.BytesIO()
+        image.save(
+            buffer,
+            "JPEG",
+            quality=self.quality,
+            optimize=self.options.optimize,
+            progressive=self.options.progressive,
+            subsampling=self.options.subsampling,
+        )
+        return buffer.getvalue()
+
+    def decode(self, bitstream: bytes) -> Image:
+        """Return the image in *bitstream*.
+
+        Chroma is interpolated by libjpeg's "fancy" upsampling; other decoders
+        can differ by one or two codes.
+
+        Raises:
+            BitstreamError: not a JPEG file of this codec, of another level, cut,
+                extended, or damaged in a way that shows.  JPEG has no checksum:
+                damage that still parses gives another picture of the same size.
+        """
+        try:
+            header = read_header(bitstream)
+            self._check_frame(header)
+            self._check_level(header)
+            _check_size(header, len(bitstream))
+            _check_markers(header, read_scans(bitstream, header))
+            return read_image(bitstream, formats=("JPEG",))
+        except (JpegFormatError, ImageError) as error:
+            raise BitstreamError(f"jpeg: {error}") from error
+
+    def provenance(self) -> Mapping[str, str]:
+        """Return the versions of Pillow and of the JPEG library in it."""
+        turbo = features.version("libjpeg_turbo")
+        library = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version('jpg')}"
+        return {"pillow": PIL.__version__, "jpeg_library": library}
+
+    def _check_frame(self, header: JpegHeader) -> None:
+        if (
+            header.frame not in _MAX_SCANS
+            or header.precision != 8
+            or len(header.components) != 3
+            or header.width < 1
+            or header.height < 1
+        ):
+            raise JpegFormatError("not a colour JPEG as this codec writes it")
+
+    def _check_level(self, header: JpegHeader) -> None:
+        luma, chroma = standard_tables(self.quality)
+        if header.component_tables() != [luma, chroma, chroma]:
+            estimate = estimate_quality(header)
+            about = "" if estimate.exact else "about "
+            raise JpegFormatError(
+                f"encoded at {about}q{estimate.quality}, this decoder is q{self.quality}"
+            )
+
+
+def _check_size(header: JpegHeader, length: int) -> None:
+    """Refuse sizes that the bitstream is too short for, before they are allocated.
+
+    A block takes at least one bit, that of its DC coefficient.
+    """
+    pixels = header.width * header.height
+    if pixels > MAX_PIXELS or header.blocks() > 8 * length:
+        raise JpegFormatError(
+            f"claims {header.width}x{header.height} pixels, too many for {length} bytes"
+        )
+
+
+def _check_markers(header: JpegHeader, later: tuple[int, ...]) -> None:
+    markers = [*header.markers, *later]
+    strange = sorted(set(markers) - _MARKERS)
+    if strange:
+        raise JpegFormatError(f"segment {strange[0]:02X} is none that this codec writes")
+    scans = markers.count(SOS)
+    if scans > _MAX_SCANS[header.frame]:
+        raise JpegFormatError(f"{scans} scans, more than this codec writes")

@@ -1,0 +1,1 @@
+"""Lossy WebP, a codec plugin of lossylens."""

@@ -1,0 +1,1 @@
+"""POPE for lossylens."""
