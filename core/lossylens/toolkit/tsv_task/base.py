@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,13 +164,13 @@ class TsvTask(Task):
         if not judged:
             raise DataError(f"{self.table.path}: no predictions for its {len(rows)} rows")
         summary = self.summary(judged)
-        credits = summary.credits
-        if credits is None:
-            credits = {each.row.id: each.verdict.credit for each in judged}
+        verdicts = summary.credits
+        if verdicts is None:
+            verdicts = {each.row.id: each.verdict.credit for each in judged}
         return Score(
             metrics=summary.metrics,
             value=self.primary_value(summary.metrics),
-            verdicts=credits,
+            verdicts=verdicts,
             extracted={each.row.id: each.verdict.extracted for each in judged},
             samples=len(rows),
             missing=len(rows) - len(judged),
@@ -221,8 +222,8 @@ class TsvTask(Task):
         """Return the predictions by the index as the table knows it."""
         by_id = {canonical_index(index): text for index, text in predictions.items()}
         if len(by_id) != len(predictions):
-            seen: set[str] = set()
-            twice = [i for i in map(canonical_index, predictions) if i in seen or seen.add(i)]
+            counts = Counter(map(canonical_index, predictions))
+            twice = [index for index, count in counts.items() if count > 1]
             raise DataError(f"two predictions for index {named(twice)}")
         unknown = [index for index in by_id if index not in self.table]
         if unknown:

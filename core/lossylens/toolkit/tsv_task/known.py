@@ -33,7 +33,22 @@ SIGNATURES = (
     _signature(
         "MME",
         "image_path question category",
-        ["existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR", "commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"],
+        [
+            "existence",
+            "count",
+            "position",
+            "color",
+            "posters",
+            "celebrity",
+            "scene",
+            "landmark",
+            "artwork",
+            "OCR",
+            "commonsense_reasoning",
+            "numerical_calculation",
+            "text_translation",
+            "code_reasoning",
+        ],
     ),
     _signature(
         "SEEDBench",

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import struct
@@ -57,7 +58,7 @@ class TestLevels:
 
     @pytest.mark.parametrize("quality", [0, -1, 101])
     def test_quality_is_validated_once_more(self, quality):
-        with pytest.raises(ConfigError, match="outside 1..100"):
+        with pytest.raises(ConfigError, match=r"outside 1\.\.100"):
             codec(quality)
 
     def test_subsampling_is_validated(self):
@@ -196,10 +197,8 @@ class TestRefusals:
         bitstream = codec(6).encode(picture(64, 64))
         for lax in (False, True):
             monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lax)
-            try:
+            with contextlib.suppress(BitstreamError):
                 assert codec(6).decode(bitstream[:-300] + b"\xff\xd9").size == (64, 64)
-            except BitstreamError:
-                pass
 
     def test_extension(self, picture):
         self.refuse(codec().encode(picture(20, 30)) + b"\0", "1 bytes follow")

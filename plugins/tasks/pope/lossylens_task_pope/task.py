@@ -16,6 +16,7 @@ from lossylens.toolkit.tsv_task import (
     extract_yes_no,
 )
 from lossylens.vlm import Question, QuestionKind
+
 from lossylens_task_pope.plugin import DATASET, SPEC
 
 SPLITS = ("random", "popular", "adversarial")

@@ -1,0 +1,49 @@
+# make demo   the whole thing at work, ending in a report
+# make test   all tests
+# make lint   ruff and mypy
+# make bench  ratios measured side by side
+# make dist   a wheel of every distribution, in dist/
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DISTRIBUTIONS := core $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/*/pyproject.toml))
+MANIFESTS := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)) constraints.txt Makefile
+EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter core,$(d)),[report],))
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO ?= runs/demo
+
+.PHONY: demo test lint bench dist clean
+
+$(VENV)/installed: $(MANIFESTS)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt hatchling editables
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation $(EDITABLE)
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(PIP) install --quiet -c constraints.txt -r requirements-dev.txt
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/lossylens run examples/demo.yaml run.out=$(DEMO)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	BIN=$(BIN) ./tools/typecheck
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/answering.py
+	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/listing.py
+
+dist: $(VENV)/installed-dev
+	for d in $(DISTRIBUTIONS); do \
+	  $(BIN)/python -m build --quiet --wheel --no-isolation --outdir dist $$d || exit 1; done
+
+clean:
+	rm -rf $(VENV) dist runs

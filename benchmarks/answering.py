@@ -1,0 +1,133 @@
+"""Questions per second: the nano VLM's batched answering against one question at a time.
+
+Both ways run in this process, on the same pictures, questions and weights, in
+alternating rounds; the figure is the ratio of their rates.  "One at a time" is
+how the reference evaluator works: for each question decode the picture,
+preprocess it, call ``generate`` on picture and prompt, decode the answer.
+
+    python benchmarks/answering.py [--images 8] [--questions 18] [--rounds 3] [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind, default_prompt
+from lossylens_task_scenes.questions import existence_questions
+from lossylens_task_scenes.render import render
+from lossylens_task_scenes.scene import make_scene
+from lossylens_vlm_nano.plugin import NanoOptions
+from lossylens_vlm_nano.prompt import prompt_prefix, prompt_suffix
+from lossylens_vlm_nano.vlm import ANSWER_LIMIT, Nano
+from PIL import Image
+
+SEED = 21
+
+
+def pope_like(images: int, questions: int) -> tuple[list[bytes], list[list[Question]]]:
+    """Return PNG files and, for each, its existence questions."""
+    files, asked = [], []
+    for index in range(images):
+        scene = make_scene(SEED, index)
+        buffer = io.BytesIO()
+        render(scene).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+        rng = np.random.default_rng([SEED, index])
+        asked.append(
+            [
+                Question(kind=QuestionKind.YES_NO, text=question.text)
+                for question in existence_questions(scene, rng, questions)
+            ]
+        )
+    return files, asked
+
+
+@torch.inference_mode()
+def one_at_a_time(nano: Nano, files: list[bytes], asked: list[list[Question]]) -> list[str]:
+    """Answer as the reference evaluator does: picture and prompt anew for each question."""
+    answerer = nano.answerer
+    model, tokenizer = answerer.model, answerer.tokenizer
+    answers = []
+    for data, questions in zip(files, asked, strict=True):
+        for question in questions:
+            image = Image.open(io.BytesIO(data)).convert("RGB")
+            inputs = answerer.processor(images=[image], return_tensors="pt")
+            visual = int(inputs["image_grid_thw"].prod()) // 4
+            prompt = prompt_prefix(visual) + prompt_suffix(default_prompt(question))
+            tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+            written = model.generate(
+                input_ids=tokens,
+                attention_mask=torch.ones_like(tokens),
+                mm_token_type_ids=(tokens == model.config.image_token_id).int(),
+                max_new_tokens=ANSWER_LIMIT,
+                do_sample=False,
+                **inputs,
+            )
+            answers.append(
+                tokenizer.decode(written[0, tokens.shape[1] :], skip_special_tokens=True)
+            )
+    return answers
+
+
+def batched(nano: Nano, files: list[bytes], asked: list[list[Question]]) -> list[str]:
+    """Answer through the contract, pictures in batches."""
+    condition = Condition("uncompressed", "lossless")
+    answers: list[str] = []
+    for first in range(0, len(files), nano.batch_images):
+        batch = [
+            ImageQuestions(
+                Image.open(io.BytesIO(data)).convert("RGB"), tuple(questions), condition
+            )
+            for data, questions in zip(
+                files[first : first + nano.batch_images],
+                asked[first : first + nano.batch_images],
+                strict=True,
+            )
+        ]
+        answers += [answer.text or "" for group in nano.answer(batch) for answer in group]
+    return answers
+
+
+def _timed(way: Callable[[], list[str]]) -> tuple[float, list[str]]:
+    started = time.perf_counter()
+    answers = way()
+    return time.perf_counter() - started, answers
+
+
+def main() -> None:
+    """Run both ways in turn and print their rates and ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--questions", type=int, default=18)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    nano = Nano(NanoOptions())
+    files, asked = pope_like(arguments.images, arguments.questions)
+    total = sum(map(len, asked))
+    one_at_a_time(nano, files[:1], asked[:1])
+    batched(nano, files[:1], asked[:1])
+    slow, fast = [], []
+    for _ in range(arguments.rounds):
+        seconds, expected = _timed(lambda: one_at_a_time(nano, files, asked))
+        slow.append(total / seconds)
+        seconds, answers = _timed(lambda: batched(nano, files, asked))
+        fast.append(total / seconds)
+        if answers != expected:
+            raise SystemExit("the two ways answer differently")
+    print(f"{arguments.images} images x {arguments.questions} questions, {arguments.threads} threads")
+    print(f"one at a time  {statistics.median(slow):8.1f} questions/s")
+    print(f"batched        {statistics.median(fast):8.1f} questions/s")
+    ratios = [f / s for f, s in zip(fast, slow, strict=True)]
+    print(f"ratio          {statistics.median(ratios):8.1f}   (rounds: {min(ratios):.1f} to {max(ratios):.1f})")
+
+
+if __name__ == "__main__":
+    main()
