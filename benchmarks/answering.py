@@ -81,9 +81,7 @@ def batched(nano: Nano, files: list[bytes], asked: list[list[Question]]) -> list
     answers: list[str] = []
     for first in range(0, len(files), nano.batch_images):
         batch = [
-            ImageQuestions(
-                Image.open(io.BytesIO(data)).convert("RGB"), tuple(questions), condition
-            )
+            ImageQuestions(Image.open(io.BytesIO(data)).convert("RGB"), tuple(questions), condition)
             for data, questions in zip(
                 files[first : first + nano.batch_images],
                 asked[first : first + nano.batch_images],
@@ -122,11 +120,14 @@ def main() -> None:
         fast.append(total / seconds)
         if answers != expected:
             raise SystemExit("the two ways answer differently")
-    print(f"{arguments.images} images x {arguments.questions} questions, {arguments.threads} threads")
+    print(
+        f"{arguments.images} images x {arguments.questions} questions, {arguments.threads} threads"
+    )
     print(f"one at a time  {statistics.median(slow):8.1f} questions/s")
     print(f"batched        {statistics.median(fast):8.1f} questions/s")
     ratios = [f / s for f, s in zip(fast, slow, strict=True)]
-    print(f"ratio          {statistics.median(ratios):8.1f}   (rounds: {min(ratios):.1f} to {max(ratios):.1f})")
+    spread = f"(rounds: {min(ratios):.1f} to {max(ratios):.1f})"
+    print(f"ratio          {statistics.median(ratios):8.1f}   {spread}")
 
 
 if __name__ == "__main__":

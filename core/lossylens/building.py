@@ -72,8 +72,4 @@ def check_requirements(found: Registered[Any], options: Any) -> None:
 
 
 def _who(found: Registered[Any]) -> str:
-    spec, plugin = found.spec, found.plugin
-    return (
-        f"{spec.kind} {spec.name!r} of plugin {plugin.name!r}"
-        f" ({plugin.distribution} {plugin.version})"
-    )
+    return f"{found.spec.kind} {found.spec.name!r} of plugin {found.plugin.label}"

@@ -84,8 +84,10 @@ def register_adaptors(register: Callable[[AdaptorSpec], None]) -> None:
 def register_commands(app: typer.Typer) -> None:
     """Add commands to the command line.
 
-    Called when the command line starts, guarded for each plugin; what a command
-    needs must be imported inside it, because this runs for every command.
+    Called when the command line meets a command that the core lacks, or lists
+    the commands.  What a command needs is imported inside it.  An exception, or
+    a command whose name is taken, marks the plugin as broken and withdraws its
+    commands; what it registered otherwise stays.
 
     :param app: the application; add a sub-application with ``app.add_typer``.
 

@@ -15,8 +15,8 @@ the rest as it is:
   :func:`read_image` therefore does not rotate unless ``apply_orientation`` is
   set, as it should be for a user's own photographs.  TIFF is the exception:
   Pillow itself rotates it when it loads.
-* Colour profiles are ignored; CMYK is converted without one, after undoing
-  the inversion of Adobe's JPEGs.
+* Colour profiles are ignored; CMYK is converted without one.  Pillow takes all
+  CMYK JPEGs to be inverted, as Adobe writes them.
 * Of an animation the first frame is taken.
 
 The evaluator fails on grey images with more than 8 bits (JPEG cannot store

@@ -77,6 +77,18 @@ class PluginInfo:
         """Whether the user keeps it from being loaded."""
         return bool(self.disabled_by)
 
+    @property
+    def status(self) -> str:
+        """``"loaded"``, ``"broken"`` or ``"disabled"``."""
+        if self.disabled:
+            return "disabled"
+        return "loaded" if self.error is None else "broken"
+
+    @property
+    def label(self) -> str:
+        """Name, distribution and version, for messages."""
+        return f"{self.name} ({self.distribution} {self.version})"
+
     def with_error(self, error: BaseException) -> PluginInfo:
         """Return the same plugin, broken by *error*."""
         text = "".join(traceback.format_exception(error))
@@ -95,14 +107,17 @@ class PluginInfo:
         wanted, own = canonical(name), canonical(self.name)
         if wanted == own:
             return True
+        distribution = canonical(self.distribution)
         # "lossylens-vlm-qwen" is no candidate for a missing codec.
-        other = any(f"-{each}-" in canonical(self.distribution) for each in KINDS if each != kind)
-        related = wanted in own or wanted in canonical(self.distribution) or own in wanted
-        return bool(wanted) and related and not other
+        if any(f"-{other}-" in distribution for other in KINDS if other != kind):
+            return False
+        # The plugin "qwen2.5-vl" is one for "qwen2.5-vl-3b", and the other way round.
+        within = len(wanted) > 2 and (wanted in own or wanted in distribution)
+        return within or f"-{own}-" in f"-{wanted}-"
 
     def why_absent(self) -> str:
         """Return a sentence that says why nothing of this plugin is there."""
-        who = f"Plugin {self.name!r} ({self.distribution} {self.version})"
+        who = f"Plugin {self.label}"
         if self.disabled:
             return f"{who} may provide it, but is disabled by {self.disabled_by}."
         return f"{who} may provide it, but is broken: {self.error}"

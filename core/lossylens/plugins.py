@@ -177,6 +177,14 @@ class Registry:
             raise PluginError(self._unknown(kind, name, bare, origin))
         return found
 
+    def find_all(self, name: str) -> list[Registered[PluginSpec]]:
+        """Return what *name* means, of any kind."""
+        found = []
+        for kind in KINDS:
+            with contextlib.suppress(PluginError):
+                found.append(self.find(kind, name))
+        return found
+
     def _unknown(self, kind: str, name: str, bare: str, origin: str) -> str:
         """Return the message about a name that nothing has."""
         parts = [f"unknown {kind} {name!r}."]

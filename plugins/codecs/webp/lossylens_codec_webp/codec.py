@@ -32,14 +32,12 @@ class Webp(Codec):
         """Take *level*, whose ``quality`` is 0..100, and the options.
 
         Raises:
-            ConfigError: the quality or the method is none of WebP's.
+            ConfigError: the quality is none of WebP's.
         """
         super().__init__(level, options)
         quality = level.parameters.get("quality")
         if not isinstance(quality, int) or not 0 <= quality <= 100:
             raise ConfigError(f"webp: quality {quality!r} of level {level.name} is outside 0..100")
-        if not 0 <= options.method <= 6:
-            raise ConfigError(f"webp: method {options.method} is outside 0..6")
         self.quality = quality
 
     def encode(self, image: Image) -> bytes:

@@ -17,9 +17,17 @@ class WebpOptions:
 
     Attributes:
         method: effort, 0 (fast) to 6 (slow, smaller or better).
+
+    Raises:
+        ValueError: another method.
     """
 
     method: int = 4
+
+    def __post_init__(self) -> None:
+        """Check the method."""
+        if not 0 <= self.method <= 6:
+            raise ValueError(f"method {self.method} is outside 0..6")
 
 
 def quality_level(quality: int) -> Level:

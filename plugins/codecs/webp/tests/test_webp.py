@@ -69,8 +69,8 @@ class TestLevels:
 
     @pytest.mark.parametrize("method", [-1, 7])
     def test_method_is_validated(self, method):
-        with pytest.raises(ConfigError, match=r"outside 0\.\.6"):
-            codec(method=method)
+        with pytest.raises(ValueError, match=r"outside 0\.\.6"):
+            WebpOptions(method=method)
 
 
 class TestRequirements:

@@ -76,6 +76,10 @@ class ScenesTask(Task):
                 raise ConfigError(
                     f"tasks.scenes.topics: unknown topic {topic!r}. {suggestion(topic, TOPICS)}"
                 )
+        if list(options.topics) == ["caption"]:
+            raise ConfigError(
+                "tasks.scenes.topics: captions alone have no accuracy; add another topic"
+            )
         self.images = options.images
         self.seed = options.seed
         self.size = check_size(options.size)

@@ -12,6 +12,7 @@ nothing but the rounding of floats.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -82,9 +83,7 @@ class Answerer:
         answers: list[list[int]] = [[] for _ in rows]
         for first in range(0, len(order), self.rows_at_once):
             chunk = order[first : first + self.rows_at_once]
-            written = self._decode(
-                prefix, [rows[i] for i in chunk], [suffixes[i] for i in chunk]
-            )
+            written = self._decode(prefix, [rows[i] for i in chunk], [suffixes[i] for i in chunk])
             for i, tokens in zip(chunk, written, strict=True):
                 answers[i] = tokens
         return answers
@@ -101,7 +100,7 @@ class Answerer:
         ]
         tokens, mask = self._left_pad(ids)
         pictured = tokens == self.model.config.image_token_id
-        positions, delta = self.model.model.get_rope_index(
+        positions, _ = self.model.model.get_rope_index(
             tokens, mm_token_type_ids=pictured.int(), image_grid_thw=grids, attention_mask=mask
         )
         embeddings = self.model.get_input_embeddings()(tokens)
@@ -109,7 +108,6 @@ class Answerer:
         embeddings = embeddings.masked_scatter(pictured[..., None], visual_features)
         cache = self._forward(embeddings, positions, mask, None)[1]
         start = positions.amax(dim=(0, 2)) + 1
-        del delta
         return _Prefix(cache, mask, start)
 
     def _left_pad(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
@@ -137,7 +135,8 @@ class Answerer:
     def _expanded(self, prefix: _Prefix, which: Tensor) -> DynamicCache:
         """Return a cache that holds the prefix of each row's picture."""
         cache = DynamicCache(config=self.model.config.get_text_config())
-        for number, layer in enumerate(prefix.cache.layers):
+        layers: Any = prefix.cache.layers
+        for number, layer in enumerate(layers):
             cache.update(layer.keys[which], layer.values[which], number)
         return cache
 

@@ -6,7 +6,7 @@ Pictures of 224x224 give 16x16 patches, merged 2x2 into 64 visual tokens.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig
@@ -38,7 +38,7 @@ def configuration(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
     """Return the model configuration, with token ids from *tokenizer*."""
     from transformers import Qwen2_5_VLConfig
 
-    token = tokenizer.convert_tokens_to_ids
+    token: Any = tokenizer.convert_tokens_to_ids
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": 192,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -36,6 +37,8 @@ class Nano(Vlm):
                 raise RequirementError(f"nano: {self.folder} holds no {name}")
         self.batch_images = options.batch_images
         device = _device(options.device)
+        # Its bars would run into the progress bars of a run.
+        transformers.utils.logging.disable_progress_bar()
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             self.folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
@@ -46,7 +49,8 @@ class Nano(Vlm):
             Qwen2VLImageProcessorPil.from_pretrained(self.folder, local_files_only=True),
             options.rows_at_once,
         )
-        self.context = model.config.text_config.max_position_embeddings
+        text_config: Any = model.config.text_config
+        self.context: int = text_config.max_position_embeddings
 
     def answer(self, batch: Sequence[ImageQuestions]) -> list[list[Answer]]:
         """Answer all questions of all images, in order; see :class:`Vlm`."""

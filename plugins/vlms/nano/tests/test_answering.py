@@ -41,8 +41,11 @@ def one_at_a_time(model, tokenizer, processor, image: Image.Image, text: str) ->
         **inputs,
     )
     written = out[0, len(ids) :].tolist()
-    return written[: written.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in written \
+    return (
+        written[: written.index(tokenizer.eos_token_id)]
+        if tokenizer.eos_token_id in written
         else written
+    )
 
 
 def test_batched_answers_equal_generate(random_model, tokenizer) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from lossylens_vlm_nano.architecture import MERGE, PATCH, SIDE
-from lossylens_vlm_nano.prompt import prompt_suffix, prompt_prefix
+from lossylens_vlm_nano.architecture import IMAGE_PAD, MERGE, PATCH, SIDE
+from lossylens_vlm_nano.prompt import prompt_prefix, prompt_suffix
 from lossylens_vlm_nano.training.targets import dense_targets
 
 #: Training scenes come from these seeds; evaluation uses seeds below 1000.
@@ -87,7 +88,7 @@ class RowBuilder:
         self.length = length
         self.cells = (SIDE // (PATCH * MERGE)) ** 2
         self.prefix = tokenizer.encode(prompt_prefix(self.cells), add_special_tokens=False)
-        image_token = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        image_token: Any = tokenizer.convert_tokens_to_ids(IMAGE_PAD)
         self.positions, self.start = prefix_positions(self.prefix, image_token)
         self.end = tokenizer.eos_token_id
 

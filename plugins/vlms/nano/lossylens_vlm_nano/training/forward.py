@@ -8,6 +8,8 @@ results are those of the transformers modules (a test compares them).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -49,7 +51,7 @@ class VisionForward(nn.Module):
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration, side: int) -> None:
         super().__init__()
-        visual = model.model.visual
+        visual: Any = model.model.visual
         self.visual = visual
         self.grid = side // PATCH
         cells = self.grid // MERGE
@@ -85,7 +87,7 @@ class VisionForward(nn.Module):
 
         return by_block(rows), by_block(rows.T)
 
-    def _attend(self, block: nn.Module, x: Tensor, full: bool) -> Tensor:
+    def _attend(self, block: Any, x: Tensor, full: bool) -> Tensor:
         attention = block.attn
         batch, tokens, width = x.shape
         heads = attention.num_heads
@@ -94,16 +96,16 @@ class VisionForward(nn.Module):
         query, key, value = qkv.unbind(2)
         cos, sin = self.cos[:, None], self.sin[:, None]
         parts = (_rotate(query, cos, sin), _rotate(key, cos, sin), value)
-        split = [
+        query, key, value = (
             part.reshape(batch * groups, tokens // groups, heads, -1).transpose(1, 2)
             for part in parts
-        ]
-        out = scaled_dot_product_attention(*split)
+        )
+        out = scaled_dot_product_attention(query, key, value)
         return attention.proj(out.transpose(1, 2).reshape(batch, tokens, width))
 
     def forward(self, patches: Tensor) -> Tensor:
         """Return features (B, cells, text width) in raster order of the merged cells."""
-        visual = self.visual
+        visual: Any = self.visual
         batch, tokens, _ = patches.shape
         weight = visual.patch_embed.proj.weight
         x = patches @ weight.view(weight.shape[0], -1).T
@@ -124,7 +126,7 @@ class TextForward(nn.Module):
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
         super().__init__()
-        self.text = model.model.language_model
+        self.text: Any = model.model.language_model
         self.sections = list(self.text.config.rope_parameters["mrope_section"]) * 2
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from lossylens_task_scenes.scene import Scene, Word
 from lossylens_task_scenes.vocabulary import COLORS, SHAPES, SIZES, TEXTURES, WORDS
+from numpy.typing import NDArray
 
 from lossylens_vlm_nano.architecture import MERGE, PATCH
 
@@ -31,7 +32,7 @@ def _cell(x: float, y: float, cells: int) -> tuple[int, int]:
     return row, column
 
 
-def _mark_word(target: np.ndarray, word: Word, cells: int) -> None:
+def _mark_word(target: NDArray[np.uint8], word: Word, cells: int) -> None:
     left, top, right, bottom = word.ink_box
     width = (right - left) / max(len(word.text), 1)
     middle = (top + bottom) / 2
@@ -43,7 +44,7 @@ def _mark_word(target: np.ndarray, word: Word, cells: int) -> None:
             target[row, column, _WORDS + WORDS.index(word.text)] = 1
 
 
-def dense_targets(scene: Scene) -> np.ndarray:
+def dense_targets(scene: Scene) -> NDArray[np.uint8]:
     """Return (cells * cells, CHANNELS), 0 or 1, for a square scene."""
     cells = scene.width // CELL
     target = np.zeros((cells, cells, CHANNELS), dtype=np.uint8)

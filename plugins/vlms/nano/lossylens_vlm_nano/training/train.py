@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,16 +77,17 @@ class NanoTrainer(nn.Module):
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration, compiled: bool) -> None:
         super().__init__()
         self.model = model
-        self.head = nn.Linear(model.config.vision_config.out_hidden_size, CHANNELS)
+        vision_config: Any = model.config.vision_config
+        self.head = nn.Linear(vision_config.out_hidden_size, CHANNELS)
         nn.init.constant_(self.head.bias, -4.0)
         # Kept out of the module tree: they share the model's parameters.
-        vision, text = VisionForward(model, SIDE), TextForward(model)
-        object.__setattr__(self, "vision", torch.compile(vision) if compiled else vision)
-        object.__setattr__(self, "text", torch.compile(text) if compiled else text)
+        vision: Any = VisionForward(model, SIDE)
+        text: Any = TextForward(model)
+        self.forwards = (torch.compile(vision), torch.compile(text)) if compiled else (vision, text)
 
     def dense_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the visual features (B, cells, width) and the dense loss, in nats a picture."""
-        features = self.vision(patchify(batch.images))
+        features = self.forwards[0](patchify(batch.images))
         total = binary_cross_entropy_with_logits(
             self.head(features), batch.dense.float(), reduction="sum"
         )
@@ -98,7 +99,7 @@ class NanoTrainer(nn.Module):
         embeddings = self.model.get_input_embeddings()(batch.tokens)
         pictured = batch.tokens == self.model.config.image_token_id
         embeddings = embeddings.masked_scatter(pictured[..., None], features)
-        hidden = self.text(embeddings, batch.positions, attention_mask(batch.segments))
+        hidden = self.forwards[1](embeddings, batch.positions, attention_mask(batch.segments))
         asked = batch.labels != IGNORED
         logits = self.model.lm_head(hidden[asked])
         labels, weights = batch.labels[asked], batch.weights[asked]
@@ -124,7 +125,8 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLForConditionalGen
             nn.init.normal_(parameter, std=min(fan_in**-0.5, 0.08))
             if name.endswith(("o_proj.weight", "down_proj.weight", "attn.proj.weight")):
                 parameter.data *= 0.3
-    nn.init.normal_(model.get_input_embeddings().weight, std=0.05)
+    embeddings: Any = model.get_input_embeddings()
+    nn.init.normal_(embeddings.weight, std=0.05)
     return model
 
 
@@ -244,12 +246,14 @@ class Training:
         }
         temporary = self._state.with_suffix(".tmp")
         torch.save(state, temporary)
-        os.replace(temporary, self._state)
+        temporary.replace(self._state)
 
     def _batches(self) -> Iterator[Batch]:
         settings = self.settings
         scenes = SceneBatches(self.tokenizer, settings.batch, settings.length, self.scenes)
-        loader = DataLoader(scenes, batch_size=None, num_workers=settings.workers, prefetch_factor=8)
+        loader = DataLoader(
+            scenes, batch_size=None, num_workers=settings.workers, prefetch_factor=8
+        )
         return iter(loader)
 
     def run(self) -> None:

@@ -1,0 +1,179 @@
+"""``lossylens plugins``: what is installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from lossylens.cli import USAGE
+from lossylens.cli.commands import plugin_commands
+from lossylens.cli.tables import print_table
+from lossylens.errors import PluginError
+from lossylens.names import suggestion
+from lossylens.plugins import KINDS, PluginInfo, Registered, Registry, load_registry
+from lossylens.spec import PluginSpec
+
+app = typer.Typer(invoke_without_command=True, add_completion=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def plugins(context: typer.Context, as_json: Json = False) -> None:
+    """List what the installed plugins provide, and which of them are broken."""
+    if context.invoked_subcommand:
+        return
+    registry = load_registry(strict=False)
+    commands = list(plugin_commands(registry))
+    if as_json:
+        print(json.dumps(_listing(registry, commands), indent=2))
+    else:
+        _print_listing(registry, commands)
+    report_selection(registry)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A codec, VLM, task, adaptor or plugin.")],
+    as_json: Json = False,
+) -> None:
+    """Say all that is known about one codec, VLM, task, adaptor or plugin."""
+    registry = load_registry(strict=False)
+    found = registry.find_all(name)
+    origins = [plugin for plugin in registry.plugins if plugin.answers_to(name)]
+    if not found and not origins:
+        raise PluginError(_unknown(registry, name))
+    details = [spec_details(registry, each) for each in found]
+    if as_json:
+        shown = {"plugins": [plugin_details(each) for each in origins], "provides": details}
+        print(json.dumps(shown, indent=2))
+    else:
+        for number, each in enumerate([*details, *_troubles(origins)]):
+            _print_details(each, first=number == 0)
+    report_selection(registry)
+
+
+def report_selection(registry: Registry) -> None:
+    """Fail where an allow or deny list names an unknown plugin.
+
+    Raises:
+        typer.Exit: it does.
+    """
+    for problem in registry.selection_problems:
+        print(f"lossylens: {problem}", file=sys.stderr)
+    if registry.selection_problems:
+        raise typer.Exit(USAGE)
+
+
+def plugin_details(plugin: PluginInfo) -> dict[str, Any]:
+    """Return what is known of a plugin, for JSON."""
+    return {**dataclasses.asdict(plugin), "status": plugin.status}
+
+
+def _listing(registry: Registry, commands: list[str]) -> dict[str, Any]:
+    listing: dict[str, Any] = {
+        f"{kind}s": [_brief(each) for each in registry.all(kind)] for kind in KINDS
+    }
+    listing["commands"] = commands
+    listing["plugins"] = [plugin_details(plugin) for plugin in registry.plugins]
+    listing["selection_problems"] = list(registry.selection_problems)
+    return listing
+
+
+def _brief(found: Registered[Any]) -> dict[str, Any]:
+    spec = found.spec
+    brief = {
+        "name": spec.name,
+        "aliases": list(spec.aliases),
+        "summary": spec.summary,
+        "category": spec.category,
+        "plugin": found.plugin.name,
+        "distribution": found.plugin.distribution,
+        "version": found.plugin.version,
+    }
+    if spec.kind == "codec":
+        brief["levels"] = [level.name for level in spec.levels]
+    return brief
+
+
+def _print_listing(registry: Registry, commands: list[str]) -> None:
+    rows = [
+        (kind, each.spec.name, each.spec.category, each.spec.summary, _origin(each.plugin))
+        for kind in KINDS
+        for each in registry.all(kind)
+    ]
+    print_table(("kind", "name", "category", "summary", "from"), rows)
+    if commands:
+        print(f"\nCommands of plugins: {', '.join(commands)}")
+    for plugin in registry.plugins:
+        if plugin.disabled:
+            print(f"\nDisabled by {plugin.disabled_by}: {plugin.label}")
+    for plugin in registry.broken:
+        print(f"\nBroken: {plugin.label}: {plugin.error}")
+
+
+def _origin(plugin: PluginInfo) -> str:
+    return f"{plugin.distribution} {plugin.version}"
+
+
+def spec_details(registry: Registry, found: Registered[Any]) -> dict[str, Any]:
+    """Return what is known of a codec, VLM, task or adaptor, for JSON."""
+    spec = found.spec
+    details = {"kind": spec.kind, **_brief(found)}
+    details |= {"citation": spec.citation, "licence": spec.licence, "factory": spec.factory}
+    if spec.kind == "codec":
+        details["other_levels"] = spec.level_help
+    details["options"] = list(_options(spec))
+    return details
+
+
+def _options(spec: PluginSpec) -> Iterator[dict[str, Any]]:
+    for field in dataclasses.fields(spec.options):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        required = default in (dataclasses.MISSING, "???")
+        hint = field.type if isinstance(field.type, str) else _type_name(field.type)
+        shown = None if required or default is None else str(default)
+        yield {"name": field.name, "type": hint, "required": required, "default": shown}
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
+
+
+def _troubles(plugins: list[PluginInfo]) -> Iterator[dict[str, Any]]:
+    for plugin in plugins:
+        if plugin.status != "loaded":
+            yield plugin_details(plugin)
+
+
+def _print_details(details: dict[str, Any], *, first: bool) -> None:
+    if not first:
+        print()
+    options = details.pop("options", [])
+    for key, value in details.items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        if text:
+            print(f"{key.replace('_', ' ') + ':':14} {text}")
+    if options:
+        print()
+        rows = [(o["name"], o["type"], _default(o)) for o in options]
+        print_table(("option", "type", "default"), rows)
+
+
+def _default(option: dict[str, Any]) -> str:
+    if option["required"]:
+        return "(must be given)"
+    return "null" if option["default"] is None else str(option["default"])
+
+
+def _unknown(registry: Registry, name: str) -> str:
+    known = [each.spec.name for kind in KINDS for each in registry.all(kind)]
+    known += [plugin.name for plugin in registry.plugins]
+    return f"nothing installed is called {name!r}. {suggestion(name, dict.fromkeys(known))}"

@@ -1,0 +1,90 @@
+"""Plugins made up for a test, found as installed ones are."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lossylens import discovery
+from lossylens.plugins import Registry, load_registry
+
+CODEC_PLUGIN = """
+from lossylens.codec import CodecSpec, Level
+from lossylens.hookspecs import hookimpl
+
+@hookimpl
+def register_codecs(register):
+    for name in {names!r}:
+        register(
+            CodecSpec(
+                name=name,
+                summary="a codec",
+                factory="lossylens.uncompressed:Uncompressed",
+                levels=(Level("q1"),),
+                **{extra!r},
+            )
+        )
+"""
+
+
+class Plants:
+    """Distributions of plugins in a folder on ``sys.path``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.distributions: list[str] = []
+
+    def plant(
+        self,
+        name: str,
+        source: str,
+        *,
+        distribution: str = "",
+        version: str = "1.0",
+        requires: str = "lossylens>=0.1",
+        target: str = "",
+        entry_points: str = "",
+    ) -> str:
+        """Put a distribution with one plugin in place; return its module."""
+        distribution = distribution or f"lossylens-codec-{name}"
+        module = f"planted_{distribution}_{name}".replace("-", "_").replace(".", "_")
+        (self.folder / f"{module}.py").write_text(textwrap.dedent(source))
+        stem = distribution.replace("-", "_")
+        info = self.folder / f"{stem}-{version}.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+        if requires:
+            metadata += f"Requires-Dist: {requires}\n"
+        (info / "METADATA").write_text(metadata)
+        points = entry_points or f"[lossylens]\n{name} = {target or module}\n"
+        (info / "entry_points.txt").write_text(points)
+        self.distributions.append(distribution)
+        return module
+
+    def plant_codec(
+        self, name: str, *, names: tuple[str, ...] = (), distribution: str = "", **extra: object
+    ) -> str:
+        """Put a distribution with working codecs in place; return its module."""
+        source = CODEC_PLUGIN.format(names=names or (name,), extra=extra)
+        return self.plant(name, source, distribution=distribution)
+
+    def load(self, **arguments: object) -> Registry:
+        """Load the planted plugins; the fixture hides those that are really installed."""
+        return load_registry(**arguments)
+
+
+@pytest.fixture
+def plants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plants]:
+    monkeypatch.delenv("LOSSYLENS_PLUGINS", raising=False)
+    monkeypatch.delenv("LOSSYLENS_DISABLE_PLUGINS", raising=False)
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    planted = Plants(folder)
+    monkeypatch.setattr(discovery, "_announcing_distributions", lambda: {*planted.distributions})
+    yield planted
+    for name in [name for name in sys.modules if name.startswith("planted_")]:
+        del sys.modules[name]

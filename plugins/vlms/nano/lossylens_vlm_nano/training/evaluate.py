@@ -1,0 +1,105 @@
+"""Accuracy per topic on held-out scenes, uncompressed and behind a codec.
+
+    python -m lossylens_vlm_nano.training.evaluate --scenes 400 --codec jpeg --levels q1 q5 q25
+
+Answers are free greedy text, compared exactly.  Scenes come from a seed that
+was not trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+from lossylens.codec import Codec, bits_per_pixel
+from lossylens.plugins import load_registry
+from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens_task_scenes.questions import SceneQuestion, ask
+from lossylens_task_scenes.render import render
+from lossylens_task_scenes.scene import make_scene
+from PIL.Image import Image
+
+from lossylens_vlm_nano.plugin import NanoOptions
+from lossylens_vlm_nano.training.data import HELD_OUT_SEED
+from lossylens_vlm_nano.vlm import Nano
+
+_LETTERS = "ABCDEFGH"
+
+
+def structured(question: SceneQuestion) -> Question:
+    """Return the core's form of a scene question."""
+    return Question(
+        kind=QuestionKind(question.kind),
+        text=question.text,
+        options=dict(zip(_LETTERS, question.options, strict=False)),
+    )
+
+
+def topic(question: SceneQuestion) -> str:
+    """Return the group that *question* is reported under."""
+    return "multiple choice" if question.options else question.topic
+
+
+def asked_scenes(count: int, seed: int) -> Iterator[tuple[Image, list[SceneQuestion]]]:
+    """Yield held-out scenes with their questions, captions left out."""
+    for index in range(count):
+        scene = make_scene(seed, index)
+        questions = ask(scene, np.random.default_rng([seed, index]))
+        yield render(scene), [q for q in questions if q.kind != "caption"]
+
+
+def evaluate(nano: Nano, codec: Codec | None, count: int, seed: int) -> dict[str, float]:
+    """Return the share of exact answers per topic, and the mean ``bpp`` of *codec*."""
+    hits: dict[str, list[bool]] = defaultdict(list)
+    rates: list[float] = []
+    batch: list[tuple[Image, list[SceneQuestion]]] = []
+
+    def answer_batch() -> None:
+        condition = Condition("", "")
+        items = [
+            ImageQuestions(image, tuple(map(structured, questions)), condition)
+            for image, questions in batch
+        ]
+        for (_, questions), answers in zip(batch, nano.answer(items), strict=True):
+            for question, answer in zip(questions, answers, strict=True):
+                hits[topic(question)].append(answer.text == question.answer)
+        batch.clear()
+
+    for image, questions in asked_scenes(count, seed):
+        if codec is not None:
+            bitstream = codec.encode(image)
+            rates.append(bits_per_pixel(len(bitstream), *image.size))
+            image = codec.decode(bitstream)
+        batch.append((image, questions))
+        if len(batch) == nano.batch_images:
+            answer_batch()
+    if batch:
+        answer_batch()
+    shares = {name: sum(right) / len(right) for name, right in sorted(hits.items())}
+    everything = [hit for right in hits.values() for hit in right]
+    shares["all"] = sum(everything) / len(everything)
+    return {"bpp": sum(rates) / len(rates) if rates else 24.0, **shares}
+
+
+def main() -> None:
+    """Print one row per level."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)
+    parser.add_argument("--checkpoint", default="")
+    parser.add_argument("--codec", default="jpeg")
+    parser.add_argument("--levels", nargs="*", default=[])
+    arguments = parser.parse_args()
+    nano = Nano(NanoOptions(checkpoint=arguments.checkpoint))
+    registry = load_registry()
+    for level in [None, *arguments.levels]:
+        codec = registry.build_codec(arguments.codec, level) if level else None
+        row = evaluate(nano, codec, arguments.scenes, arguments.seed)
+        name = f"{arguments.codec} {level}" if level else "uncompressed"
+        print(f"{name:14s}" + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
