@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from email import message_from_string
+from email.message import Message
 from importlib import metadata
 
 from lossylens import __version__
@@ -23,7 +25,9 @@ ONLY_VARIABLE = "LOSSYLENS_PLUGINS"
 DISABLE_VARIABLE = "LOSSYLENS_DISABLE_PLUGINS"
 
 _OBJECT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
-_REQUIREMENT_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(.*)", re.DOTALL)
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(.*)", re.DOTALL)
+_AT_LEAST = re.compile(r">=\s*([0-9]+(?:\.[0-9]+)*)\s*")
+_RELEASE = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +82,30 @@ def _announcing_distributions() -> set[str]:
     names: dict[str, str] = {}
     for distribution in metadata.distributions():
         text = distribution.read_text("entry_points.txt") or ""
-        if f"[{GROUP}]" in text and distribution.name:
-            names.setdefault(canonical(distribution.name), distribution.name)
+        if f"[{GROUP}]" in text and (name := _fields(distribution)["Name"]):
+            names.setdefault(canonical(name), name)
     return set(names.values())
 
 
+def _fields(distribution: metadata.Distribution) -> Message:
+    """Return the metadata fields of *distribution*, parsed once.
+
+    Each property of :class:`~importlib.metadata.Distribution` parses them anew,
+    together with the description, which may be a long read-me.
+    """
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    return message_from_string(text.partition("\n\n")[0])
+
+
 def _candidates_of(distribution: metadata.Distribution) -> Iterator[Candidate]:
-    common = (distribution.name, distribution.version, tuple(distribution.requires or ()))
+    fields = _fields(distribution)
+    requires = tuple(fields.get_all("Requires-Dist", ()))
+    common = (fields["Name"], fields["Version"] or "", requires)
     try:
         points = [point for point in distribution.entry_points if point.group == GROUP]
     except Exception as error:
         # One line without "=" in the file and importlib.metadata reads none of it.
-        problem = f"malformed entry_points.txt: {error}"
-        yield Candidate(distribution.name, "", *common, problem)
+        yield Candidate(fields["Name"], "", *common, f"malformed entry_points.txt: {error}")
         return
     for point in points:
         problem = "" if _OBJECT_PATH.fullmatch(point.value) else _malformed(point.value)
@@ -104,13 +119,26 @@ def _malformed(value: str) -> str:
 def core_mismatch(candidate: Candidate, running: str = __version__) -> str:
     """Return why *candidate* does not work with the *running* core, or ``""``."""
     for text in candidate.requires:
-        match = _REQUIREMENT_NAME.fullmatch(text)
-        # packaging is slow to import, and a bare name admits every version.
-        if match and canonical(match[1]) == CORE and match[2]:
-            problem = _unmet(text, candidate.distribution, running)
-            if problem:
-                return problem
+        match = _REQUIREMENT.fullmatch(text)
+        if not match or canonical(match[1]) != CORE or _plainly_met(match[2], running):
+            continue
+        if problem := _unmet(text, candidate.distribution, running):
+            return problem
     return ""
+
+
+def _plainly_met(specifier: str, running: str) -> bool:
+    """Whether a specifier is of the usual form ``>=1.2`` and met.
+
+    packaging decides on all others; it takes longer to import than all else
+    that finding plugins does.
+    """
+    least = _AT_LEAST.fullmatch(specifier)
+    if not least or not _RELEASE.fullmatch(running):
+        return not specifier
+    wanted, have = ([int(part) for part in each.split(".")] for each in (least[1], running))
+    length = max(len(wanted), len(have))
+    return have + [0] * (length - len(have)) >= wanted + [0] * (length - len(wanted))
 
 
 def _unmet(text: str, distribution: str, running: str) -> str:
@@ -157,8 +185,8 @@ class Selection:
         disable: lists that exclude.
     """
 
-    only: tuple[NameList, ...] = field(default=())
-    disable: tuple[NameList, ...] = field(default=())
+    only: tuple[NameList, ...] = ()
+    disable: tuple[NameList, ...] = ()
 
     @classmethod
     def of(cls, only: Iterable[str] | None, disable: Iterable[str] | None) -> Selection:

@@ -35,3 +35,7 @@ class ImageError(LossylensError):
 
 class BitstreamError(LossylensError):
     """A bitstream is damaged, truncated, or of another codec, level or version."""
+
+
+class StoreError(LossylensError):
+    """A run folder cannot be opened, read or written."""

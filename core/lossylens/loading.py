@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from importlib.metadata import EntryPoint
+from inspect import isroutine
+from types import ModuleType, SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 import pluggy
@@ -34,6 +36,11 @@ KINDS: Mapping[str, type[PluginSpec]] = {
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+_HOOKS = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, f"{GROUP}_spec")}
+# pluggy looks at every name of what it is given, slowly; this has the hooks alone.
+_SPECS = ModuleType(hookspecs.__name__)
+vars(_SPECS).update(_HOOKS)
 
 S = TypeVar("S", bound=PluginSpec, covariant=True)
 
@@ -151,30 +158,42 @@ def load(candidate: Candidate) -> pluggy.PluginManager:
         raise PluginError(problem)
     module = EntryPoint(candidate.name, candidate.target, GROUP).load()
     manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(_SPECS)
+    hooks = _hooks_of(module)
     try:
-        manager.register(module, candidate.name)
+        manager.register(hooks, candidate.name)
     except pluggy.PluginValidationError as error:
         # Its message spans lines and repeats the plugin's name.
         raise PluginError("; ".join(str(error).split("\n")[1:]) or str(error)) from error
-    _check_hooks(manager, module)
+    _check_hooks(manager, hooks)
     return manager
+
+
+def _hooks_of(plugin: Any) -> Any:
+    """Return what may be a hook in a module, for pluggy to look at."""
+    if not isinstance(plugin, ModuleType):
+        return plugin
+    marked = {
+        name: value
+        for name, value in vars(plugin).items()
+        if isroutine(value) and (hasattr(value, f"{GROUP}_impl") or name in _HOOKS)
+    }
+    return SimpleNamespace(**marked)
 
 
 def _check_hooks(manager: pluggy.PluginManager, module: Any) -> None:
     """Refuse hooks that would never be called."""
-    known = [name for name in vars(hookspecs) if manager.parse_hookspec_opts(hookspecs, name)]
     callers = manager.get_hookcallers(module) or []
     for caller in callers:
         optional = all(impl.optionalhook for impl in caller.get_hookimpls())
         if not caller.has_spec() and not optional:
-            raise PluginError(f"unknown hook {caller.name!r}. {suggestion(caller.name, known)}")
+            raise PluginError(f"unknown hook {caller.name!r}. {suggestion(caller.name, _HOOKS)}")
     implemented = {caller.name for caller in callers}
-    for name in known:
+    for name in _HOOKS:
         if name not in implemented and callable(getattr(module, name, None)):
             raise PluginError(f"{name} is not marked with @lossylens.hookspecs.hookimpl")
     if not implemented:
-        raise PluginError(f"implements no hook. Known: {', '.join(known)}.")
+        raise PluginError(f"implements no hook. Known: {', '.join(_HOOKS)}.")
 
 
 class Registration:

@@ -82,6 +82,10 @@ def _defaults(spec: PluginSpec) -> Any:
 
 def _merged(config: Any, options: type, key: Any, value: Any, where: str) -> Any:
     """Return *config* with one more value; by itself, so that an error has its key."""
+    hint = _hint_at(options, str(key))
+    if _is_slip(_without_null(hint), value):
+        message = f"{_path(where, key)}: expected {_expected(hint)}, got {_shown(value)}."
+        raise ConfigError(message)
     try:
         return OmegaConf.merge(config, {key: value})
     except ConfigKeyError as error:
@@ -91,10 +95,22 @@ def _merged(config: Any, options: type, key: Any, value: Any, where: str) -> Any
         raise ConfigError(message) from error
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         full_key = getattr(error, "full_key", None) or str(key)
-        given = getattr(error, "value", None) if getattr(error, "full_key", None) else value
+        # Within a nested value the error knows which part of it is at fault.
+        given = value if full_key == str(key) else getattr(error, "value", value)
         expected = _expected(_hint_at(options, full_key))
         message = f"{_path(where, full_key)}: expected {expected}, got {_shown(given)}."
         raise ConfigError(message) from error
+
+
+def _is_slip(hint: Any, value: Any) -> bool:
+    """Whether OmegaConf would convert what is surely a mistake.
+
+    It takes any number for a bool, and turns YAML's unquoted ``no`` into
+    ``"False"`` where text is expected.
+    """
+    if hint is bool:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return hint is str and isinstance(value, bool)
 
 
 def _unknown(options: type, full_key: str, where: str) -> str:
@@ -161,11 +177,9 @@ def _choice(member: Enum) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
-        return "null"
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value)
-    text = repr(value)
+    text = "null" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

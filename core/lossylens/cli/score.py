@@ -10,37 +10,38 @@ from typing import Annotated, Any
 
 import typer
 
-from lossylens.plugins import load_registry
+from lossylens.cli.files import parse_options
 from lossylens.task import Score, TaskSpec
-from lossylens.toolkit.tsv_task.predictions import read_predictions
 
 
 def score(
-    task: Annotated[
-        str, typer.Argument(help="Name of the task, such as pope.", show_default=False)
-    ],
-    data: Annotated[
-        Path, typer.Option(help="The task's data, such as POPE.tsv.", show_default=False)
-    ],
+    task: Annotated[str, typer.Argument(help="Name of the task, such as pope.")],
+    data: Annotated[Path, typer.Option(help="The task's data, such as POPE.tsv.")],
     predictions: Annotated[
         Path,
         typer.Option(
             help='JSON lines {"index": ..., "prediction": ...}, or one JSON list of them; '
-            "null is the prediction of a sample that failed.",
-            show_default=False,
+            "null is the prediction of a sample that failed."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of the task; can be repeated."),
+    ] = None,
 ) -> None:
     """Score predictions for a task, as the task's reference evaluator does.
 
     Samples without a prediction are left out of the score and counted as missing.
     """
+    from lossylens.plugins import load_registry
+    from lossylens.toolkit.tsv_task.predictions import read_predictions
+
     registry = load_registry()
-    found = registry.find("task", task)
-    built = registry.build_task(task, {"data": str(data)})
+    spec = registry.find("task", task).spec
+    built = registry.build_task(task, {**parse_options(option or ()), "data": str(data)})
     result = built.score(read_predictions(predictions))
-    report = as_report(found.spec, result, built.provenance())
+    report = as_report(spec, result, built.provenance())
     typer.echo(json.dumps(report, ensure_ascii=False, indent=2) if as_json else as_text(report))
 
 

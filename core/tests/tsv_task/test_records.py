@@ -88,7 +88,7 @@ def test_any_bytes_are_records_or_a_data_error(pieces):
 
 
 # No lone carriage returns: pandas swallows a tab or repeats rows beside blank lines.
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(st.sampled_from(["a", "\t", "\n", "\r\n", '"', " ", "é"]), min_size=1))
 def test_any_text_is_read_as_by_pandas(pieces):
     pandas = pytest.importorskip("pandas")

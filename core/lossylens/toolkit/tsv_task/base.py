@@ -228,8 +228,7 @@ class TsvTask(Task):
         unknown = [index for index in by_id if index not in self.table]
         if unknown:
             raise DataError(
-                f"predictions for {len(unknown)} indices that {self.table.path} does not have: "
-                f"{named(unknown)}"
+                f"predictions for rows that {self.table.path} does not have: index {named(unknown)}"
             )
         return by_id
 

@@ -38,6 +38,8 @@ def canonical_index(text: str) -> str:
 
     Integers are compared as numbers, as pandas reads them: ``"007"`` is ``"7"``.
     """
+    if text.isascii() and text.isdigit() and text[0] != "0":
+        return text
     number = _INTEGER.fullmatch(text)
     if not number:
         return text
@@ -168,10 +170,11 @@ class TsvIndex:
             )
 
     def _kept_bytes(self, record: Record, with_picture: bool) -> bytes:
-        return b"\t".join(
-            b"" if column == self.header.picture and not with_picture else record.raw(column)
-            for column in self.header.kept.values()
-        )
+        data = record.data
+        bounds = [record.cells[column] for column in self.header.kept.values()]
+        if not with_picture:
+            bounds[1] = (0, 0)
+        return b"\t".join([data[start:stop] for start, stop in bounds])
 
     def _decoded(self, kept: bytes, place: Place) -> list[str]:
         try:

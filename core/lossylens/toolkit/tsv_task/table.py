@@ -20,7 +20,6 @@ The rules of the files:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from lossylens.errors import DataError
@@ -119,21 +118,17 @@ class Row:
 
     Attributes:
         position: among the rows with a picture, from 0.
+        cells: column name to text, None for a missing value.
+        id: the row's index.
     """
+
+    __slots__ = ("_table", "cells", "id", "position")
 
     def __init__(self, table: TsvTable, position: int) -> None:
         self._table = table
         self.position = position
-
-    @cached_property
-    def cells(self) -> dict[str, str | None]:
-        """Column name to text, None for a missing value."""
-        return self._table.index.cells(self.position)
-
-    @cached_property
-    def id(self) -> str:
-        """The row's index."""
-        return canonical_index(self.cells[INDEX] or "")
+        self.cells = table.index.cells(position)
+        self.id = canonical_index(self.cells[INDEX] or "")
 
     def get(self, column: str) -> str | None:
         """Return a cell, None if it is missing or the file has no such column."""

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from lossylens.cli import main
+from lossylens.cli.commands import COMMANDS
 from lossylens.errors import DataError
 from lossylens.toolkit.tsv_task.testing import GoldenCase, differences, golden_case
 from lossylens.vlm import QuestionKind, default_prompt
@@ -133,3 +136,50 @@ def test_an_answer_that_is_neither_yes_nor_no_is_refused(make):
 
 def test_the_golden_predictions_are_json(case):
     assert len(json.loads(case.predictions_file.read_text())) == len(case.predictions)
+
+
+@pytest.fixture
+def lossylens(monkeypatch, capsys):
+    """Run the command line; return its exit code, output and error output."""
+    monkeypatch.setitem(COMMANDS, "score", "lossylens.cli.score:score")
+
+    def lossylens(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return lossylens
+
+
+def test_the_command_prints_the_metrics_of_the_reference_evaluator(lossylens, case):
+    code, out, _ = lossylens(
+        "score", "POPE", "--data", case.data, "--predictions", case.predictions_file, "--json"
+    )
+    assert code == 0
+    report = json.loads(out)
+    assert differences(report["metrics"], case.expected["metrics"]) == []
+    assert report["primary"]["name"] == "Overall/Overall"
+    assert report["primary"]["value"] == report["metrics"]["Overall"]["Overall"]
+    assert (report["samples"], report["missing"], report["failed"]) == (170, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"index": 999, "prediction": "yes"}'], "for rows that .* does not have: index 999"),
+        (['{"index": 1, "prediction": "yes"}'] * 2, "two predictions for index 1"),
+        (['{"index": 1, "prediction": "yes"}', "{"], r"predictions.jsonl:2: not JSON"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_predictions(lossylens, case, tmp_path, lines, message):
+    path = tmp_path / "predictions.jsonl"
+    path.write_text("\n".join(lines))
+    code, out, err = lossylens("score", "pope", "--data", case.data, "--predictions", path)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert re.search(message, err)
+
+
+def test_the_command_says_where_data_that_are_not_there_can_be_had(lossylens, tmp_path):
+    code, _, err = lossylens("score", "pope", "--data", tmp_path / "no", "--predictions", "x")
+    assert code == 2
+    assert "download https://opencompass.openxlab.space/utils/VLMEval/POPE.tsv" in err

@@ -50,7 +50,7 @@ class Settings:
     ``minutes`` and ``state_every`` are minutes; ``warmup``, ``decay`` and
     ``dense_only`` are shares of the budget: the learning rate's rise and fall,
     and the first part, in which the vision encoder alone is trained on the
-    dense targets (twice as many scenes a second).
+    dense targets of crowded scenes.
     """
 
     out: Path
@@ -62,7 +62,7 @@ class Settings:
     decay: float = 0.4
     weight_decay: float = 0.05
     dense_weight: float = 1.0
-    dense_only: float = 0.12
+    dense_only: float = 0.42
     state_every: float = 5.0
     workers: int = 1
     threads: int = 2
@@ -250,11 +250,17 @@ class Training:
 
     def _batches(self) -> Iterator[Batch]:
         settings = self.settings
-        scenes = SceneBatches(self.tokenizer, settings.batch, settings.length, self.scenes)
-        loader = DataLoader(
-            scenes, batch_size=None, num_workers=settings.workers, prefetch_factor=8
-        )
-        return iter(loader)
+        while True:
+            asked = self.answering
+            scenes = SceneBatches(
+                self.tokenizer, settings.batch, settings.length, self.scenes, asked
+            )
+            for batch in DataLoader(
+                scenes, batch_size=None, num_workers=settings.workers, prefetch_factor=8
+            ):
+                yield batch
+                if self.answering != asked:
+                    break
 
     def run(self) -> None:
         """Train until the budget is spent, then write the weights."""
@@ -270,24 +276,34 @@ class Training:
             if time.monotonic() - last_report > 60:
                 self._report(torch.stack(running).mean(0))
                 running, last_report = [], time.monotonic()
-            done = self.seconds >= self.settings.minutes * 60
+            done = self.progress >= 1
             if done or self.seconds - last_save > self.settings.state_every * 60:
                 self._save()
-                self._evaluate()
+                if self.answering:
+                    self._evaluate()
                 last_save = self.seconds
             if done:
                 break
         self.write_weights()
 
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent."""
+        return self.seconds / (self.settings.minutes * 60)
+
+    @property
+    def answering(self) -> bool:
+        """Whether the first part, on dense targets alone, is over."""
+        return self.progress >= self.settings.dense_only
+
     def _step(self, batch: Batch) -> Tensor:
-        progress = self.seconds / (self.settings.minutes * 60)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * schedule(progress, self.settings)
-        if progress < self.settings.dense_only:
+            group["lr"] = self.settings.learning_rate * schedule(self.progress, self.settings)
+        if batch.topics[0]:
+            answer, dense, _ = self.trainer.losses(batch)
+        else:
             dense = self.trainer.dense_loss(batch)[1]
             answer = torch.zeros_like(dense)
-        else:
-            answer, dense, _ = self.trainer.losses(batch)
         loss = answer + self.settings.dense_weight * dense / 50
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,0 +1,141 @@
+"""What a run is about: the samples of its tasks and their distinct images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lossylens.errors import DataError
+from lossylens.executors.local import Failure, attempt
+from lossylens.images import content_hash, read_image, source_format
+from lossylens.plan import Benchmark
+from lossylens.progress import Step
+from lossylens.task import ImageRef, Sample
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A distinct image file.
+
+    Attributes:
+        sha256: of the file.
+        bytes: size of the file.
+        width, height: of the decoded image; 0 if it cannot be decoded.
+        format: :class:`~lossylens.images.SourceFormat` as a mapping.
+        failure: why it cannot be decoded, or ``""``.
+        read: returns the file's content.
+    """
+
+    sha256: str
+    bytes: int
+    width: int = 0
+    height: int = 0
+    format: Mapping[str, Any] | None = None
+    failure: str = ""
+    read: Callable[[], bytes] = field(repr=False, compare=False, default=bytes)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A sample with its image: a hash, or a failure where the file cannot be read."""
+
+    sample: Sample
+    image: str | None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Samples by task key, and pictures by hash."""
+
+    samples: Mapping[str, tuple[Asked, ...]]
+    pictures: Mapping[str, Picture]
+
+
+def collect(
+    benchmarks: tuple[Benchmark, ...],
+    limit: int | None,
+    known: Mapping[str, Picture],
+    step: Step,
+) -> Material:
+    """Read all samples, and every distinct image once.
+
+    Every image is decoded once, to find out now rather than later whether it can
+    be, except those in *known*.
+
+    Args:
+        benchmarks: tasks with their data.
+        limit: only the first so many images of each task.
+        known: pictures of an earlier start, by hash.
+        step: advanced by one for each image.
+
+    Raises:
+        DataError: malformed data, or two samples of one task with one id.
+    """
+    pictures: dict[str, Picture] = {}
+    samples = {}
+    for benchmark in benchmarks:
+        hashes: dict[str, str | Failure] = {}
+        chosen = list(_first(benchmark, limit))
+        for sample in chosen:
+            key = sample.image.key
+            if key not in hashes:
+                hashes[key] = _take(sample.image, known, pictures)
+                step.advance()
+        samples[benchmark.part.key] = tuple(_asked(each, hashes[each.image.key]) for each in chosen)
+    return Material(samples, pictures)
+
+
+def _first(benchmark: Benchmark, limit: int | None) -> Iterator[Sample]:
+    """Yield the samples on the first *limit* images."""
+    where = benchmark.choice.where
+    keys: set[str] = set()
+    ids: set[str] = set()
+    for sample in benchmark.task.samples():
+        if sample.id in ids:
+            raise DataError(f"{where}: two samples have the id {sample.id!r}")
+        ids.add(sample.id)
+        if limit is None or len(keys) < limit or sample.image.key in keys:
+            keys.add(sample.image.key)
+            yield sample
+    if not ids:
+        raise DataError(f"{where}: the task has no samples")
+
+
+def _asked(sample: Sample, found: str | Failure) -> Asked:
+    if isinstance(found, Failure):
+        return Asked(sample, None, found.reason)
+    return Asked(sample, found)
+
+
+def _take(
+    reference: ImageRef, known: Mapping[str, Picture], pictures: dict[str, Picture]
+) -> str | Failure:
+    """Read an image file, enter it into *pictures*; return its hash, or why there is none."""
+    data = attempt(lambda image: image.read(), reference)
+    if isinstance(data, Failure):
+        return data
+    sha256 = content_hash(data)
+    if sha256 not in pictures:
+        found = known.get(sha256) or _examine(sha256, data)
+        pictures[sha256] = dataclasses.replace(found, read=reference.read)
+    return sha256
+
+
+def _examine(sha256: str, data: bytes) -> Picture:
+    """Decode an image once, to learn its size and whether it can be decoded."""
+    form = attempt(source_format, data)
+    if isinstance(form, Failure):
+        return Picture(sha256, len(data), failure=form.reason)
+    described = dataclasses.asdict(form)
+    image = attempt(read_image, data)
+    if isinstance(image, Failure):
+        return Picture(sha256, len(data), format=described, failure=image.reason)
+    return Picture(sha256, len(data), image.width, image.height, described)

@@ -1,0 +1,360 @@
+"""Configuration of a run: YAML and overrides in, a checked choice of plugins out.
+
+Every mistake raises :class:`~lossylens.errors.ConfigError` with its place, such
+as ``codecs.jpeg.levels[2]`` (items count from 0), before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic
+
+import yaml
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lossylens.adaptor import AdaptorSpec
+from lossylens.codec import CodecSpec, Level
+from lossylens.errors import ConfigError, PluginError
+from lossylens.loading import Registered, S
+from lossylens.names import canonical, suggestion
+from lossylens.options import resolve_options
+from lossylens.plugins import Registry, load_registry
+from lossylens.spec import PluginSpec
+from lossylens.task import TaskSpec
+from lossylens.vlm import VlmSpec
+
+#: Sections that must be there and not empty, with an example for the error.
+REQUIRED = {"codecs": "jpeg:", "vlms": "nano:", "tasks": "pope: {data: POPE.tsv}"}
+SECTIONS = (*REQUIRED, "adaptors", "run", "plugins")
+
+#: In the section ``adaptors``, the VLM as it is.
+NO_ADAPTOR = "none"
+
+#: Ways to spread work; see :mod:`lossylens.executors`.
+EXECUTORS = ("local",)
+
+
+@dataclass
+class RunOptions:
+    """The section ``run``.
+
+    Attributes:
+        out: the run folder; made if it is not there, resumed if it is.
+        executor: where encoding is done; ``local`` is this machine.
+        workers: encoding processes; null for one per usable CPU, 1 to encode in
+            the process of the run itself.
+        evaluator_parity: repeat the reference evaluator's JPEG steps; see
+            :mod:`lossylens.pixels`.
+        limit: only the first so many images of each task.
+        decode_ahead: how many decoded images may wait for the VLM.
+        retry_failed: try again what failed in an earlier start of this run.
+        uncompressed: add the codec ``uncompressed`` to the grid.
+    """
+
+    out: Path = MISSING
+    executor: str = "local"
+    workers: int | None = None
+    evaluator_parity: bool = False
+    limit: int | None = None
+    decode_ahead: int = 16
+    retry_failed: bool = False
+    uncompressed: bool = True
+
+
+@dataclass
+class PluginOptions:
+    """The section ``plugins``: which installed plugins are loaded.
+
+    Attributes:
+        only: nothing but these.
+        disable: all but these.
+    """
+
+    only: list[str] | None = None
+    disable: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Choice(Generic[S]):
+    """A plugin that the configuration names, with its options.
+
+    Attributes:
+        label: what reports call it: the key in the configuration where the key
+            ``plugin`` names the plugin, else the plugin's canonical name.
+        where: its place in the configuration, such as ``codecs.jpeg``.
+        found: its declaration and where that comes from.
+        options: an instance of the plugin's options class.
+    """
+
+    label: str
+    where: str
+    found: Registered[S]
+    options: Any
+
+    @property
+    def spec(self) -> S:
+        """Its declaration."""
+        return self.found.spec
+
+
+@dataclass(frozen=True)
+class CodecChoice(Choice[CodecSpec]):
+    """A codec with the levels to be run."""
+
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration.
+
+    Attributes:
+        adaptors: None stands for the VLM as it is.
+        values: the configuration as written, overrides included, for the manifest.
+        registry: the plugins that it was checked against.
+    """
+
+    codecs: tuple[CodecChoice, ...]
+    vlms: tuple[Choice[VlmSpec], ...]
+    tasks: tuple[Choice[TaskSpec], ...]
+    adaptors: tuple[Choice[AdaptorSpec] | None, ...]
+    run: RunOptions
+    values: Mapping[str, Any] = field(repr=False)
+    registry: Registry = field(repr=False, compare=False)
+
+    @property
+    def workers(self) -> int:
+        """The number of encoding processes."""
+        return self.run.workers or len(os.sched_getaffinity(0))
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read and check a configuration.
+
+    Args:
+        path: the YAML file.
+        overrides: ``key=value``, such as ``codecs.jpeg.optimize=true``.
+
+    Raises:
+        ConfigError: see the module.
+        PluginError: an allow or deny list names an unknown plugin.
+    """
+    values = read_values(path, overrides)
+    plugins = _section_options(PluginOptions, "plugins", values)
+    registry = load_registry(only=plugins.only, disable=plugins.disable)
+    return check_config(values, registry)
+
+
+def read_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the content of *path* with *overrides* applied and ``${...}`` resolved.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML mapping or has a key twice;
+            an override is not ``key=value``; a section is unknown or missing.
+    """
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read {path}: {reason}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_problem(path, error)) from error
+    values = OmegaConf.to_container(loaded, resolve=False)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping with {', '.join(SECTIONS)}")
+    for override in overrides:
+        _apply(values, override)
+    try:
+        # With what an override may refer to in place.
+        values = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{error.full_key or path}: {reason}") from error
+    assert isinstance(values, dict)
+    _check_sections(values, path)
+    return {str(key): value for key, value in values.items()}
+
+
+def _yaml_problem(path: Path, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    if mark is None:
+        return f"{path}: {problem}"
+    return f"{path}, line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
+def _apply(values: dict[Any, Any], override: str) -> None:
+    """Put ``key=value`` into *values*."""
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip("."):
+        raise ConfigError(f"{override!r}: expected key=value, such as run.limit=10")
+    try:
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ConfigError(f"{override!r}: malformed value: {reason}") from error
+    assert isinstance(value, dict)
+    node = values
+    *parents, last = _keys(values, path)
+    for depth, key in enumerate(parents):
+        if node.get(key) is None:
+            node[key] = {}
+        node = node[key]
+        if not isinstance(node, dict):
+            raise ConfigError(f"{override!r}: {'.'.join(parents[: depth + 1])} is not a mapping")
+    node[last] = value["value"]
+
+
+def _keys(node: Any, path: str) -> list[str]:
+    """Split *path* at its dots, except those in keys that are there: ``vlms.qwen2.5.device``."""
+    keys = []
+    while path:
+        known = [key for key in node if _begins(path, key)] if isinstance(node, dict) else []
+        key = max(known, key=len) if known else path.partition(".")[0]
+        keys.append(key)
+        path = path[len(key) + 1 :]
+        node = node.get(key) if isinstance(node, dict) else None
+    return keys
+
+
+def _begins(path: str, key: Any) -> bool:
+    return isinstance(key, str) and f"{path}.".startswith(f"{key}.")
+
+
+def _check_sections(values: Mapping[Any, Any], path: Path) -> None:
+    for name in values:
+        if name not in SECTIONS:
+            raise ConfigError(f"{path}: unknown section {name!r}. {suggestion(str(name), SECTIONS)}")
+    for name, example in REQUIRED.items():
+        if not values.get(name):
+            state = "is empty" if name in values else "is missing"
+            raise ConfigError(f"{path}: section {name!r} {state}; name at least one: {example}")
+    if not isinstance(values.get("run"), dict) or "out" not in values["run"]:
+        raise ConfigError(f"{path}: run.out is missing; name the run folder: run: {{out: runs/first}}")
+
+
+def check_config(values: Mapping[str, Any], registry: Registry) -> Config:
+    """Return *values*, as :func:`read_values` gives them, checked against *registry*.
+
+    Raises:
+        ConfigError: see the module.
+    """
+    run = _run_options(values)
+    codecs = [_codec(registry, *entry) for entry in _entries(values, "codecs")]
+    if run.uncompressed and all(each.spec.name != "uncompressed" for each in codecs):
+        codecs.insert(0, _codec(registry, "codecs.uncompressed", "uncompressed", {}))
+    adaptors = [
+        None if name == NO_ADAPTOR else _choice(registry, "adaptor", where, name, given)
+        for where, name, given in _entries(values, "adaptors")
+    ]
+    config = Config(
+        codecs=tuple(codecs),
+        vlms=tuple(_choice(registry, "vlm", *entry) for entry in _entries(values, "vlms")),
+        tasks=tuple(_choice(registry, "task", *entry) for entry in _entries(values, "tasks")),
+        adaptors=tuple(adaptors) or (None,),
+        run=run,
+        values=values,
+        registry=registry,
+    )
+    for choices in (config.codecs, config.vlms, config.tasks, config.adaptors):
+        _check_labels(choices)
+    return config
+
+
+def _run_options(values: Mapping[str, Any]) -> RunOptions:
+    run: RunOptions = _section_options(RunOptions, "run", values)
+    for name, least in (("workers", 1), ("limit", 1), ("decode_ahead", 1)):
+        value = getattr(run, name)
+        if value is not None and value < least:
+            raise ConfigError(f"run.{name}: expected at least {least}, got {value}.")
+    if run.executor not in EXECUTORS:
+        hint = suggestion(run.executor, EXECUTORS)
+        raise ConfigError(f"run.executor: unknown executor {run.executor!r}. {hint}")
+    if run.out.exists() and not run.out.is_dir():
+        raise ConfigError(f"run.out: {run.out} is not a folder.")
+    return run
+
+
+def _section_options(options: type, name: str, values: Mapping[str, Any]) -> Any:
+    # A section is checked as the options of a plugin are.
+    spec = PluginSpec(name=name, summary="", factory="", options=options)
+    return resolve_options(spec, {} if values.get(name) is None else values[name], name)
+
+
+def _entries(values: Mapping[str, Any], section: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return place, key and content of the entries of a section."""
+    content = values.get(section) or {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{section}: expected a mapping, one key for each, got {content!r}.")
+    entries = []
+    for key, given in content.items():
+        where = f"{section}.{key}"
+        if not isinstance(key, str) or not key.strip():
+            raise ConfigError(f"{where}: expected a name as key, got {key!r}.")
+        if given is not None and not isinstance(given, dict):
+            raise ConfigError(f"{where}: expected a mapping of options, got {given!r}.")
+        entries.append((where, key, dict(given or {})))
+    return entries
+
+
+def _choice(
+    registry: Registry, kind: str, where: str, key: str, given: dict[str, Any]
+) -> Choice[Any]:
+    """Return the plugin that an entry names, with its options."""
+    named = given.pop("plugin", None)
+    if named is not None and not isinstance(named, str):
+        raise ConfigError(f"{where}.plugin: expected the name of a {kind}, got {named!r}.")
+    try:
+        found = registry.find(kind, key if named is None else named)
+    except PluginError as error:
+        place = where if named is None else f"{where}.plugin"
+        raise ConfigError(f"{place}: {error}") from error
+    label = found.spec.name if named is None else key
+    return Choice(label, where, found, registry.options(found, given, where))
+
+
+def _codec(registry: Registry, where: str, key: str, given: dict[str, Any]) -> CodecChoice:
+    names = given.pop("levels", None)
+    choice = _choice(registry, "codec", where, key, given)
+    levels = _levels(choice.spec, names, f"{where}.levels")
+    return CodecChoice(choice.label, where, choice.found, choice.options, levels)
+
+
+def _levels(spec: CodecSpec, names: Any, where: str) -> tuple[Level, ...]:
+    if names is None:
+        return spec.levels
+    if not isinstance(names, list) or not names:
+        example = ", ".join(level.name for level in spec.levels[:2])
+        raise ConfigError(f"{where}: expected a list of levels, such as [{example}], got {names!r}.")
+    levels: dict[str, Level] = {}
+    for number, name in enumerate(names):
+        place = f"{where}[{number}]"
+        if not isinstance(name, str):
+            example = spec.levels[0].name
+            raise ConfigError(f"{place}: expected the name of a level, such as {example}, got {name!r}.")
+        try:
+            level = spec.level(name)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from error
+        if level.name in levels:
+            raise ConfigError(f"{place}: level {level.name!r} is named twice.")
+        levels[level.name] = level
+    return tuple(levels.values())
+
+
+def _check_labels(choices: Sequence[Choice[Any] | None]) -> None:
+    """Refuse two entries that a report could not tell apart."""
+    seen: dict[str, str] = {}
+    for choice in choices:
+        if choice is None:
+            continue
+        other = seen.setdefault(canonical(choice.label), choice.where)
+        if other != choice.where:
+            raise ConfigError(
+                f"{choice.where}: the same name as {other}; give it a key of its own and"
+                f" name the plugin: my-{choice.spec.name}: {{plugin: {choice.spec.name}}}"
+            )

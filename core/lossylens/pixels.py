@@ -1,0 +1,54 @@
+"""The image path: from a file, or a bitstream, to the pixels that a VLM is given.
+
+A VLM gets exactly the pixels that the decoder returned; nothing is encoded again
+on the way, and an ``uncompressed`` image is the source image itself.
+
+With ``run.evaluator_parity`` the path is that of the published scores instead.
+Their evaluator saved every image of a benchmark as a JPEG (quality 75, 4:2:0)
+before the model read it.  The codecs were run on these files, and their output
+was saved once more under the same name, and so again as such a JPEG:
+
+* uncompressed: source, JPEG step, VLM;
+* compressed: source, JPEG step, codec, JPEG step, VLM.
+
+Rates stay those of the codec's own bitstream.  One benchmark departs from this:
+MME names its files itself, so those that are no JPEGs skip the steps there, and
+here they do not.
+"""
+
+from __future__ import annotations
+
+from PIL.Image import Image
+
+from lossylens.codec import Codec
+from lossylens.errors import BitstreamError
+from lossylens.images import evaluator_parity, read_image
+
+
+def source_image(data: bytes, *, parity: bool) -> Image:
+    """Return what a codec encodes: the content of an image file, as RGB.
+
+    Raises:
+        ImageError: see :func:`~lossylens.images.read_image`.
+    """
+    image = read_image(data)
+    return evaluator_parity(image) if parity else image
+
+
+def decoded_image(codec: Codec, bitstream: bytes, size: tuple[int, int], *, parity: bool) -> Image:
+    """Return what a VLM is given of a bitstream.
+
+    Args:
+        codec: at the level of the bitstream.
+        bitstream: of one image.
+        size: width and height of the original image.
+        parity: repeat the evaluator's second JPEG step.
+
+    Raises:
+        BitstreamError: it is damaged, or the decoder gave no RGB image of *size*.
+    """
+    image = codec.decode(bitstream)
+    if image.mode != "RGB" or image.size != size:
+        found = f"{image.mode} {image.width}x{image.height}"
+        raise BitstreamError(f"the decoder returned {found}, not RGB {size[0]}x{size[1]}")
+    return evaluator_parity(image) if parity else image

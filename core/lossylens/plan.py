@@ -1,0 +1,239 @@
+"""The grid of a run: which cells there are, and what decides their results."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from lossylens.adaptor import AdaptorSpec
+from lossylens.codec import Level
+from lossylens.config import NO_ADAPTOR, Choice, CodecChoice, Config
+from lossylens.errors import ConfigError
+from lossylens.plugins import Registry
+from lossylens.task import Task, TaskSpec
+from lossylens.vlm import Vlm, VlmSpec
+
+#: Part of every key; raised when the core itself changes pixels or prompts.
+KEY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """A codec at a level, a VLM with its adaptor, or a task, by what it is made of.
+
+    Attributes:
+        kind: ``codec``, ``vlm`` or ``task``.
+        description: plugin, version, options and provenance; equal descriptions
+            give equal results.
+    """
+
+    kind: str
+    description: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Hash of the description."""
+        return short_hash([KEY_VERSION, self.kind, self.description])
+
+
+@dataclass(frozen=True)
+class CodecLevel:
+    """A codec at one level."""
+
+    choice: CodecChoice
+    level: Level
+    part: Part
+
+    @property
+    def encodes(self) -> bool:
+        """Whether there is a bitstream; a codec of nominal rate passes images on as they are."""
+        return self.choice.spec.nominal_bpp is None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A VLM, with an adaptor or without."""
+
+    choice: Choice[VlmSpec]
+    adaptor: Choice[AdaptorSpec] | None
+    part: Part
+
+    @property
+    def adaptor_label(self) -> str:
+        """Name of the adaptor in reports."""
+        return self.adaptor.label if self.adaptor else NO_ADAPTOR
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A task with its data."""
+
+    choice: Choice[TaskSpec]
+    task: Task
+    part: Part
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One VLM, adaptor, codec, level and task: labels, and keys of their parts."""
+
+    vlm: str
+    adaptor: str
+    codec: str
+    level: str
+    task: str
+    vlm_key: str
+    codec_key: str
+    task_key: str
+
+    @property
+    def key(self) -> str:
+        """Hash of the parts' keys."""
+        return short_hash([self.vlm_key, self.codec_key, self.task_key])
+
+    def __str__(self) -> str:
+        """Return the labels."""
+        model = self.vlm if self.adaptor == NO_ADAPTOR else f"{self.vlm} with {self.adaptor}"
+        return f"{model}, {self.codec} {self.level}, {self.task}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The grid: every model at every codec and level on every task."""
+
+    codecs: tuple[CodecLevel, ...]
+    models: tuple[Model, ...]
+    benchmarks: tuple[Benchmark, ...]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What the grid is made of."""
+        return tuple(each.part for each in (*self.codecs, *self.models, *self.benchmarks))
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells, tasks varying fastest."""
+        return tuple(
+            cell
+            for model in self.models
+            for codec in self.codecs
+            for _, cell in self.cells_of(model, codec)
+        )
+
+    def cells_of(self, model: Model, codec: CodecLevel) -> Iterator[tuple[Benchmark, Cell]]:
+        """Yield the tasks with the cells of one model and one codec and level."""
+        for benchmark in self.benchmarks:
+            yield (
+                benchmark,
+                Cell(
+                    vlm=model.choice.label,
+                    adaptor=model.adaptor_label,
+                    codec=codec.choice.label,
+                    level=codec.level.name,
+                    task=benchmark.choice.label,
+                    vlm_key=model.part.key,
+                    codec_key=codec.part.key,
+                    task_key=benchmark.part.key,
+                ),
+            )
+
+
+def make_plan(config: Config) -> Plan:
+    """Build every task, codec and VLM once, to learn what decides its results.
+
+    Nothing is written, so what is missing or misconfigured shows before a run
+    folder is made.
+
+    Raises:
+        LossylensError: one of them cannot be built, or two are the same.
+    """
+    plan = Plan(
+        codecs=tuple(_codec_levels(config)),
+        models=tuple(_models(config)),
+        benchmarks=tuple(_benchmarks(config)),
+    )
+    for group in (plan.codecs, plan.models, plan.benchmarks):
+        seen: dict[str, str] = {}
+        for each in group:
+            where = each.choice.where
+            other = seen.setdefault(each.part.key, where)
+            if other != where:
+                raise ConfigError(f"{where}: the same plugin with the same options as {other}.")
+    return plan
+
+
+def _benchmarks(config: Config) -> Iterator[Benchmark]:
+    for choice in config.tasks:
+        task = config.registry.build_task(choice.spec.name, choice.options)
+        description = {**described(choice), "fingerprint": task.fingerprint()}
+        # A new version scores anew (see lossylens.scoring); it need not ask anew.
+        del description["version"]
+        yield Benchmark(choice, task, Part("task", description))
+
+
+def _codec_levels(config: Config) -> Iterator[CodecLevel]:
+    for choice in config.codecs:
+        for level in choice.levels:
+            codec = config.registry.build_codec(choice.spec.name, level, choice.options)
+            description = {
+                **described(choice),
+                "level": level.name,
+                "parameters": dict(level.parameters),
+                "provenance": dict(codec.provenance()),
+                "evaluator_parity": config.run.evaluator_parity,
+            }
+            yield CodecLevel(choice, level, Part("codec", description))
+
+
+def _models(config: Config) -> Iterator[Model]:
+    for choice in config.vlms:
+        for adaptor in config.adaptors:
+            vlm = build_model(config.registry, choice, adaptor)
+            description = {
+                **described(choice),
+                "adaptor": described(adaptor) if adaptor else None,
+                "provenance": dict(vlm.provenance()),
+            }
+            yield Model(choice, adaptor, Part("vlm", description))
+
+
+def build_model(
+    registry: Registry, choice: Choice[VlmSpec], adaptor: Choice[AdaptorSpec] | None
+) -> Vlm:
+    """Build a VLM and attach its adaptor."""
+    vlm = registry.build_vlm(choice.spec.name, choice.options)
+    if adaptor is None:
+        return vlm
+    return registry.build_adaptor(adaptor.spec.name, adaptor.options).attach(vlm)
+
+
+def described(choice: Choice[Any]) -> dict[str, Any]:
+    """Return what a choice of a plugin is made of, as JSON can hold it."""
+    return {
+        "name": choice.spec.name,
+        "distribution": choice.found.plugin.distribution,
+        "version": choice.found.plugin.version,
+        "options": plain(dataclasses.asdict(choice.options)),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return *value* as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(member) for member in value]
+    if isinstance(value, Enum):
+        return plain(value.value)
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def short_hash(value: Any) -> str:
+    """Return a hash of a JSON value, short enough to read and long enough to be unique."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,90 @@
+"""Progress on standard error: bars on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+#: Least seconds between two plain lines of one step.
+_QUIET = 30.0
+
+
+class Step(Protocol):
+    """A step whose progress is shown."""
+
+    def advance(self, count: int = 1) -> None:
+        """Say that *count* more items are done."""
+
+
+@contextmanager
+def progress(title: str, total: int | None, unit: str) -> Iterator[Step]:
+    """Show the progress of a step while inside.
+
+    Args:
+        title: what is done, such as ``"Encoding"``.
+        total: how many items there are, or None where that is not known.
+        unit: what is counted, in the plural.
+    """
+    if not sys.stderr.isatty():
+        yield from _plain(title, total, unit)
+        return
+    # rich takes longer to import than most commands take to run.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield _Bar(bars, bars.add_task(title, total=total, rate=""), unit)
+
+
+class _Bar:
+    def __init__(self, bars: "Progress", task: "TaskID", unit: str) -> None:
+        self._bars, self._task, self._unit = bars, task, unit
+
+    def advance(self, count: int = 1) -> None:
+        self._bars.advance(self._task, count)
+        speed = self._bars.tasks[0].speed
+        self._bars.update(self._task, rate=f"{speed:.3g} {self._unit}/s" if speed else "")
+
+
+def _plain(title: str, total: int | None, unit: str) -> Iterator[Step]:
+    step = _Lines(title, total, unit)
+    yield step
+    step.end()
+
+
+class _Lines:
+    def __init__(self, title: str, total: int | None, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._done = 0
+        self._start = self._said = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self._done += count
+        if time.monotonic() - self._said >= _QUIET:
+            self._say()
+
+    def end(self) -> None:
+        self._say()
+
+    def _say(self) -> None:
+        self._said = time.monotonic()
+        seconds = self._said - self._start
+        rate = self._done / seconds if seconds > 0 else 0.0
+        line = f"{self._title}: {self._done}"
+        if self._total is not None:
+            line += f" of {self._total}"
+        line += f" {self._unit}, {rate:.3g}/s"
+        if self._total is not None and self._done < self._total and rate > 0:
+            line += f", {(self._total - self._done) / rate:.0f} s left"
+        print(line, file=sys.stderr, flush=True)

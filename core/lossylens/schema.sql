@@ -1,0 +1,117 @@
+-- run.sqlite: all that a run has found out, except the bitstreams themselves.
+--
+-- Keys of codecs, VLMs and tasks are hashes of all that decides their results
+-- (plugin and version, options, level, provenance, data), so that a changed
+-- option finds nothing stale.  Every value but those in `runs` and `timings`
+-- is the same however often the run was interrupted.
+
+-- One row for each start of `lossylens run` on this folder.
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    started TEXT NOT NULL,          -- ISO 8601, UTC
+    ended TEXT,                     -- NULL: running, or killed
+    outcome TEXT,                   -- done, failures, interrupted or error
+    config TEXT NOT NULL,           -- JSON: the configuration as written
+    manifest TEXT NOT NULL          -- JSON: versions, platform, seeds, settings
+);
+
+-- Codecs at a level, VLMs with their adaptor, and tasks, as the key was made of.
+CREATE TABLE parts (
+    key TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,             -- codec, vlm or task
+    description TEXT NOT NULL       -- JSON
+) WITHOUT ROWID;
+
+-- Image files by content.  A file that cannot be decoded has a failure.
+CREATE TABLE images (
+    sha256 TEXT PRIMARY KEY,
+    bytes INTEGER NOT NULL,
+    width INTEGER,
+    height INTEGER,
+    format TEXT,                    -- JSON: lossylens.images.SourceFormat
+    failure TEXT
+) WITHOUT ROWID;
+
+CREATE TABLE encodings (
+    codec TEXT NOT NULL REFERENCES parts,
+    image TEXT NOT NULL REFERENCES images,
+    bitstream TEXT,                 -- SHA-256: bitstreams/<first two digits>/<all>
+    bytes INTEGER,
+    failure TEXT,
+    PRIMARY KEY (codec, image)
+) WITHOUT ROWID;
+
+CREATE TABLE samples (
+    task TEXT NOT NULL REFERENCES parts,
+    id TEXT NOT NULL,
+    position INTEGER NOT NULL,      -- in the order of the data
+    image TEXT REFERENCES images,   -- NULL: the file could not be read
+    question TEXT NOT NULL,         -- JSON: lossylens.vlm.Question
+    fields TEXT NOT NULL,           -- JSON
+    PRIMARY KEY (task, id)
+) WITHOUT ROWID;
+
+CREATE TABLE cells (
+    key TEXT PRIMARY KEY,
+    position INTEGER,               -- in the latest configuration; NULL: not in it
+    vlm TEXT NOT NULL REFERENCES parts,
+    codec TEXT NOT NULL REFERENCES parts,
+    task TEXT NOT NULL REFERENCES parts,
+    vlm_label TEXT NOT NULL,
+    adaptor_label TEXT NOT NULL,
+    codec_label TEXT NOT NULL,
+    level TEXT NOT NULL,
+    task_label TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- An answer, or the reason why there is none.
+CREATE TABLE predictions (
+    cell TEXT NOT NULL REFERENCES cells,
+    sample TEXT NOT NULL,
+    text TEXT,
+    usage TEXT,                     -- JSON, as the VLM gave it
+    stage TEXT,                     -- of a failure: image, encode, decode or answer
+    failure TEXT,
+    PRIMARY KEY (cell, sample)
+) WITHOUT ROWID;
+
+CREATE TABLE scores (
+    cell TEXT PRIMARY KEY REFERENCES cells,
+    inputs TEXT NOT NULL,           -- hash of what was scored; another one is scored anew
+    value REAL,                     -- NULL: not a number
+    metrics TEXT NOT NULL,          -- JSON
+    samples INTEGER NOT NULL,
+    missing INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    unextracted INTEGER NOT NULL,
+    images INTEGER NOT NULL,        -- distinct images with a rate
+    bpp_mean REAL,                  -- mean over these images
+    bpp_total REAL                  -- their bits over their pixels
+) WITHOUT ROWID;
+
+CREATE TABLE verdicts (
+    cell TEXT NOT NULL REFERENCES cells,
+    sample TEXT NOT NULL,
+    verdict REAL,
+    extracted TEXT,
+    PRIMARY KEY (cell, sample)
+) WITHOUT ROWID;
+
+-- Kept apart because they differ from run to run.  Rows are added as work is
+-- done; work that was done again has several.
+CREATE TABLE timings (
+    stage TEXT NOT NULL,            -- encode, decode or answer
+    part TEXT NOT NULL,             -- key of the codec, or of the VLM
+    items INTEGER NOT NULL,         -- images, or questions
+    seconds REAL NOT NULL
+);
+
+-- All failures that the latest configuration meets, one row for each sample.
+CREATE VIEW failures AS
+SELECT predictions.stage, cells.position, cells.vlm_label, cells.adaptor_label,
+       cells.codec_label, cells.level, cells.task_label, predictions.sample,
+       samples.image, predictions.failure
+FROM predictions
+JOIN cells ON cells.key = predictions.cell
+LEFT JOIN samples ON samples.task = cells.task AND samples.id = predictions.sample
+WHERE predictions.text IS NULL AND cells.position IS NOT NULL;

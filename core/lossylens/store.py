@@ -1,0 +1,430 @@
+"""What a run keeps: a folder with a database and the bitstreams.
+
+``run.sqlite``
+    Everything but the bitstreams; ``schema.sql`` says what.
+``bitstreams/``
+    One file for each distinct bitstream, named by its SHA-256.
+``run.lock``
+    Locked by the one process that writes, and released by the operating system
+    however that process ends.
+
+Every method that writes is one transaction, and a bitstream is in place before
+the row that names it, so a process that is killed leaves what it had finished
+and nothing else.  A power loss may take the last few transactions, which are
+then done again, but does not damage the database (write-ahead log,
+``synchronous=NORMAL``).  It may also leave bitstreams empty or missing although
+their rows are there, because they are not flushed one by one: files of the
+wrong size are encoded again when the run is resumed, and every bitstream is
+checked against its hash before it is decoded.
+
+Image files are not copied: a resumed run reads them from the task's data again
+and knows them by their hash.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lossylens.errors import BitstreamError, StoreError
+from lossylens.plan import Cell, Part
+from lossylens.task import Score
+
+#: Raised with every change to ``schema.sql``.
+SCHEMA_VERSION = 1
+
+# "llns" in SQLite's field for the application.
+_APPLICATION = 0x6C6C6E73
+
+_OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Store:
+    """An open run folder.
+
+    Args:
+        folder: the run folder.
+        writable: lock it, and make it where it is not there.
+
+    Raises:
+        StoreError: the folder is in use, cannot be read or written, or its
+            database is damaged or of a newer version.
+    """
+
+    def __init__(self, folder: Path, *, writable: bool) -> None:
+        self.folder = folder
+        self.path = folder / "run.sqlite"
+        self._lock: int | None = None
+        self._db: sqlite3.Connection | None = None
+        try:
+            if writable:
+                self._lock = _locked(folder)
+            self._db = self._connected(writable)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database and release the lock."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _connected(self, writable: bool) -> sqlite3.Connection:
+        if not writable and not self.path.is_file():
+            raise StoreError(f"{self.folder} is no run folder: it has no run.sqlite")
+        try:
+            return _open_database(self.path, writable)
+        except (sqlite3.Error, OSError) as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> StoreError:
+        """Return what became of an operation on the database or a file, in one line."""
+        number = getattr(error, "errno", None)
+        full = number in _OUT_OF_SPACE or "disk is full" in str(error)
+        if full:
+            return StoreError(
+                f"no space left to write to {self.folder}; what was finished is kept:"
+                " free some and run the same command again"
+            )
+        reason = getattr(error, "strerror", None) or error
+        return StoreError(f"cannot use run folder {self.folder}: {reason}")
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        assert self._db is not None, "the store is closed"
+        return self._db
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Commit what is done inside as a whole, or nothing of it."""
+        database = self._connection
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+            database.execute("COMMIT")
+        except BaseException as error:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error | OSError):
+                raise self._unusable(error) from error
+            raise
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Return the rows of a query; columns are found by name."""
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    # Runs and the grid
+
+    def begin_run(self, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> int:
+        """Record the start of a run; return its number."""
+        with self._writing() as database:
+            cursor = database.execute(
+                "INSERT INTO runs (started, config, manifest) VALUES (?, ?, ?)",
+                (_now(), to_json(config), to_json(manifest)),
+            )
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+    def end_run(self, run: int, outcome: str) -> None:
+        """Record how a run ended."""
+        with self._writing() as database:
+            database.execute(
+                "UPDATE runs SET ended = ?, outcome = ? WHERE id = ?", (_now(), outcome, run)
+            )
+
+    def set_grid(self, parts: Iterable[Part], cells: Iterable[Cell]) -> None:
+        """Record the cells of the latest configuration, in their order."""
+        with self._writing() as database:
+            database.executemany(
+                "INSERT OR IGNORE INTO parts VALUES (?, ?, ?)",
+                [(part.key, part.kind, to_json(part.description)) for part in parts],
+            )
+            database.execute("UPDATE cells SET position = NULL")
+            database.executemany(
+                "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        cell.key,
+                        position,
+                        *(cell.vlm_key, cell.codec_key, cell.task_key),
+                        *(cell.vlm, cell.adaptor, cell.codec, cell.level, cell.task),
+                    )
+                    for position, cell in enumerate(cells)
+                ],
+            )
+
+    # Images and samples
+
+    def add_images(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Add rows of the table ``images``."""
+        with self._writing() as database:
+            database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def set_samples(self, task: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Record the samples of a task: id, position, image, question, fields.
+
+        Answers to a sample whose image or question is not what it was are dropped;
+        the task's fingerprint should have told, but a wrong answer is worse than
+        one more.
+        """
+        before = {
+            row["id"]: (row["image"], row["question"])
+            for row in self.rows("SELECT id, image, question FROM samples WHERE task = ?", (task,))
+        }
+        changed = [
+            (task, id)
+            for id, _, image, question, _ in rows
+            if image is not None and id in before and before[id] != (image, question)
+        ]
+        with self._writing() as database:
+            database.executemany(
+                "DELETE FROM predictions WHERE cell IN (SELECT key FROM cells WHERE task = ?)"
+                " AND sample = ?",
+                changed,
+            )
+            database.executemany(
+                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " position = excluded.position, image = coalesce(excluded.image, image),"
+                " question = excluded.question, fields = excluded.fields",
+                [(task, *row) for row in rows],
+            )
+
+    # Encodings
+
+    def encodings(self, codec: str) -> dict[str, sqlite3.Row]:
+        """Return the rows of a codec's encodings by image."""
+        rows = self.rows("SELECT * FROM encodings WHERE codec = ?", (codec,))
+        return {row["image"]: row for row in rows}
+
+    def add_encoding(self, codec: str, image: str, bitstream: bytes, seconds: float) -> None:
+        """Keep a bitstream."""
+        sha256 = hashlib.sha256(bitstream).hexdigest()
+        path = self._bitstream_path(sha256)
+        with self._writing() as database:
+            if not _has_size(path, len(bitstream)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # The same name each time: what a killed process left is overwritten.
+                temporary = self.folder / "bitstreams" / "writing"
+                temporary.write_bytes(bitstream)
+                temporary.replace(path)
+            database.execute(
+                "INSERT OR REPLACE INTO encodings VALUES (?, ?, ?, ?, NULL)",
+                (codec, image, sha256, len(bitstream)),
+            )
+            database.execute("INSERT INTO timings VALUES ('encode', ?, 1, ?)", (codec, seconds))
+
+    def add_encoding_failure(self, codec: str, image: str, failure: str) -> None:
+        """Record that an image could not be encoded."""
+        with self._writing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO encodings VALUES (?, ?, NULL, NULL, ?)",
+                (codec, image, failure),
+            )
+
+    def read_bitstream(self, sha256: str) -> bytes:
+        """Return a bitstream.
+
+        Raises:
+            BitstreamError: its file is gone or is not what was stored.
+        """
+        path = self._bitstream_path(sha256)
+        try:
+            bitstream = path.read_bytes()
+        except OSError as error:
+            raise BitstreamError(f"cannot read the stored bitstream: {error.strerror}") from error
+        if hashlib.sha256(bitstream).hexdigest() != sha256:
+            raise BitstreamError("the stored bitstream is damaged")
+        return bitstream
+
+    def drop_lost_bitstreams(self, *, thorough: bool) -> int:
+        """Forget encodings whose files are gone or of the wrong size; return how many.
+
+        Args:
+            thorough: compare the content too.
+        """
+        lost = [
+            (row["codec"], row["image"])
+            for row in self.rows("SELECT * FROM encodings WHERE bitstream IS NOT NULL")
+            if not self._is_kept(row["bitstream"], row["bytes"], thorough)
+        ]
+        with self._writing() as database:
+            database.executemany("DELETE FROM encodings WHERE codec = ? AND image = ?", lost)
+        return len(lost)
+
+    def _is_kept(self, sha256: str, size: int, thorough: bool) -> bool:
+        path = self._bitstream_path(sha256)
+        if not _has_size(path, size):
+            return False
+        if thorough and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            # Were it still there, an equal size would pass for an equal bitstream.
+            path.unlink()
+            return False
+        return True
+
+    def _bitstream_path(self, sha256: str) -> Path:
+        return self.folder / "bitstreams" / sha256[:2] / sha256
+
+    # Predictions and scores
+
+    def predictions(self, cell: str) -> dict[str, str | None]:
+        """Return the text of all predictions of a cell, None for a failure."""
+        rows = self.rows("SELECT sample, text FROM predictions WHERE cell = ?", (cell,))
+        return {row["sample"]: row["text"] for row in rows}
+
+    def add_predictions(
+        self, rows: Sequence[Sequence[Any]], timings: Iterable[Sequence[Any]] = ()
+    ) -> None:
+        """Add rows of the tables ``predictions`` and ``timings``, together."""
+        with self._writing() as database:
+            database.executemany("INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.executemany("INSERT INTO timings VALUES (?, ?, ?, ?)", timings)
+
+    def forget_failures(self) -> None:
+        """Forget what failed, so that it is tried again."""
+        with self._writing() as database:
+            database.execute("DELETE FROM predictions WHERE text IS NULL")
+            database.execute("DELETE FROM encodings WHERE failure IS NOT NULL")
+            database.execute(
+                "UPDATE images SET failure = NULL, width = NULL WHERE failure IS NOT NULL"
+            )
+
+    def score_inputs(self, cell: str) -> str | None:
+        """Return the hash of what a cell's score was made from, None without a score."""
+        rows = self.rows("SELECT inputs FROM scores WHERE cell = ?", (cell,))
+        return rows[0]["inputs"] if rows else None
+
+    def set_score(
+        self, cell: str, inputs: str, score: Score, rate: tuple[int, float | None, float | None]
+    ) -> None:
+        """Keep a cell's score, verdicts and rate (images, mean bpp, total bpp)."""
+        counts = (score.samples, score.missing, score.failed, score.unextracted)
+        verdicts = [
+            (cell, sample, score.verdicts.get(sample), score.extracted.get(sample))
+            for sample in {**score.verdicts, **score.extracted}
+        ]
+        with self._writing() as database:
+            database.execute("DELETE FROM verdicts WHERE cell = ?", (cell,))
+            database.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", verdicts)
+            database.execute(
+                "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (cell, inputs, _finite(score.value), to_json(score.metrics), *counts, *rate),
+            )
+
+
+def to_json(value: Any) -> str:
+    """Return *value* as JSON: keys sorted, so that equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) != float("inf") and value == value else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _locked(folder: Path) -> int:
+    """Make *folder* and lock it; return the descriptor that holds the lock."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StoreError(f"cannot write to run folder {folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            by = f"process {holder}" if holder else "another process"
+            raise StoreError(f"run folder {folder} is in use by {by}; wait for it, or name another") from error
+        raise StoreError(f"cannot lock run folder {folder}: {error.strerror}") from error
+    return lock
+
+
+def _open_database(path: Path, writable: bool) -> sqlite3.Connection:
+    if writable:
+        database = sqlite3.connect(path, isolation_level=None)
+    else:
+        database = sqlite3.connect(_read_only(path), uri=True, isolation_level=None)
+    try:
+        database.row_factory = sqlite3.Row
+        _check(database, path, writable)
+        if writable:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            _create(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _read_only(path: Path) -> str:
+    # Beside a log that another process is writing, SQLite needs its shared memory
+    # file; without a log it must not, or a folder without write permission could
+    # not be read.
+    log = path.with_name(f"{path.name}-wal")
+    return f"{path.absolute().as_uri()}?mode=ro" + ("" if log.exists() else "&immutable=1")
+
+
+def _check(database: sqlite3.Connection, path: Path, writable: bool) -> None:
+    application = database.execute("PRAGMA application_id").fetchone()[0]
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    empty = not database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if empty and writable:
+        return
+    if application != _APPLICATION:
+        raise StoreError(f"{path} is not the database of a lossylens run")
+    if version != SCHEMA_VERSION:
+        advice = "upgrade lossylens" if version > SCHEMA_VERSION else "start a new run folder"
+        raise StoreError(
+            f"{path} has schema version {version}, this lossylens has {SCHEMA_VERSION}: {advice}"
+        )
+    problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise StoreError(f"{path} is damaged ({' '.join(problem.split())}); start a new run folder")
+
+
+def _create(database: sqlite3.Connection) -> None:
+    """Make the tables, unless they are there."""
+    if database.execute("PRAGMA user_version").fetchone()[0]:
+        return
+    schema = resources.files("lossylens").joinpath("schema.sql").read_text(encoding="utf-8")
+    database.executescript(
+        f"BEGIN; {schema} PRAGMA application_id = {_APPLICATION};"
+        f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )

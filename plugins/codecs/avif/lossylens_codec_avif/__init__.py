@@ -1,0 +1,1 @@
+"""AVIF, a codec plugin of lossylens."""
