@@ -36,6 +36,17 @@ class Picture:
     failure: str = ""
     read: Callable[[], bytes] = field(repr=False, compare=False, default=bytes)
 
+    def content(self) -> bytes:
+        """Read the file again.
+
+        Raises:
+            DataError: it has changed since the run has begun.
+        """
+        data = self.read()
+        if content_hash(data) != self.sha256:
+            raise DataError("the image file has changed since the run has begun")
+        return data
+
     @property
     def size(self) -> tuple[int, int]:
         """Width and height."""

@@ -13,9 +13,7 @@ from PIL.Image import Image
 
 from lossylens.codec import Codec, Level
 from lossylens.collect import Material, Picture
-from lossylens.errors import DataError
-from lossylens.executors.local import Failure, run_jobs
-from lossylens.images import content_hash
+from lossylens.executors.local import Failure, attempt, run_jobs
 from lossylens.loading import import_object
 from lossylens.pixels import source_image
 from lossylens.plan import CodecLevel, Plan
@@ -28,12 +26,14 @@ class EncodeJob:
     """An image to be encoded at one level; all that a worker process needs.
 
     Attributes:
+        plugin: place of the codec in the configuration.
         codec: key of the codec and level.
         factory, level, options: to build the codec from.
         sha256, data: of the image file.
         parity: see :mod:`lossylens.pixels`.
     """
 
+    plugin: str
     codec: str
     factory: str
     level: Level
@@ -83,6 +83,7 @@ def encode_all(
         return
     jobs = _jobs(pending, store, parity)
     with progress("Encoding", len(pending), "images") as step:
+        _built.cache_clear()
         for job, result in run_jobs(encode, jobs, min(workers, len(pending))):
             if isinstance(result, Failure):
                 store.add_encoding_failure(job.codec, job.sha256, result.reason)
@@ -94,15 +95,20 @@ def encode_all(
 def _jobs(
     pending: list[tuple[CodecLevel, Picture]], store: Store, parity: bool
 ) -> Iterator[EncodeJob]:
-    for picture, group in groupby(pending, lambda each: each[1]):
-        data = picture.read()
-        for codec, _ in group:
+    for _, group in groupby(pending, lambda each: each[1].sha256):
+        codecs, pictures = zip(*group, strict=True)
+        data = attempt(Picture.content, pictures[0])
+        for codec in codecs:
+            if isinstance(data, Failure):
+                store.add_encoding_failure(codec.part.key, pictures[0].sha256, data.reason)
+                continue
             yield EncodeJob(
+                plugin=codec.choice.where,
                 codec=codec.part.key,
                 factory=codec.choice.spec.factory,
                 level=codec.level,
                 options=codec.choice.options,
-                sha256=picture.sha256,
+                sha256=pictures[0].sha256,
                 data=data,
                 parity=parity,
             )
@@ -112,27 +118,29 @@ def encode(job: EncodeJob) -> Encoded:
     """Do one job.
 
     Raises:
-        DataError: the image file has changed since the run has begun.
-        Exception: whatever a codec raises.
+        Exception: whatever reading the image or a codec raises.
     """
     image = _image(job.sha256, job.data, job.parity)
-    codec = _codec(job)
+    codecs = _built(job.plugin)
+    if job.codec not in codecs:
+        codecs[job.codec] = import_object(job.factory)(job.level, job.options)
+    codec = codecs[job.codec]
     start = time.perf_counter()
-    # A copy, so that a codec that draws in its argument hurts only itself.
+    # A copy, so that a codec that draws in its argument harms nobody else.
     bitstream = codec.encode(image.copy())
     seconds = time.perf_counter() - start
     if not isinstance(bitstream, bytes) or not bitstream:
-        raise TypeError(f"the codec returned {type(bitstream).__name__} instead of some bytes")
+        raise TypeError(f"the codec returned {bitstream!r:.40} instead of some bytes")
     return Encoded(bitstream, seconds)
 
 
 @lru_cache(maxsize=1)
-def _image(sha256: str, data: bytes, parity: bool) -> Image:
-    """Decode an image file, which is then encoded at several levels."""
-    if content_hash(data) != sha256:
-        raise DataError("the image file has changed since the run has begun")
+def _image(sha256: str, data: bytes, parity: bool) -> Image:  # noqa: ARG001
+    """Return the image that is being encoded at one level after the other."""
     return source_image(data, parity=parity)
 
 
-class _Codecs(dict[str, Codec]):
-    """The levels of the codec that this process is at, built when they are first needed."""
+@lru_cache(maxsize=1)
+def _built(plugin: str) -> dict[str, Codec]:  # noqa: ARG001
+    """Return the levels built in this process of the plugin whose turn it is, by key."""
+    return {}

@@ -1,0 +1,65 @@
+"""What a run was made with, as far as the keys of its parts do not say it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+from lossylens import __version__
+from lossylens.config import Config
+from lossylens.discovery import CORE
+from lossylens.plan import KEY_VERSION, Plan, plain
+
+#: Whose versions are recorded wherever they are installed.
+_LIBRARIES = ("numpy", "omegaconf", "pillow", "pluggy", "safetensors", "tokenizers")
+_LIBRARIES_OF_MODELS = ("torch", "torchvision", "transformers")
+
+
+def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
+    """Return versions, platform, seeds and settings of a run."""
+    return {
+        "lossylens": __version__,
+        "key_version": KEY_VERSION,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "plugins": dict(sorted(_plugins(plan))),
+        "libraries": dict(_versions((*_LIBRARIES, *_LIBRARIES_OF_MODELS))),
+        "evaluator_parity": config.run.evaluator_parity,
+        "limit": config.run.limit,
+        "workers": config.workers,
+        "parts": {part.key: {"kind": part.kind, **part.description} for part in plan.parts},
+        "seeds": dict(_seeds(config)),
+        "data": {each.choice.label: plain(each.task.provenance()) for each in plan.benchmarks},
+        "arguments": plain(sys.argv[1:]),
+    }
+
+
+def _plugins(plan: Plan) -> Iterator[tuple[str, str]]:
+    for each in (*plan.codecs, *plan.models, *plan.benchmarks):
+        plugin = each.choice.found.plugin
+        if plugin.distribution != CORE:
+            yield plugin.distribution, plugin.version
+    for model in plan.models:
+        if model.adaptor:
+            yield model.adaptor.found.plugin.distribution, model.adaptor.found.plugin.version
+
+
+def _versions(names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+
+
+def _seeds(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yield the options called ``seed``; a run itself draws no random numbers."""
+    for choice in (*config.codecs, *config.vlms, *config.tasks, *filter(None, config.adaptors)):
+        if hasattr(choice.options, "seed"):
+            yield f"{choice.where}.seed", plain(choice.options.seed)
