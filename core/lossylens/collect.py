@@ -21,7 +21,7 @@ class Picture:
 
     Attributes:
         sha256: of the file.
-        bytes: size of the file.
+        file_bytes: size of the file.
         width, height: of the decoded image; 0 if it cannot be decoded.
         format: :class:`~lossylens.images.SourceFormat` as a mapping.
         failure: why it cannot be decoded, or ``""``.
@@ -29,12 +29,12 @@ class Picture:
     """
 
     sha256: str
-    bytes: int
+    file_bytes: int
     width: int = 0
     height: int = 0
     format: Mapping[str, Any] | None = None
     failure: str = ""
-    read: Callable[[], bytes] = field(repr=False, compare=False, default=bytes)
+    read: Callable[[], bytes] = field(repr=False, compare=False, default=lambda: b"")
 
     def content(self) -> bytes:
         """Read the file again.

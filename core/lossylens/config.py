@@ -228,13 +228,17 @@ def _begins(path: str, key: Any) -> bool:
 def _check_sections(values: Mapping[Any, Any], path: Path) -> None:
     for name in values:
         if name not in SECTIONS:
-            raise ConfigError(f"{path}: unknown section {name!r}. {suggestion(str(name), SECTIONS)}")
+            raise ConfigError(
+                f"{path}: unknown section {name!r}. {suggestion(str(name), SECTIONS)}"
+            )
     for name, example in REQUIRED.items():
         if not values.get(name):
             state = "is empty" if name in values else "is missing"
             raise ConfigError(f"{path}: section {name!r} {state}; name at least one: {example}")
     if not isinstance(values.get("run"), dict) or "out" not in values["run"]:
-        raise ConfigError(f"{path}: run.out is missing; name the run folder: run: {{out: runs/first}}")
+        raise ConfigError(
+            f"{path}: run.out is missing; name the run folder: run: {{out: runs/first}}"
+        )
 
 
 def check_config(values: Mapping[str, Any], registry: Registry) -> Config:
@@ -329,13 +333,17 @@ def _levels(spec: CodecSpec, names: Any, where: str) -> tuple[Level, ...]:
         return spec.levels
     if not isinstance(names, list) or not names:
         example = ", ".join(level.name for level in spec.levels[:2])
-        raise ConfigError(f"{where}: expected a list of levels, such as [{example}], got {names!r}.")
+        raise ConfigError(
+            f"{where}: expected a list of levels, such as [{example}], got {names!r}."
+        )
     levels: dict[str, Level] = {}
     for number, name in enumerate(names):
         place = f"{where}[{number}]"
         if not isinstance(name, str):
             example = spec.levels[0].name
-            raise ConfigError(f"{place}: expected the name of a level, such as {example}, got {name!r}.")
+            raise ConfigError(
+                f"{place}: expected the name of a level, such as {example}, got {name!r}."
+            )
         try:
             level = spec.level(name)
         except ConfigError as error:

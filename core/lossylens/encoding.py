@@ -64,15 +64,11 @@ def pending_encodings(
     for _, group in groupby(encoding, lambda codec: codec.choice.where):
         levels = [(codec, store.encodings(codec.part.key)) for codec in group]
         for picture in readable:
-            pending += [
-                (codec, picture) for codec, done in levels if picture.sha256 not in done
-            ]
+            pending += [(codec, picture) for codec, done in levels if picture.sha256 not in done]
     return pending
 
 
-def encode_all(
-    plan: Plan, material: Material, store: Store, *, workers: int, parity: bool
-) -> None:
+def encode_all(plan: Plan, material: Material, store: Store, *, workers: int, parity: bool) -> None:
     """Encode what is not in the store; each result is stored as it comes.
 
     Raises:
@@ -135,12 +131,12 @@ def encode(job: EncodeJob) -> Encoded:
 
 
 @lru_cache(maxsize=1)
-def _image(sha256: str, data: bytes, parity: bool) -> Image:  # noqa: ARG001
+def _image(sha256: str, data: bytes, parity: bool) -> Image:
     """Return the image that is being encoded at one level after the other."""
     return source_image(data, parity=parity)
 
 
 @lru_cache(maxsize=1)
-def _built(plugin: str) -> dict[str, Codec]:  # noqa: ARG001
+def _built(plugin: str) -> dict[str, Codec]:
     """Return the levels built in this process of the plugin whose turn it is, by key."""
     return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import sys
@@ -35,6 +36,10 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
         "workers": config.workers,
         "parts": {part.key: {"kind": part.kind, **part.description} for part in plan.parts},
         "seeds": dict(_seeds(config)),
+        "metrics": {
+            each.choice.label: dataclasses.asdict(each.choice.spec.primary)
+            for each in plan.benchmarks
+        },
         "data": {each.choice.label: plain(each.task.provenance()) for each in plan.benchmarks},
         "arguments": plain(sys.argv[1:]),
     }

@@ -6,7 +6,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 #: Least seconds between two plain lines of one step.
 _QUIET = 30.0
@@ -33,8 +36,13 @@ def progress(title: str, total: int | None, unit: str) -> Iterator[Step]:
         return
     # rich takes longer to import than most commands take to run.
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -48,7 +56,7 @@ def progress(title: str, total: int | None, unit: str) -> Iterator[Step]:
 
 
 class _Bar:
-    def __init__(self, bars: "Progress", task: "TaskID", unit: str) -> None:
+    def __init__(self, bars: Progress, task: TaskID, unit: str) -> None:
         self._bars, self._task, self._unit = bars, task, unit
 
     def advance(self, count: int = 1) -> None:

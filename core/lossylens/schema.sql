@@ -10,7 +10,7 @@ CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     started TEXT NOT NULL,          -- ISO 8601, UTC
     ended TEXT,                     -- NULL: running, or killed
-    outcome TEXT,                   -- done, failures, interrupted or error
+    outcome TEXT,                   -- done, interrupted or error
     config TEXT NOT NULL,           -- JSON: the configuration as written
     manifest TEXT NOT NULL          -- JSON: versions, platform, seeds, settings
 );

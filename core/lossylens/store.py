@@ -29,7 +29,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import resources
@@ -195,9 +195,9 @@ class Store:
             for row in self.rows("SELECT id, image, question FROM samples WHERE task = ?", (task,))
         }
         changed = [
-            (task, id)
-            for id, _, image, question, _ in rows
-            if image is not None and id in before and before[id] != (image, question)
+            (task, sample)
+            for sample, _, image, question, _ in rows
+            if image is not None and before.get(sample, (image, question)) != (image, question)
         ]
         with self._writing() as database:
             database.executemany(
@@ -299,7 +299,9 @@ class Store:
     ) -> None:
         """Add rows of the tables ``predictions`` and ``timings``, together."""
         with self._writing() as database:
-            database.executemany("INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.executemany(
+                "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?)", rows
+            )
             database.executemany("INSERT INTO timings VALUES (?, ?, ?, ?)", timings)
 
     def forget_failures(self) -> None:
@@ -307,9 +309,6 @@ class Store:
         with self._writing() as database:
             database.execute("DELETE FROM predictions WHERE text IS NULL")
             database.execute("DELETE FROM encodings WHERE failure IS NOT NULL")
-            database.execute(
-                "UPDATE images SET failure = NULL, width = NULL WHERE failure IS NOT NULL"
-            )
 
     def score_inputs(self, cell: str) -> str | None:
         """Return the hash of what a cell's score was made from, None without a score."""
@@ -370,7 +369,9 @@ def _locked(folder: Path) -> int:
         os.close(lock)
         if isinstance(error, BlockingIOError):
             by = f"process {holder}" if holder else "another process"
-            raise StoreError(f"run folder {folder} is in use by {by}; wait for it, or name another") from error
+            raise StoreError(
+                f"run folder {folder} is in use by {by}; wait for it, or name another"
+            ) from error
         raise StoreError(f"cannot lock run folder {folder}: {error.strerror}") from error
     return lock
 

@@ -150,9 +150,11 @@ class TestRefusals:
         first, second = picture(20, 30), picture(20, 30, 1)
         transparent = first.convert("RGBA")
         transparent.putalpha(100)
+        exif = Image.Exif()
+        exif[0x010E] = "description"
         for image, options in (
             (transparent, {}),
-            (first, {"exif": b"II*\0\x08\0\0\0\0\0"}),
+            (first, {"exif": exif}),
             (first, {"save_all": True, "append_images": [second]}),
         ):
             buffer = io.BytesIO()

@@ -1,0 +1,96 @@
+"""``lossylens run``: the benchmark; resumes by itself."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lossylens.cli import FAILED, INTERRUPTED
+
+if TYPE_CHECKING:
+    from lossylens.config import Config
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Such as run.limit=10."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")
+    ] = False,
+) -> None:
+    """Run a grid of codecs, VLMs and tasks, or what is left of it.
+
+    Started again with the same run folder, it takes up where it was stopped.
+    """
+    from lossylens.config import load_config
+    from lossylens.run import run as do
+
+    loaded = load_config(config, overrides or ())
+    previous = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        failed = do(loaded, _say, dry=dry_run)
+    except KeyboardInterrupt:
+        _say(f"Interrupted. What was finished is in {loaded.run.out}; the same command goes on.")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if dry_run:
+        return
+    _show_results(loaded)
+    if failed:
+        _say(f"{failed} samples failed; why is in the report.")
+        raise typer.Exit(FAILED)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # The second time, Ctrl-C kills: nothing that is in the store can be lost.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _say("\nStopping; press Ctrl-C again to stop at once.")
+    raise KeyboardInterrupt
+
+
+def _show_results(config: Config) -> None:
+    """Print the scores: a row for each model, codec and level, two columns for each task."""
+    from lossylens.cli.tables import print_table
+    from lossylens.store import Store
+
+    with Store(config.run.out, writable=False) as store:
+        rows = store.rows(
+            "SELECT * FROM cells JOIN scores ON scores.cell = cells.key"
+            " WHERE position IS NOT NULL ORDER BY position"
+        )
+    tasks = list(dict.fromkeys(row["task_label"] for row in rows))
+    table: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
+    for row in rows:
+        key = (row["vlm_label"], row["adaptor_label"], row["codec_label"], row["level"])
+        table.setdefault(key, {})[row["task_label"]] = (_number(row["bpp_mean"], 3), _score(row))
+    headers = ["VLM", "adaptor", "codec", "level"]
+    headers += [name for task in tasks for name in (f"{task} bpp", task)]
+    cells = [
+        [*key, *(cell for task in tasks for cell in results[task])]
+        for key, results in table.items()
+    ]
+    print_table(headers, cells)
+
+
+def _score(row: Mapping[str, Any]) -> str:
+    score = _number(row["value"], 2)
+    counts = [f"{row[name]} {name}" for name in ("failed", "missing") if row[name]]
+    return f"{score} ({', '.join(counts)})" if counts else score
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

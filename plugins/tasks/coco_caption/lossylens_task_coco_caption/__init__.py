@@ -1,0 +1,1 @@
+"""COCO Caption for lossylens."""

@@ -1,0 +1,1 @@
+"""GQA for lossylens."""

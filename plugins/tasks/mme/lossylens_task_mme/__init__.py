@@ -1,0 +1,1 @@
+"""MME for lossylens."""

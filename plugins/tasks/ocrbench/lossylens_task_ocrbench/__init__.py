@@ -1,0 +1,1 @@
+"""OCRBench for lossylens."""

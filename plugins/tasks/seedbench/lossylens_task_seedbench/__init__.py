@@ -1,0 +1,1 @@
+"""SEEDBench for lossylens."""
