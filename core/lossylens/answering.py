@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -226,7 +226,9 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def ahead(function: Callable[[T], U], items: Iterable[T], depth: int) -> Iterator[tuple[T, U]]:
+def ahead(
+    function: Callable[[T], U], items: Iterable[T], depth: int
+) -> Generator[tuple[T, U], None, None]:
     """Yield each item with its result, which another thread works out ahead of use.
 
     Args:

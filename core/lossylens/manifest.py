@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from lossylens import __version__
-from lossylens.config import Config
+from lossylens.config import Choice, Config
 from lossylens.discovery import CORE
 from lossylens.plan import KEY_VERSION, Plan, plain
 
@@ -29,7 +29,7 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
-        "plugins": dict(sorted(_plugins(plan))),
+        "plugins": dict(sorted(_plugins(config))),
         "libraries": dict(_versions((*_LIBRARIES, *_LIBRARIES_OF_MODELS))),
         "evaluator_parity": config.run.evaluator_parity,
         "limit": config.run.limit,
@@ -45,14 +45,18 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _plugins(plan: Plan) -> Iterator[tuple[str, str]]:
-    for each in (*plan.codecs, *plan.models, *plan.benchmarks):
-        plugin = each.choice.found.plugin
+def _plugins(config: Config) -> Iterator[tuple[str, str]]:
+    for choice in _choices(config):
+        plugin = choice.found.plugin
         if plugin.distribution != CORE:
             yield plugin.distribution, plugin.version
-    for model in plan.models:
-        if model.adaptor:
-            yield model.adaptor.found.plugin.distribution, model.adaptor.found.plugin.version
+
+
+def _choices(config: Config) -> Iterator[Choice[Any]]:
+    yield from config.codecs
+    yield from config.vlms
+    yield from config.tasks
+    yield from filter(None, config.adaptors)
 
 
 def _versions(names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -65,6 +69,6 @@ def _versions(names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 def _seeds(config: Config) -> Iterator[tuple[str, Any]]:
     """Yield the options called ``seed``; a run itself draws no random numbers."""
-    for choice in (*config.codecs, *config.vlms, *config.tasks, *filter(None, config.adaptors)):
+    for choice in _choices(config):
         if hasattr(choice.options, "seed"):
             yield f"{choice.where}.seed", plain(choice.options.seed)

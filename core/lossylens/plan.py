@@ -113,7 +113,11 @@ class Plan:
     @property
     def parts(self) -> tuple[Part, ...]:
         """What the grid is made of."""
-        return tuple(each.part for each in (*self.codecs, *self.models, *self.benchmarks))
+        return (
+            *(codec.part for codec in self.codecs),
+            *(model.part for model in self.models),
+            *(benchmark.part for benchmark in self.benchmarks),
+        )
 
     @property
     def cells(self) -> tuple[Cell, ...]:

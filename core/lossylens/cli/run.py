@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -86,7 +86,7 @@ def _show_results(config: Config) -> None:
     print_table(headers, cells)
 
 
-def _score(row: Mapping[str, Any]) -> str:
+def _score(row: sqlite3.Row) -> str:
     score = _number(row["value"], 2)
     counts = [f"{row[name]} {name}" for name in ("failed", "missing") if row[name]]
     return f"{score} ({', '.join(counts)})" if counts else score
