@@ -66,25 +66,37 @@ BUILTIN = Candidate("builtin", "lossylens.builtin", CORE, __version__)
 def find_candidates() -> list[Candidate]:
     """Return the core's plugin and then all installed ones, by distribution and name."""
     found: list[Candidate] = []
-    for name in _announcing_distributions():
-        # The first distribution of a name on sys.path is the one that is imported.
-        found.extend(_candidates_of(metadata.distribution(name)))
+    for name, distribution in _announcing_distributions().items():
+        found.extend(_candidates_of(_foremost(name, distribution)))
     found.sort(key=lambda each: (canonical(each.distribution), canonical(each.name)))
     return [BUILTIN, *found]
 
 
-def _announcing_distributions() -> set[str]:
-    """Return the names of the distributions that have an entry point of the group.
+def _announcing_distributions() -> dict[str, metadata.Distribution]:
+    """Return the distributions that have an entry point of the group, by canonical name.
 
     Only their metadata are parsed: parsing that of everything installed would
     cost more than the rest of the command line's start.
     """
-    names: dict[str, str] = {}
+    found: dict[str, metadata.Distribution] = {}
     for distribution in metadata.distributions():
-        text = distribution.read_text("entry_points.txt") or ""
-        if f"[{GROUP}]" in text and (name := _fields(distribution)["Name"]):
-            names.setdefault(canonical(name), name)
-    return set(names.values())
+        try:
+            announces = f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+            name = _fields(distribution)["Name"] if announces else None
+        except UnicodeDecodeError:
+            continue  # Nobody's plugin: pip could not have installed it.
+        if name:
+            found.setdefault(canonical(name), distribution)
+    return found
+
+
+def _foremost(name: str, distribution: metadata.Distribution) -> metadata.Distribution:
+    """Return the distribution called *name* that is imported, the first on ``sys.path``."""
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        # Its folder is not named after it.
+        return distribution
 
 
 def _fields(distribution: metadata.Distribution) -> Message:

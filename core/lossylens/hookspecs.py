@@ -1,8 +1,8 @@
 """The hooks that a plugin may implement.
 
 A distribution names a light module in the entry-point group ``lossylens``.
-Functions of that module marked with :data:`hookimpl` are called once, when the
-registry is first loaded.  Such a module imports nothing heavy: the specs name
+Functions of that module marked with :data:`hookimpl` are called once for each
+registry that is loaded.  Such a module imports nothing heavy: the specs name
 their implementations by import path.
 """
 
@@ -32,7 +32,7 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 def register_codecs(register: Callable[[CodecSpec], None]) -> None:
     """Register codecs.
 
-    Called once, when the registry is loaded.  An exception marks the plugin as
+    Called once for each registry that is loaded.  An exception marks the plugin as
     broken and withdraws all that it registered.
 
     :param register: to be called with each :class:`~lossylens.codec.CodecSpec`;

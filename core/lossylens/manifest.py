@@ -40,6 +40,10 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
             each.choice.label: dataclasses.asdict(each.choice.spec.primary)
             for each in plan.benchmarks
         },
+        "metrics": {
+            each.choice.label: dataclasses.asdict(each.choice.spec.primary)
+            for each in plan.benchmarks
+        },
         "data": {each.choice.label: plain(each.task.provenance()) for each in plan.benchmarks},
         "arguments": plain(sys.argv[1:]),
     }

@@ -96,7 +96,7 @@ def _known_pictures(store: Store | None, *, with_failures: bool) -> dict[str, Pi
             file_bytes=row["bytes"],
             width=row["width"] or 0,
             height=row["height"] or 0,
-            format=json.loads(row["format"]),
+            format=json.loads(row["format"] or "null"),
             failure=row["failure"] or "",
         )
         for row in rows
@@ -110,7 +110,7 @@ def _image_row(picture: Picture) -> tuple[object, ...]:
         picture.file_bytes,
         picture.width or None,
         picture.height or None,
-        to_json(picture.format),
+        to_json(picture.format) if picture.format else None,
         picture.failure or None,
     )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from lossylens import discovery
+from lossylens.names import canonical
 from lossylens.plugins import Registry, load_registry
 
 CODEC_PLUGIN = """
@@ -84,7 +86,13 @@ def plants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plants]:
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
     planted = Plants(folder)
-    monkeypatch.setattr(discovery, "_announcing_distributions", lambda: {*planted.distributions})
+    announcing = discovery._announcing_distributions
+
+    def planted_only() -> dict[str, metadata.Distribution]:
+        mine = {canonical(name) for name in planted.distributions}
+        return {name: found for name, found in announcing().items() if name in mine}
+
+    monkeypatch.setattr(discovery, "_announcing_distributions", planted_only)
     yield planted
     for name in [name for name in sys.modules if name.startswith("planted_")]:
         del sys.modules[name]

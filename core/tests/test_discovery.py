@@ -105,3 +105,18 @@ def test_a_plugin_for_a_newer_core_is_not_imported(plants):
     (broken,) = plants.load().broken
     assert "needs lossylens >=9" in broken.error
     assert module not in sys.modules
+
+
+def test_a_distribution_whose_folder_has_another_name_is_found(plants):
+    plants.plant_codec("one")
+    (folder,) = plants.folder.glob("*.dist-info")
+    folder.rename(folder.with_name("something_else-1.0.dist-info"))
+    assert plants.load().find("codec", "one").plugin.distribution == "lossylens-codec-one"
+
+
+def test_undecodable_metadata_disturb_nobody(plants):
+    plants.plant("odd", "")
+    (folder,) = plants.folder.glob("*.dist-info")
+    (folder / "METADATA").write_bytes(b"Name: \xff\xfe\n")
+    plants.plant_codec("one")
+    assert plants.load().find("codec", "one")

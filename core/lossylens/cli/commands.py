@@ -25,10 +25,13 @@ from lossylens.plugins import Registry, load_registry
 
 #: Name of each command and where it is, in the order in which they are listed.
 COMMANDS: dict[str, str] = {
+    "run": "lossylens.cli.run:run",
+    "report": "lossylens.cli.report:report",
     "plugins": "lossylens.cli.plugins:app",
     "doctor": "lossylens.cli.doctor:doctor",
     "encode": "lossylens.cli.encode:encode",
     "decode": "lossylens.cli.decode:decode",
+    "ask": "lossylens.cli.ask:ask",
 }
 
 # typer imports pydantic to convert the absent value of --help, which takes as

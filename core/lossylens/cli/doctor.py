@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lossylens.cli import FAILED
 from lossylens.cli.commands import plugin_commands
-from lossylens.cli.plugins import Json, plugin_details, report_selection
+from lossylens.cli.plugins import Json, plugin_details, print_troubles, report_selection
 from lossylens.cli.tables import print_table
-from lossylens.plugins import load_registry
+from lossylens.plugins import Registry, load_registry
+
+if TYPE_CHECKING:
+    from lossylens.checkup import Finding
 
 
 def doctor(
@@ -31,30 +35,34 @@ def doctor(
     plugin_commands(registry)
     machine = check_machine()
     findings = check_plugins(registry)
-    broken = bool(registry.broken) or any(each.status == "broken" for each in findings)
     if as_json:
-        report: dict[str, Any] = {
-            "machine": machine,
-            "checks": [each.as_dict() for each in findings],
-            "plugins": [plugin_details(each) for each in registry.plugins],
-            "selection_problems": list(registry.selection_problems),
-        }
-        print(json.dumps(report, indent=2))
+        print(json.dumps(_report(registry, machine, findings), indent=2))
     else:
-        for key, value in machine.items():
-            print(f"{key + ':':14} {value}")
-        print()
-        rows = [(each.kind, each.name, each.status, each.detail) for each in findings]
-        print_table(("kind", "name", "status", "what to do"), rows)
-        for plugin in registry.plugins:
-            if plugin.disabled:
-                print(f"\nDisabled by {plugin.disabled_by}: {plugin.label}")
-        for plugin in registry.broken:
-            print(f"\nBroken: {plugin.label}: {plugin.error}")
-            if verbose:
-                print(plugin.traceback)
-        if registry.broken and not verbose:
-            print("\nTracebacks: lossylens doctor --verbose")
+        _print_report(registry, machine, findings, verbose)
     report_selection(registry)
-    if broken:
+    if registry.broken or any(each.status == "broken" for each in findings):
         raise typer.Exit(FAILED)
+
+
+def _report(
+    registry: Registry, machine: Mapping[str, str], findings: Sequence[Finding]
+) -> dict[str, Any]:
+    return {
+        "machine": machine,
+        "checks": [each.as_dict() for each in findings],
+        "plugins": [plugin_details(each) for each in registry.plugins],
+        "selection_problems": list(registry.selection_problems),
+    }
+
+
+def _print_report(
+    registry: Registry, machine: Mapping[str, str], findings: Sequence[Finding], verbose: bool
+) -> None:
+    for key, value in machine.items():
+        print(f"{key + ':':14} {value}")
+    print()
+    rows = [(each.kind, each.name, each.status, each.detail) for each in findings]
+    print_table(("kind", "name", "status", "what to do"), rows)
+    print_troubles(registry, verbose=verbose)
+    if registry.broken and not verbose:
+        print("\nTracebacks: lossylens doctor --verbose")

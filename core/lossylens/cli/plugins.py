@@ -48,7 +48,7 @@ def show(
     origins = [plugin for plugin in registry.plugins if plugin.answers_to(name)]
     if not found and not origins:
         raise PluginError(_unknown(registry, name))
-    details = [spec_details(registry, each) for each in found]
+    details = [spec_details(each) for each in found]
     if as_json:
         shown = {"plugins": [plugin_details(each) for each in origins], "provides": details}
         print(json.dumps(shown, indent=2))
@@ -110,18 +110,25 @@ def _print_listing(registry: Registry, commands: list[str]) -> None:
     print_table(("kind", "name", "category", "summary", "from"), rows)
     if commands:
         print(f"\nCommands of plugins: {', '.join(commands)}")
+    print_troubles(registry)
+
+
+def print_troubles(registry: Registry, *, verbose: bool = False) -> None:
+    """Print which plugins are disabled or broken, and why."""
     for plugin in registry.plugins:
         if plugin.disabled:
             print(f"\nDisabled by {plugin.disabled_by}: {plugin.label}")
     for plugin in registry.broken:
         print(f"\nBroken: {plugin.label}: {plugin.error}")
+        if verbose:
+            print(plugin.traceback)
 
 
 def _origin(plugin: PluginInfo) -> str:
     return f"{plugin.distribution} {plugin.version}"
 
 
-def spec_details(registry: Registry, found: Registered[Any]) -> dict[str, Any]:
+def spec_details(found: Registered[Any]) -> dict[str, Any]:
     """Return what is known of a codec, VLM, task or adaptor, for JSON."""
     spec = found.spec
     details = {"kind": spec.kind, **_brief(found)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossylens.cli import FAILED, INTERRUPTED
+from lossylens.errors import RequirementError
 
 if TYPE_CHECKING:
     from lossylens.config import Config
@@ -46,9 +47,20 @@ def run(
     if dry_run:
         return
     _show_results(loaded)
+    _report(loaded.run.out)
     if failed:
         _say(f"{failed} samples failed; why is in the report.")
         raise typer.Exit(FAILED)
+
+
+def _report(folder: Path) -> None:
+    from lossylens.report import write_report
+
+    try:
+        _say(f"Report: {write_report(folder)}")
+    except RequirementError as error:
+        # The run is complete without it.
+        _say(f"No report: {error}; then `lossylens report {folder}`")
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,7 @@ from lossylens.toolkit.tsv_task.dataset import Dataset, TsvOptions, data_needed
 from lossylens.toolkit.tsv_task.effective import effective_text
 from lossylens.toolkit.tsv_task.literals import string_list
 from lossylens.toolkit.tsv_task.missing import text_or_missing
+from lossylens.toolkit.tsv_task.multiple_choice import MultipleChoiceTask, means_by_split
 from lossylens.toolkit.tsv_task.table import Row, TsvTable
 from lossylens.toolkit.tsv_task.yes_no import NO, UNKNOWN, YES, extract_yes_no
 
@@ -20,6 +21,7 @@ __all__ = [
     "YES",
     "Dataset",
     "Judged",
+    "MultipleChoiceTask",
     "Row",
     "Summary",
     "TsvOptions",
@@ -30,6 +32,7 @@ __all__ = [
     "effective_text",
     "extract_choice",
     "extract_yes_no",
+    "means_by_split",
     "string_list",
     "text_or_missing",
 ]

@@ -1,0 +1,91 @@
+"""``lossylens ask``: one question about one picture."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lossylens.cli.files import naming, parse_options, read_input
+from lossylens.errors import ConfigError, LossylensError
+from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from lossylens.plugins import Registry
+
+
+def ask(
+    vlm: Annotated[str, typer.Argument(help="Name of the VLM, such as nano.")],
+    image: Annotated[Path, typer.Argument(help="Image file to read.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
+    codec: Annotated[str, typer.Option(help="Compress the picture with this codec first.")] = "",
+    level: Annotated[str, typer.Option(help="Level of the codec, such as q5.")] = "",
+    adaptor: Annotated[str, typer.Option(help="Attach this adaptor to the VLM.")] = "",
+    kind: Annotated[
+        QuestionKind | None, typer.Option(help="Form of the answer. Default: open.")
+    ] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LETTER=TEXT", help="Possible answer; makes it multiple choice."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of the VLM; can be repeated."),
+    ] = None,
+    codec_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the codec.")
+    ] = None,
+    adaptor_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the adaptor.")
+    ] = None,
+) -> None:
+    """Ask a VLM one question about a picture, compressed or not; print the answer.
+
+    A photograph is turned upright first, as its EXIF orientation says.
+    """
+    from lossylens.images import read_image
+    from lossylens.plugins import load_registry
+
+    if bool(codec) != bool(level):
+        raise ConfigError("--codec and --level go together")
+    registry = load_registry()
+    model = registry.build_vlm(vlm, parse_options(option or ()))
+    if adaptor:
+        options = parse_options(adaptor_option or ())
+        model = registry.build_adaptor(adaptor, options).attach(model)
+    data = read_input(image)
+    with naming(image):
+        picture = read_image(data, apply_orientation=True)
+        condition = Condition("uncompressed", "raw")
+        if codec:
+            options = parse_options(codec_option or ())
+            picture, condition = _compressed(registry, codec, level, options, picture)
+    letters = parse_options(choice or ())
+    form = kind or (QuestionKind.MULTIPLE_CHOICE if letters else QuestionKind.OPEN)
+    asked = Question(form, question, options=letters)
+    answer = model.answer([ImageQuestions(picture, (asked,), condition)])[0][0]
+    if answer.text is None:
+        raise LossylensError(f"vlm {vlm!r} gave no answer: {answer.failure}")
+    print(answer.text)
+
+
+def _compressed(
+    registry: Registry, name: str, level: str, options: Mapping[str, Any], picture: Image
+) -> tuple[Image, Condition]:
+    """Encode and decode *picture*; say what that took."""
+    from lossylens.pixels import decoded_image
+
+    spec = registry.find("codec", name).spec
+    codec = registry.build_codec(name, level, options)
+    bitstream = codec.encode(picture)
+    rate = spec.rate(len(bitstream), picture.width, picture.height)
+    print(
+        f"{spec.name} {codec.level.name}: {len(bitstream)} bytes, {rate:.4f} bpp", file=sys.stderr
+    )
+    decoded = decoded_image(codec, bitstream, picture.size, parity=False)
+    return decoded, Condition(spec.name, codec.level.name, bitstream)

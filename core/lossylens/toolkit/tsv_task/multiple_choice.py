@@ -1,0 +1,88 @@
+"""The base of multiple-choice tasks (MMBench, SEEDBench)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from lossylens.toolkit.tsv_task.base import TsvTask, Verdict
+from lossylens.toolkit.tsv_task.choice import OPTION_LETTERS, extract_choice
+from lossylens.toolkit.tsv_task.effective import effective_text
+from lossylens.toolkit.tsv_task.table import Row
+from lossylens.vlm import Question, QuestionKind
+
+OVERALL = "Overall"
+
+#: Name of the split of files that have no column ``split``.
+NO_SPLIT = "none"
+
+
+class MultipleChoiceTask(TsvTask):
+    """Questions with options in columns ``A``, ``B`` ...; the answer is a letter."""
+
+    def check(self, row: Row) -> None:
+        """Check the answer.
+
+        Raises:
+            DataError: it is not a letter.
+        """
+        self.one_of(row, "answer", OPTION_LETTERS)
+
+    def question(self, row: Row) -> Question:
+        """Return the question with its options and its hint, if it has one."""
+        return Question(
+            QuestionKind.MULTIPLE_CHOICE,
+            row.text("question"),
+            task=self.spec.name,
+            options=options(row),
+            hint=row.get("hint") or "",
+        )
+
+    def verdict(self, row: Row, prediction: str) -> Verdict:
+        """Compare the choice in *prediction* with the answer; none is wrong."""
+        letters = {letter: effective_text(text) for letter, text in options(row).items()}
+        choice = extract_choice(prediction, letters)
+        return Verdict(float(choice == row.text("answer")), choice or "", choice is not None)
+
+
+def options(row: Row) -> dict[str, str]:
+    """Return the options of a question by letter.
+
+    An option that is a missing-value word, such as ``None``, is no option.
+    """
+    texts = {letter: row.get(letter) for letter in OPTION_LETTERS}
+    return {letter: text for letter, text in texts.items() if text is not None}
+
+
+def split_of(row: Row) -> str:
+    """Return the split that a row belongs to."""
+    return row.get("split") or NO_SPLIT
+
+
+def means_by_split(
+    hits: Iterable[tuple[Row, float]], columns: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return the share of hits per split, over all its rows and per ability.
+
+    An ability that has rows in another split only is not a number.
+
+    Args:
+        hits: rows with their credit.
+        columns: that name abilities; those of the first column come first, each
+            column's sorted by name.
+    """
+    credit: dict[str, dict[tuple[int, str], list[float]]] = {}
+    for row, hit in hits:
+        by_ability = credit.setdefault(split_of(row), {})
+        for order, column in enumerate([OVERALL, *columns]):
+            name = row.text(column) if order else OVERALL
+            by_ability.setdefault((order, name), []).append(hit)
+    abilities = sorted({ability for by_ability in credit.values() for ability in by_ability})
+    return {
+        split: {ability[1]: _mean(by_ability.get(ability, [])) for ability in abilities}
+        for split, by_ability in credit.items()
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

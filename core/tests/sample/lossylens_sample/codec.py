@@ -1,0 +1,51 @@
+"""A codec that quantises samples and deflates them; pixels can make it fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import zlib
+
+import numpy as np
+from lossylens.codec import Codec
+from lossylens.errors import BitstreamError, ImageError, RequirementError
+from PIL import Image
+
+from lossylens_sample import dawdle, log
+
+#: Red sample of the first pixel of images that are trouble; see ``task.py``.
+REFUSED, CRASHING, UNDECODABLE, SHRINKING, RAISING, HOPELESS = 250, 251, 252, 253, 254, 255
+
+
+def name_of(image: Image.Image) -> str:
+    """Return what tells test images apart; it survives quantisation."""
+    return "-".join(str(value // 64) for value in image.crop((1, 1, 5, 5)).tobytes()[:48:3])
+
+
+class Blocky(Codec):
+    def encode(self, image):
+        trouble = image.getpixel((0, 0))
+        log("encode", self.level.name, name_of(image))
+        dawdle()
+        if trouble == (REFUSED, 0, 0):
+            raise ImageError("blocky does not like it")
+        if trouble == (RAISING, 0, 0):
+            raise ZeroDivisionError("a bug")
+        if trouble == (HOPELESS, 0, 0):
+            raise RequirementError("blocky lost its binary")
+        if trouble == (CRASHING, 0, 0):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        step = self.level.parameters["step"]
+        values = np.asarray(image) // step * step + self.options.offset % step
+        header = struct.pack(">HHH", image.width, image.height, trouble[0])
+        return header + zlib.compress(values.astype(np.uint8).tobytes())
+
+    def decode(self, bitstream):
+        width, height, trouble = struct.unpack_from(">HHH", bitstream)
+        if trouble == UNDECODABLE:
+            raise BitstreamError("cannot make sense of it")
+        if trouble == SHRINKING:
+            width, height = 1, 1
+        data = zlib.decompress(bitstream[6:])[: 3 * width * height]
+        return Image.frombytes("RGB", (width, height), data)

@@ -1,0 +1,67 @@
+"""A VLM whose answers are a function of the pixels, and an adaptor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from lossylens.adaptor import Adaptor
+from lossylens.vlm import Answer, Vlm
+
+from lossylens_sample import dawdle, log
+from lossylens_sample.codec import name_of
+
+
+class Seer(Vlm):
+    wants_bitstream = True
+
+    def __init__(self, options):
+        self.options = options
+        self.batch_images = options.batch_images
+
+    def answer(self, batch):
+        dawdle()
+        answers = []
+        for item in batch:
+            if "unbearable" in item.questions[0].text and len(batch) > 1:
+                raise MemoryError("too much at once")
+            assert item.image.mode == "RGB"
+            assert (item.condition.bitstream is None) == (item.condition.codec == "uncompressed")
+            answers.append([self._one(item, question) for question in item.questions])
+        return answers
+
+    def _one(self, item, question):
+        log("answer", item.condition.level, name_of(item.image), question.text)
+        if "unanswerable" in question.text:
+            return Answer(None, "it is beyond me")
+        if "impossible" in question.text:
+            raise ValueError("no such thing")
+        if "forbidden" in question.text:
+            os.abort()
+        pixels = hashlib.sha256(item.image.tobytes()).hexdigest()
+        digest = hashlib.sha256(f"{pixels}{question.text}{self.options.salt}".encode()).hexdigest()
+        return Answer(digest[:12], usage={"output_tokens": 12})
+
+    def provenance(self):
+        return {"weights": os.environ.get("SAMPLE_WEIGHTS", "none")}
+
+
+class Prefix(Adaptor):
+    def __init__(self, options):
+        self.options = options
+
+    def train(self, vlm, data, checkpoint):
+        raise NotImplementedError
+
+    def attach(self, vlm):
+        return _Adapted(vlm, self.options.text)
+
+
+class _Adapted(Seer):
+    def __init__(self, vlm, text):
+        super().__init__(vlm.options)
+        self.text = text
+
+    def _one(self, item, question):
+        answer = super()._one(item, question)
+        return answer if answer.text is None else Answer(f"{self.text} {answer.text}")
