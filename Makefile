@@ -26,7 +26,9 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/lossylens run examples/demo.yaml run.out=$(DEMO)
+	mkdir -p $(DEMO)
+	$(BIN)/lossylens scenes export pope --images 100 --seed 8 $(DEMO)/POPE.tsv
+	$(BIN)/lossylens run examples/demo.yaml run.out=$(DEMO) tasks.pope.data=$(DEMO)/POPE.tsv
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest

@@ -16,8 +16,8 @@ from lossylens.discovery import CORE
 from lossylens.plan import KEY_VERSION, Plan, plain
 
 #: Whose versions are recorded wherever they are installed.
-_LIBRARIES = ("numpy", "omegaconf", "pillow", "pluggy", "safetensors", "tokenizers")
-_LIBRARIES_OF_MODELS = ("torch", "torchvision", "transformers")
+_LIBRARIES = ("numpy", "omegaconf", "pillow", "pluggy", "pyyaml", "safetensors")
+_MODEL_LIBRARIES = ("tokenizers", "torch", "torchvision", "transformers")
 
 
 def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
@@ -30,16 +30,12 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "plugins": dict(sorted(_plugins(config))),
-        "libraries": dict(_versions((*_LIBRARIES, *_LIBRARIES_OF_MODELS))),
+        "libraries": dict(_versions((*_LIBRARIES, *_MODEL_LIBRARIES))),
         "evaluator_parity": config.run.evaluator_parity,
         "limit": config.run.limit,
         "workers": config.workers,
         "parts": {part.key: {"kind": part.kind, **part.description} for part in plan.parts},
         "seeds": dict(_seeds(config)),
-        "metrics": {
-            each.choice.label: dataclasses.asdict(each.choice.spec.primary)
-            for each in plan.benchmarks
-        },
         "metrics": {
             each.choice.label: dataclasses.asdict(each.choice.spec.primary)
             for each in plan.benchmarks

@@ -211,6 +211,17 @@ class TsvTask(Task):
             column, f"{self.dataset.name} has no {text!r}, only {known}. {hint}".rstrip()
         )
 
+    def refuse_mix_up(self, row: Row) -> None:
+        """Refuse a row of another data set, where columns and answers do not tell.
+
+        Raises:
+            DataError: the row's category is one of another data set.
+        """
+        category = row.get("category")
+        hint = mix_up(self.dataset.name, self.table.header.names, category)
+        if hint and category is not None:
+            raise row.error("category", f"not a file of {self.dataset.name}. {hint}")
+
     def _checked_rows(self) -> list[Row]:
         rows = []
         for row in self.table:

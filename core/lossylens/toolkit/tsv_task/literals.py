@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 
 #: Longest literal that is parsed; nested or endless ones end as errors.
 _MAX_LITERAL = 2**20
+
+# The usual form, without escapes, which needs no parser.
+_PLAIN_STRING = r"""'[^'\\\n\r\0]*'|"[^"\\\n\r\0]*\""""
+_PLAIN_LIST = re.compile(rf"\[(?:{_PLAIN_STRING})(?:, ?(?:{_PLAIN_STRING}))*\]")
+_PLAIN_STRINGS = re.compile(_PLAIN_STRING)
 
 
 def string_list(text: str) -> list[str] | None:
@@ -18,6 +24,8 @@ def string_list(text: str) -> list[str] | None:
     text = text.strip()
     if not (text.startswith("[") and text.endswith("]")) or len(text) > _MAX_LITERAL:
         return None
+    if _PLAIN_LIST.fullmatch(text):
+        return [string[1:-1] for string in _PLAIN_STRINGS.findall(text)]
     try:
         with warnings.catch_warnings():
             # "\d" in a literal is a SyntaxWarning in some Python versions.

@@ -1,0 +1,154 @@
+"""The main job with real plugins: scenes, POPE, JPEG, WebP and the nano VLM, to a report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = Path(sys.executable).parent / "lossylens"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+CONFIG = """
+codecs:
+  jpeg: {levels: [q1, q25]}
+  webp: {levels: [q0, q50]}
+vlms:
+  nano:
+tasks:
+  scenes: {images: 12, seed: 5}
+  pope: {data: POPE.tsv}
+run:
+  out: run
+"""
+
+
+def lossylens(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(PROGRAM), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run and its report."""
+    folder = tmp_path_factory.mktemp("end-to-end")
+    export = ("scenes", "export", "pope", "--images", "12", "--seed", "6", "POPE.tsv")
+    exported = lossylens(*export, cwd=folder)
+    assert exported.returncode == 0, exported.stderr
+    (folder / "config.yaml").write_text(CONFIG)
+    done = lossylens("run", "config.yaml", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+def scores(folder: Path) -> dict[tuple[str, str, str], sqlite3.Row]:
+    database = sqlite3.connect(folder / "run" / "run.sqlite")
+    database.row_factory = sqlite3.Row
+    rows = database.execute("SELECT * FROM cells JOIN scores ON scores.cell = cells.key").fetchall()
+    return {(row["codec_label"], row["level"], row["task_label"]): row for row in rows}
+
+
+def test_every_cell_is_scored_without_failures(folder: Path) -> None:
+    cells = scores(folder)
+    assert len(cells) == 5 * 2
+    assert all(row["failed"] == row["missing"] == 0 for row in cells.values())
+
+
+def test_nano_sees_and_strong_compression_hurts(folder: Path) -> None:
+    cells = scores(folder)
+    for task in ("scenes", "pope"):
+        clean = next(row["value"] for key, row in cells.items() if key[::2] == ("uncompressed", task))
+        assert clean > 60
+        assert cells["jpeg", "q1", task]["value"] < clean - 3
+
+
+def test_rates_rise_with_the_level(folder: Path) -> None:
+    cells = scores(folder)
+    for codec, low, high in (("jpeg", "q1", "q25"), ("webp", "q0", "q50")):
+        for task in ("scenes", "pope"):
+            assert 0 < cells[codec, low, task]["bpp_mean"] < cells[codec, high, task]["bpp_mean"] < 24
+
+
+def test_table_is_printed(folder: Path) -> None:
+    printed = (folder / "stdout.txt").read_text()
+    assert "uncompressed" in printed
+    assert "index.html" in printed
+
+
+def test_running_again_computes_nothing(folder: Path) -> None:
+    def content() -> tuple[Any, ...]:
+        database = sqlite3.connect(folder / "run" / "run.sqlite")
+        return tuple(
+            database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("encodings", "predictions", "timings")
+        )
+
+    before = content()
+    assert lossylens("run", "config.yaml", cwd=folder).returncode == 0
+    assert content() == before
+
+
+def test_answers_equal_those_of_one_question(folder: Path, tmp_path: Path) -> None:
+    """`lossylens ask` on one decoded picture gives what the batched run stored."""
+    database = sqlite3.connect(folder / "run" / "run.sqlite")
+    database.row_factory = sqlite3.Row
+    row = database.execute(
+        "SELECT predictions.text, samples.question, encodings.bitstream FROM predictions"
+        " JOIN cells ON cells.key = predictions.cell"
+        " JOIN samples ON samples.task = cells.task AND samples.id = predictions.sample"
+        " JOIN encodings ON encodings.codec = cells.codec AND encodings.image = samples.image"
+        " WHERE cells.level = 'q25' AND cells.task_label = 'pope' LIMIT 1"
+    ).fetchone()
+    sha256 = row["bitstream"]
+    bitstream = folder / "run" / "bitstreams" / sha256[:2] / sha256
+    picture = tmp_path / "decoded.png"
+    decoded = lossylens("decode", "jpeg", "q25", str(bitstream), str(picture), cwd=tmp_path)
+    assert decoded.returncode == 0, decoded.stderr
+    question = json.loads(row["question"])["text"]
+    asked = lossylens("ask", "nano", str(picture), question, cwd=tmp_path)
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.strip() == row["text"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_report_opens_in_a_browser(folder: Path, browser: Any, scheme: str) -> None:
+    page = browser.new_page(color_scheme=scheme, viewport={"width": 400, "height": 800})
+    problems: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    address = (folder / "run" / "report" / "index.html").as_uri()
+    page.goto(address)
+    page.wait_for_selector(".chart .scatterlayer .trace")
+    assert page.locator(".chart").count() == 2
+    # Two codecs and the uncompressed line in each chart.
+    assert page.locator(".chart >> nth=0").locator(".scatterlayer .trace").count() == 3
+    assert page.locator("tbody tr.uncompressed").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [address]
+    page.close()
