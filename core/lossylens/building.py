@@ -36,7 +36,7 @@ def load_factory(found: Registered[Any]) -> type[Any]:
         what = f"{contract.__module__}.{contract.__name__}"
         raise PluginError(f"{_who(found)}: {spec.factory} is not a subclass of {what}")
     if inspect.isabstract(factory):
-        absent = ", ".join(sorted(factory.__abstractmethods__))
+        absent = ", ".join(sorted(vars(factory)["__abstractmethods__"]))
         raise PluginError(f"{_who(found)}: {spec.factory} lacks {absent}")
     return factory
 

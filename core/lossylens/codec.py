@@ -104,7 +104,9 @@ class Codec(ABC):
     self-contained: size, padding, level and format version are in it, and every
     byte counts into the rate.  Decoding is deterministic.  An instance is used
     by one thread at a time; instances are built in worker processes, so the
-    constructor arguments must be picklable, the instance need not be.
+    constructor arguments must be picklable, the instance need not be.  A run builds
+    every codec once to learn its provenance, before it knows whether there is
+    anything to encode, so large weights are best loaded when they are first used.
     """
 
     def __init__(self, level: Level, options: Any) -> None:

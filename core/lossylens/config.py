@@ -251,10 +251,7 @@ def check_config(values: Mapping[str, Any], registry: Registry) -> Config:
     codecs = [_codec(registry, *entry) for entry in _entries(values, "codecs")]
     if run.uncompressed and all(each.spec.name != "uncompressed" for each in codecs):
         codecs.insert(0, _codec(registry, "codecs.uncompressed", "uncompressed", {}))
-    adaptors = [
-        None if name == NO_ADAPTOR else _choice(registry, "adaptor", where, name, given)
-        for where, name, given in _entries(values, "adaptors")
-    ]
+    adaptors = [_adaptor(registry, *entry) for entry in _entries(values, "adaptors")]
     config = Config(
         codecs=tuple(codecs),
         vlms=tuple(_choice(registry, "vlm", *entry) for entry in _entries(values, "vlms")),
@@ -278,8 +275,11 @@ def _run_options(values: Mapping[str, Any]) -> RunOptions:
     if run.executor not in EXECUTORS:
         hint = suggestion(run.executor, EXECUTORS)
         raise ConfigError(f"run.executor: unknown executor {run.executor!r}. {hint}")
-    if run.out.exists() and not run.out.is_dir():
-        raise ConfigError(f"run.out: {run.out} is not a folder.")
+    there = next(path for path in (run.out, *run.out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"run.out: {there} is not a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"run.out: cannot write to {there}.")
     return run
 
 
@@ -319,6 +319,16 @@ def _choice(
         raise ConfigError(f"{place}: {error}") from error
     label = found.spec.name if named is None else key
     return Choice(label, where, found, registry.options(found, given, where))
+
+
+def _adaptor(
+    registry: Registry, where: str, key: str, given: dict[str, Any]
+) -> Choice[AdaptorSpec] | None:
+    if key != NO_ADAPTOR:
+        return _choice(registry, "adaptor", where, key, given)
+    if given:
+        raise ConfigError(f"{where}: stands for the VLM as it is and takes no options.")
+    return None
 
 
 def _codec(registry: Registry, where: str, key: str, given: dict[str, Any]) -> CodecChoice:

@@ -149,8 +149,7 @@ def _plainly_met(specifier: str, running: str) -> bool:
     if not least or not _RELEASE.fullmatch(running):
         return not specifier
     wanted, have = ([int(part) for part in each.split(".")] for each in (least[1], running))
-    length = max(len(wanted), len(have))
-    return have + [0] * (length - len(have)) >= wanted + [0] * (length - len(wanted))
+    return have >= wanted
 
 
 def _unmet(text: str, distribution: str, running: str) -> str:

@@ -51,7 +51,7 @@ def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int
             store = stack.enter_context(Store(config.run.out, writable=True))
         with _recorded(store, config, plan):
             _do(config, plan, material, store)
-            return _count_failed(plan, material, store)
+            return store.count_failures()
 
 
 def _do(config: Config, plan: Plan, material: Material, store: Store) -> None:
@@ -119,12 +119,3 @@ def _sample_row(position: int, asked: Asked) -> tuple[object, ...]:
     sample = asked.sample
     question = to_json(dataclasses.asdict(sample.question))
     return (sample.id, position, asked.image, question, to_json(dict(sample.fields)))
-
-
-def _count_failed(plan: Plan, material: Material, store: Store) -> int:
-    failed = 0
-    for cell in plan.cells:
-        answers = store.predictions(cell.key)
-        asked = material.samples[cell.task_key]
-        failed += sum(answers.get(each.sample.id, "") is None for each in asked)
-    return failed

@@ -41,6 +41,7 @@ CREATE TABLE encodings (
     PRIMARY KEY (codec, image)
 ) WITHOUT ROWID;
 
+-- Of the latest configuration that had the task.
 CREATE TABLE samples (
     task TEXT NOT NULL REFERENCES parts,
     id TEXT NOT NULL,
@@ -106,12 +107,12 @@ CREATE TABLE timings (
     seconds REAL NOT NULL
 );
 
--- All failures that the latest configuration meets, one row for each sample.
+-- All failures in the latest configuration, one row for each cell and sample.
 CREATE VIEW failures AS
 SELECT predictions.stage, cells.position, cells.vlm_label, cells.adaptor_label,
        cells.codec_label, cells.level, cells.task_label, predictions.sample,
        samples.image, predictions.failure
 FROM predictions
 JOIN cells ON cells.key = predictions.cell
-LEFT JOIN samples ON samples.task = cells.task AND samples.id = predictions.sample
+JOIN samples ON samples.task = cells.task AND samples.id = predictions.sample
 WHERE predictions.text IS NULL AND cells.position IS NOT NULL;

@@ -183,7 +183,7 @@ class Store:
         with self._writing() as database:
             database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def set_samples(self, task: str, rows: Sequence[Sequence[Any]]) -> None:
+    def set_samples(self, task: str, rows: Iterable[Sequence[Any]]) -> None:
         """Record the samples of a task: id, position, image, question, fields.
 
         Answers to a sample whose image or question is not what it was are dropped;
@@ -194,23 +194,22 @@ class Store:
             row["id"]: (row["image"], row["question"])
             for row in self.rows("SELECT id, image, question FROM samples WHERE task = ?", (task,))
         }
-        changed = [
-            (task, sample)
-            for sample, _, image, question, _ in rows
-            if image is not None and before.get(sample, (image, question)) != (image, question)
-        ]
+        now, changed = [], []
+        for sample, position, found, question, fields in rows:
+            known, asked = before.get(sample, (found, question))
+            # A file that cannot be read this time is not another file.
+            image = found or known
+            now.append((task, sample, position, image, question, fields))
+            if (image, question) != (known or image, asked):
+                changed.append((task, sample))
         with self._writing() as database:
             database.executemany(
                 "DELETE FROM predictions WHERE cell IN (SELECT key FROM cells WHERE task = ?)"
                 " AND sample = ?",
                 changed,
             )
-            database.executemany(
-                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " position = excluded.position, image = coalesce(excluded.image, image),"
-                " question = excluded.question, fields = excluded.fields",
-                [(task, *row) for row in rows],
-            )
+            database.execute("DELETE FROM samples WHERE task = ?", (task,))
+            database.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)", now)
 
     # Encodings
 
@@ -309,6 +308,10 @@ class Store:
         with self._writing() as database:
             database.execute("DELETE FROM predictions WHERE text IS NULL")
             database.execute("DELETE FROM encodings WHERE failure IS NOT NULL")
+
+    def count_failures(self) -> int:
+        """Return how many samples have failed in the latest configuration, in all cells."""
+        return int(self.rows("SELECT count(*) FROM failures")[0][0])
 
     def score_inputs(self, cell: str) -> str | None:
         """Return the hash of what a cell's score was made from, None without a score."""

@@ -129,7 +129,12 @@ class VlmSpec(PluginSpec):
 
 
 class Vlm(ABC):
-    """A loaded model."""
+    """A model.
+
+    A run builds every VLM once to learn its provenance, before it knows whether
+    there is anything to ask it, so large weights are best loaded at the first
+    answer.
+    """
 
     #: Whether :class:`Condition` must carry the bitstream.
     wants_bitstream: ClassVar[bool] = False

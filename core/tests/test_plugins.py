@@ -44,8 +44,8 @@ def test_a_plugin_is_found_by_name_alias_and_origin(plants):
         "lossylens_codec_fine/other.name",
     ):
         assert registry.find("codec", name).spec.name == "fine.two", name
-    with pytest.raises(PluginError, match="unknown codec 'builtin/fine'"):
-        registry.find("codec", "builtin/fine")
+    with pytest.raises(PluginError, match=r"unknown codec 'builtin/fine\.two'"):
+        registry.find("codec", "builtin/fine.two")
 
 
 def test_all_is_sorted_and_of_one_kind(plants):

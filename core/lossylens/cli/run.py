@@ -40,7 +40,8 @@ def run(
     try:
         failed = do(loaded, _say, dry=dry_run)
     except KeyboardInterrupt:
-        _say(f"Interrupted. What was finished is in {loaded.run.out}; the same command goes on.")
+        if loaded.run.out.exists():
+            _say(f"What was finished is in {loaded.run.out}; the same command goes on with it.")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGINT, previous)

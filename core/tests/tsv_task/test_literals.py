@@ -37,8 +37,8 @@ def test_a_list_of_strings_is_read(text, expected):
         "['a\n']",
         "['\0']",
         "[" * 9999,
-    ]
-    + ["[" * 9999 + "]" * 9999],
+        "[" * 9999 + "]" * 9999,
+    ],
 )
 def test_anything_else_is_none(text):
     assert string_list(text) is None

@@ -1,0 +1,172 @@
+"""Seconds to score 100 000 rows, per task, on one core.
+
+A data file with tiny pictures, ten questions to each, and a file of predictions
+are written to a temporary folder.  Timed is what ``lossylens score`` does with
+them: reading the predictions, indexing the data, scoring.  Given are seconds of
+processor time, which other processes do not disturb, and the time on the clock.
+
+    python benchmarks/scoring.py [--rows 100000] [--tasks pope gqa ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lossylens.plugins import load_registry
+from lossylens.toolkit.tsv_task.predictions import read_predictions
+from PIL import Image
+
+SEED = 7
+ROWS_PER_PICTURE = 10
+WORDS = "a the man dog red car on in of street small with two sits under table".split()  # noqa: SIM905
+
+#: One row: the cells besides index and picture, and a prediction.
+Row = tuple[dict[str, str], str]
+
+
+def phrase(rng: random.Random, length: int) -> str:
+    """Return so many random words."""
+    return " ".join(rng.choices(WORDS, k=length))
+
+
+def yes_no(rng: random.Random) -> tuple[str, str]:
+    """Return an answer and a prediction: most of them short, some in a sentence."""
+    said = rng.choice(["Yes", "No", "yes.", "No."])
+    if rng.random() < 0.3:
+        said = f"{said}, {phrase(rng, 8)} ({rng.randrange(10**6)})."
+    return rng.choice(["Yes", "No"]), said
+
+
+def pope(rng: random.Random, index: int) -> Row:
+    answer, said = yes_no(rng)
+    category = rng.choice(["random", "popular", "adversarial", "random,popular"])
+    question = f"Is there a {rng.choice(WORDS)} in the image? Please answer yes or no."
+    return {"question": question, "answer": answer, "category": category}, said
+
+
+def mme(rng: random.Random, index: int) -> Row:
+    from lossylens_task_mme.task import CATEGORIES
+
+    answer, said = yes_no(rng)
+    pair = index // 2
+    category = CATEGORIES[pair % len(CATEGORIES)]
+    cells = {"question": f"Is it a {phrase(rng, 5)}? Please answer yes or no.", "answer": answer}
+    return cells | {"category": category, "image_path": f"{category}/{pair}.jpg"}, said
+
+
+def gqa(rng: random.Random, index: int) -> Row:
+    category = rng.choice(["choose", "compare", "logical", "query", "verify"])
+    cells = {"question": f"What is {phrase(rng, 6)}?", "answer": rng.choice(WORDS)}
+    return cells | {"category": category}, rng.choice(WORDS)
+
+
+def choice(rng: random.Random, index: int) -> Row:
+    options = {letter: phrase(rng, 4) for letter in "ABCD"}
+    said = rng.choice(["A", "B.", "(C)", f"The answer is {rng.choice('ABCD')}", phrase(rng, 6)])
+    if rng.random() < 0.2:
+        said = f"{options['D']} {phrase(rng, 3)}"
+    return {"question": f"Which {phrase(rng, 6)}?", **options, "answer": rng.choice("ABCD")}, said
+
+
+def seedbench(rng: random.Random, index: int) -> Row:
+    cells, said = choice(rng, index)
+    return cells | {"category": rng.choice(["Visual Reasoning", "Spatial Relation"])}, said
+
+
+def mmbench(rng: random.Random, index: int) -> Row:
+    cells, said = choice(rng, index)
+    abilities = {"category": rng.choice(WORDS), "l2-category": "coarse_perception"}
+    return cells | abilities | {"hint": "", "split": "dev"}, said
+
+
+def ocrbench(rng: random.Random, index: int) -> Row:
+    from lossylens_task_ocrbench.task import CATEGORIES
+
+    answers = repr([phrase(rng, 2), phrase(rng, 3)])
+    cells = {"question": "What is written in the image?", "answer": answers}
+    return cells | {"category": rng.choice(CATEGORIES)}, phrase(rng, 8)
+
+
+def coco_caption(rng: random.Random, index: int) -> Row:
+    return {"answer": repr([phrase(rng, 10) for _ in range(5)])}, phrase(rng, 10)
+
+
+TASKS: dict[str, Callable[[random.Random, int], Row]] = {
+    "pope": pope,
+    "gqa": gqa,
+    "mme": mme,
+    "mmbench": mmbench,
+    "seedbench": seedbench,
+    "ocrbench": ocrbench,
+    "coco-caption": coco_caption,
+}
+
+
+def row_id(task: str, number: int) -> int:
+    """Return a row's index; MMBench counts the copies of a question in millions."""
+    return number // 4 + number % 4 * 1_000_000 if task == "mmbench" else number
+
+
+def write(task: str, rows: int, folder: Path) -> tuple[Path, Path]:
+    """Write data and predictions; return their paths."""
+    rng = random.Random(SEED)
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+    picture = base64.b64encode(stream.getvalue()).decode()
+    data, predictions = folder / "data.tsv", folder / "predictions.jsonl"
+    with data.open("w") as table, predictions.open("w") as said:
+        for number in range(rows):
+            cells, prediction = TASKS[task](rng, number)
+            if number == 0:
+                table.write("\t".join(["index", "image", *cells]) + "\n")
+            holder = number - number % ROWS_PER_PICTURE
+            image = picture if number == holder else str(row_id(task, holder))
+            index = row_id(task, number)
+            table.write("\t".join([str(index), image, *cells.values()]) + "\n")
+            said.write(json.dumps({"index": index, "prediction": prediction}) + "\n")
+    return data, predictions
+
+
+def measure(task: str, data: Path, predictions: Path) -> None:
+    """Score once, in this process, and print the figures."""
+    registry = load_registry()
+    busy, clock = time.process_time(), time.perf_counter()
+    built = registry.build_task(task, {"data": str(data)})
+    score = built.score(read_predictions(predictions))
+    busy, clock = time.process_time() - busy, time.perf_counter() - clock
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{task:<14}{score.samples:>9}{busy:>10.2f}{clock:>10.2f}{peak:>10.0f}", flush=True)
+
+
+def main() -> None:
+    """Write the files of each task and score them in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        task, data, predictions = arguments.measure
+        measure(task, Path(data), Path(predictions))
+        return
+    print(f"{'task':<14}{'rows':>9}{'busy s':>10}{'clock s':>10}{'peak MB':>10}", flush=True)
+    for task in arguments.tasks:
+        with tempfile.TemporaryDirectory() as folder:
+            files = write(task, arguments.rows, Path(folder))
+            words = [sys.executable, __file__, "--measure", task, *map(str, files)]
+            subprocess.run(words, check=True)
+
+
+if __name__ == "__main__":
+    main()

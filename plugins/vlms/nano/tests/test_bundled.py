@@ -1,0 +1,83 @@
+"""The bundled checkpoint: small, safe, and it sees."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+from lossylens.errors import RequirementError
+from lossylens.plugins import load_registry
+from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens_task_scenes.render import render
+from lossylens_task_scenes.scene import make_scene
+from lossylens_vlm_nano.plugin import NanoOptions
+from lossylens_vlm_nano.training.data import CROWD_SEED, HELD_OUT_SEED, TRAIN_SEED
+from lossylens_vlm_nano.training.evaluate import evaluate
+from lossylens_vlm_nano.vlm import BUNDLED, Nano
+
+SCENES = 60
+
+
+@pytest.fixture(scope="module")
+def nano() -> Nano:
+    return load_registry().build_vlm("nano")
+
+
+@pytest.fixture(scope="module")
+def clean(nano: Nano) -> dict[str, float]:
+    return evaluate(nano, None, SCENES, HELD_OUT_SEED)
+
+
+def test_weights_are_half_precision_and_fit_the_wheel() -> None:
+    data = (BUNDLED / "model.safetensors").read_bytes()
+    assert len(data) <= 12_000_000
+    header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+    assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} == {"F16"}
+
+
+def test_held_out_scenes_are_not_training_scenes() -> None:
+    assert len({HELD_OUT_SEED, TRAIN_SEED, CROWD_SEED}) == 3
+
+
+def test_strong_compression_hurts(nano: Nano, clean: dict[str, float]) -> None:
+    registry = load_registry()
+    worst = evaluate(nano, registry.build_codec("jpeg", "q1"), SCENES, HELD_OUT_SEED)
+    assert worst["all"] < clean["all"] - 0.05
+
+
+def test_captions_name_what_is_there(nano: Nano) -> None:
+    scene = make_scene(HELD_OUT_SEED, 3)
+    question = Question(kind=QuestionKind.CAPTION, text="Please describe this image in general.")
+    item = ImageQuestions(render(scene), (question,), Condition("", ""))
+    [[answer]] = nano.answer([item])
+    assert answer.text
+    assert any(thing.color in answer.text for thing in scene.objects)
+
+
+def test_too_long_a_question_fails_alone(nano: Nano) -> None:
+    long = Question(kind=QuestionKind.OPEN, text="star " * 5000)
+    short = Question(kind=QuestionKind.YES_NO, text="Is there a star in the image?")
+    item = ImageQuestions(render(make_scene(HELD_OUT_SEED, 0)), (long, short), Condition("", ""))
+    [[failed, answered]] = nano.answer([item])
+    assert failed.text is None
+    assert "context" in failed.failure
+    assert answered.text is not None
+
+
+def test_incomplete_checkpoint_is_named(tmp_path) -> None:
+    with pytest.raises(RequirementError, match=r"holds no model\.safetensors"):
+        Nano(NanoOptions(checkpoint=str(tmp_path)))
+
+
+def test_answers_do_not_depend_on_the_batch(nano: Nano) -> None:
+    questions = (
+        Question(kind=QuestionKind.YES_NO, text="Is there a star in the image?"),
+        Question(kind=QuestionKind.SHORT_ANSWER, text="How many stars are in the image?"),
+    )
+    items = [
+        ImageQuestions(render(make_scene(HELD_OUT_SEED, index)), questions, Condition("", ""))
+        for index in range(4)
+    ]
+    together = nano.answer(items)
+    assert together == [nano.answer([item])[0] for item in items]
