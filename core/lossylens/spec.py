@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+
+#: Default of an option that the user must set; OmegaConf's own mark, spelt out so
+#: that plugins need not import OmegaConf.
+MANDATORY: Final = "???"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class PluginSpec:
         licence: SPDX identifier of the implementation and, if it differs, of
             the weights.
         options: a dataclass (an OmegaConf structured config) whose fields are
-            the plugin's options with their defaults; ``"???"`` is the default
+            the plugin's options with their defaults; :data:`MANDATORY` is the default
             of one that the user must give.
         requirements: cheap check, given an instance of ``options``, of what is
             missing on this machine.  It must not import torch.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from lossylens import discovery
+from lossylens.config import Config, load_config
 from lossylens.names import canonical
 from lossylens.plugins import Registry, load_registry
 
@@ -29,6 +31,16 @@ def register_codecs(register):
                 **{extra!r},
             )
         )
+"""
+
+SAMPLE_CONFIG = """
+codecs:
+  blocky: {levels: [b64, b16]}
+vlms:
+  seer:
+tasks:
+  patches: {images: 6, questions: 4}
+run: {out: run, workers: 1}
 """
 
 
@@ -96,3 +108,27 @@ def plants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plants]:
     yield planted
     for name in [name for name in sys.modules if name.startswith("planted_")]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def sample(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the plugin in ``sample/``, which is found and nothing else."""
+    site = Path(__file__).parent / "sample"
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("LOSSYLENS_PLUGINS", "sample")
+    monkeypatch.delenv("LOSSYLENS_DISABLE_PLUGINS", raising=False)
+    for name in [name for name in os.environ if name.startswith("SAMPLE_")]:
+        monkeypatch.delenv(name)
+    return site
+
+
+@pytest.fixture
+def make_config(sample: Path, tmp_path: Path) -> Callable[..., Config]:
+    """Return a configuration of the sample plugin, with overrides."""
+
+    def make(*overrides: str) -> Config:
+        path = tmp_path / "config.yaml"
+        path.write_text(SAMPLE_CONFIG)
+        return load_config(path, [f"run.out={tmp_path / 'run'}", *overrides])
+
+    return make

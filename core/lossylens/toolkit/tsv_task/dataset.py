@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
-from lossylens.spec import Missing
+from lossylens.spec import MANDATORY, Missing
 
 
 @dataclass
@@ -20,7 +18,7 @@ class TsvOptions:
         data: path of the file; ``~`` stands for the home folder.
     """
 
-    data: str = MISSING
+    data: str = MANDATORY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ class Dataset:
 def data_path(options: TsvOptions) -> Path | None:
     """Return the path that the options name, None if they name none."""
     named = options.data
-    return Path(named).expanduser() if named and named != MISSING else None
+    return Path(named).expanduser() if named and named != MANDATORY else None
 
 
 def data_needed(dataset: Dataset, task: str) -> Callable[[Any], Sequence[Missing]]:

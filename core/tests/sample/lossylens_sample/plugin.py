@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from lossylens.adaptor import AdaptorSpec
@@ -37,7 +38,8 @@ class PrefixOptions:
 
 
 def parse_level(name: str) -> Level | None:
-    return Level(name, {"step": int(name[1:])}) if name[1:].isdigit() else None
+    found = re.fullmatch("b([0-9]+)", name)
+    return Level(name, {"step": int(found[1])}) if found else None
 
 
 @hookimpl
