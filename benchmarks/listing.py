@@ -1,6 +1,6 @@
 """CPU time of ``lossylens plugins`` with every plugin of this environment, beside bare Python's.
 
-    python benchmarks/listing.py [--rounds 7]
+python benchmarks/listing.py [--rounds 7]
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ def cpu_seconds(*command: str) -> float:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     after = os.times()
     return (
-        after.children_user
-        + after.children_system
-        - before.children_user
-        - before.children_system
+        after.children_user + after.children_system - before.children_user - before.children_system
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-
 #: Default of an option that the user must set; OmegaConf's own mark, spelt out so
 #: that plugins need not import OmegaConf.
 MANDATORY: Final = "???"

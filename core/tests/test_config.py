@@ -57,7 +57,7 @@ WRONG = {
         ["codecs.again: the same plugin with the same options as codecs.blocky"],
     ),
     "duplicate key": (("{images: 2}", "{images: 2, images: 3}"), ["config.yaml, line 4", "images"]),
-    "syntax": (("{images: 2}}", "{images: 2}"), ["config.yaml, line 5, column 4"]),
+    "syntax": (("{images: 2}}", "{images: 2}"), ["config.yaml, line 5, column 1"]),
     "tab": (("run:", "\trun:"), ["config.yaml, line 5"]),
     "environment": (("OUT", "'${oc.env:NOT_THERE}'"), ["run.out", "NOT_THERE"]),
     "interpolation": (("OUT", "'${nowhere}'"), ["run.out", "nowhere"]),

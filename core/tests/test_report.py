@@ -86,9 +86,7 @@ def test_lower_is_better_metrics_fall_without_a_warning() -> None:
 
 def test_failures_and_unscored_cells_are_warnings() -> None:
     failed = replace(LOW, failed=3)
-    run = run_of(
-        failed, unscored=("nano, jpeg q3, pope",), failures=(("decode", "truncated", 3),)
-    )
+    run = run_of(failed, unscored=("nano, jpeg q3, pope",), failures=(("decode", "truncated", 3),))
     text = "\n".join(warnings(run))
     assert "3 of 180 samples failed" in text
     assert "3 failures at decode: truncated" in text

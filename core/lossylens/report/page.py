@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
 from lossylens import __version__
 from lossylens.report.charts import rate_score_figure
 from lossylens.report.results import RunResults, by_task, findings, share_kept, warnings
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 
 def render_page(results: RunResults) -> str:

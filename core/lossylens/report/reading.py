@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from sqlite3 import Row
 from typing import Any
 
 from lossylens.config import NO_ADAPTOR
@@ -69,16 +70,16 @@ def read_run(folder: Path) -> RunResults:
     return results
 
 
-def _model(row: Mapping[str, Any]) -> str:
+def _model(row: Row) -> str:
     vlm: str = row["vlm_label"]
     return vlm if row["adaptor_label"] == NO_ADAPTOR else f"{vlm} + {row['adaptor_label']}"
 
 
-def _label(row: Mapping[str, Any]) -> str:
+def _label(row: Row) -> str:
     return f"{_model(row)}, {row['codec_label']} {row['level']}, {row['task_label']}"
 
 
-def _cell(row: Mapping[str, Any], manifest: Mapping[str, Any]) -> CellResult:
+def _cell(row: Row, manifest: Mapping[str, Any]) -> CellResult:
     metric = manifest["metrics"][row["task_label"]]
     return CellResult(
         model=_model(row),

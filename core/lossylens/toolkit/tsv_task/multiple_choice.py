@@ -13,6 +13,8 @@ from lossylens.vlm import Question, QuestionKind
 
 OVERALL = "Overall"
 
+_LETTERS = frozenset(OPTION_LETTERS)
+
 #: Name of the split of files that have no column ``split``.
 NO_SPLIT = "none"
 
@@ -46,12 +48,15 @@ class MultipleChoiceTask(TsvTask):
 
 
 def options(row: Row) -> dict[str, str]:
-    """Return the options of a question by letter.
+    """Return the options of a question by letter, in the order of the data set's columns.
 
     An option that is a missing-value word, such as ``None``, is no option.
     """
-    texts = {letter: row.get(letter) for letter in OPTION_LETTERS}
-    return {letter: text for letter, text in texts.items() if text is not None}
+    return {
+        name: text
+        for name, text in row.cells.items()
+        if len(name) == 1 and name in _LETTERS and text is not None
+    }
 
 
 def split_of(row: Row) -> str:

@@ -61,23 +61,23 @@ class MmbenchTask(MultipleChoiceTask):
         Raises:
             DataError: there is no prediction for any original.
         """
-        right: dict[int, list[bool]] = {}
+        right: dict[int, bool] = {}
+        originals: list[Judged] = []
         for each in judged:
-            right.setdefault(int(each.row.id) % ROTATION, []).append(each.verdict.credit == 1)
-        hits = {
-            each.row.id: (each.row, float(all(right[int(each.row.id)])))
-            for each in judged
-            if int(each.row.id) < ROTATION
-        }
+            index = int(each.row.id)
+            question = index % ROTATION
+            right[question] = right.get(question, True) and each.verdict.credit == 1
+            if index == question:
+                originals.append(each)
+        hits = {each.row.id: (each.row, float(right[int(each.row.id)])) for each in originals}
         if not hits:
             raise DataError(
                 f"{self.table.path}: no predictions for original questions, whose index is below "
                 f"{ROTATION}"
             )
         metrics = means_by_split(hits.values(), ("l2-category", "category"))
-        verdicts = {
-            each.row.id: hits[each.row.id][1] if each.row.id in hits else None for each in judged
-        }
+        verdicts: dict[str, float | None] = dict.fromkeys(each.row.id for each in judged)
+        verdicts |= {row_id: hit for row_id, (_, hit) in hits.items()}
         return Summary({split: _renamed(means) for split, means in metrics.items()}, verdicts)
 
     def primary_value(self, metrics: Mapping[str, Any]) -> float:

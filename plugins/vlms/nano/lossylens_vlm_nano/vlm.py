@@ -85,7 +85,7 @@ class Nano(Vlm):
         return f"the question has {tokens} tokens; nano's context leaves room for {allowed}"
 
     def _answer(self, tokens: list[int]) -> Answer:
-        text = self.answerer.tokenizer.decode(tokens, skip_special_tokens=True)
+        text: Any = self.answerer.tokenizer.decode(tokens, skip_special_tokens=True)
         return Answer(text, usage={"output_tokens": len(tokens)})
 
     def provenance(self) -> Mapping[str, str]:

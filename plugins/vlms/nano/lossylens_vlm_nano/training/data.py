@@ -168,7 +168,8 @@ def crowded(scene: Scene, others: Iterable[Scene]) -> Scene:
     objects, words = list(scene.objects), list(scene.words)
 
     def has_room(box: Box) -> bool:
-        return all(_apart(box, thing.box) for thing in (*objects, *words))
+        taken = [thing.box for thing in objects] + [word.box for word in words]
+        return all(_apart(box, other) for other in taken)
 
     for other in others:
         objects += [thing for thing in other.objects if has_room(thing.box)]

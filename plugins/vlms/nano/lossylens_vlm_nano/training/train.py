@@ -218,7 +218,7 @@ class Training:
         return torch.optim.AdamW(groups, lr=self.settings.learning_rate, betas=(0.9, 0.98))
 
     def _place(self, batch: Batch) -> Batch:
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(self.settings.device) if isinstance(value, Tensor) else value
             for name, value in vars(batch).items()
         }

@@ -1,0 +1,428 @@
+"""Runs in this process: what is done, stored, reused, and what becomes of failures."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lossylens.answering import ahead, batches
+from lossylens.codec import Codec
+from lossylens.config import Config
+from lossylens.errors import BitstreamError, LossylensError, PluginError
+from lossylens.images import evaluator_parity
+from lossylens.pixels import decoded_image, source_image
+from lossylens.plan import make_plan
+from lossylens.run import run
+from lossylens.store import Store
+from lossylens.uncompressed import Uncompressed
+from lossylens.vlm import Vlm
+from PIL import Image
+
+MakeConfig = Callable[..., Config]
+
+#: Tables that are the same however often a run was interrupted.
+LASTING = ("parts", "images", "encodings", "samples", "cells", "predictions", "scores", "verdicts")
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Return what codec, VLM and task were called for since last asked."""
+    path = tmp_path / "log"
+    monkeypatch.setenv("SAMPLE_LOG", str(path))
+
+    def take() -> list[str]:
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+    return take
+
+
+def do(config: Config) -> int:
+    return run(config, lambda line: None)
+
+
+def contents(folder: Path) -> dict[str, list[tuple]]:
+    with Store(folder, writable=False) as store:
+        return {
+            table: [tuple(row) for row in store.rows(f"SELECT * FROM {table}")] for table in LASTING
+        }
+
+
+def failures(folder: Path) -> set[tuple[str, str, str, str]]:
+    with Store(folder, writable=False) as store:
+        return {
+            (row["stage"], row["level"], row["sample"].partition(".")[0], row["failure"])
+            for row in store.rows("SELECT * FROM failures")
+        }
+
+
+def count(lines: list[str], what: str) -> int:
+    return sum(line.startswith(what) for line in lines)
+
+
+def test_a_run(make_config: MakeConfig, calls: Callable[[], list[str]]) -> None:
+    config = make_config()
+    said: list[str] = []
+    assert run(config, said.append) == 0
+    assert said[0] == "1 VLM x 3 codec levels x 1 task = 3 cells"
+    assert said[1].startswith("6 distinct images, 24 questions: 12 encodings, 72 answers; ")
+    done = calls()
+    assert (count(done, "encode"), count(done, "answer"), count(done, "score")) == (12, 72, 3)
+    with Store(config.run.out, writable=False) as store:
+        scores = store.rows("SELECT * FROM cells JOIN scores ON cell = key ORDER BY position")
+        sizes = store.rows(
+            "SELECT sum(bytes), sum(width * height) FROM encodings, images WHERE sha256 = image GROUP BY codec"
+        )
+        runs = store.rows("SELECT * FROM runs")
+        timings = dict(map(tuple, store.rows("SELECT stage, sum(items) FROM timings GROUP BY 1")))
+    assert [(row["codec_label"], row["level"]) for row in scores] == [
+        ("uncompressed", "raw"),
+        ("blocky", "b64"),
+        ("blocky", "b16"),
+    ]
+    assert (scores[0]["bpp_mean"], scores[0]["bpp_total"]) == (24, 24)
+    assert {row["bpp_total"] for row in scores[1:]} == {8 * bits / area for bits, area in sizes}
+    assert scores[1]["bpp_mean"] != scores[1]["bpp_total"]
+    assert all(row["images"] == 6 and row["samples"] == 24 for row in scores)
+    assert timings == {"encode": 12, "decode": 12, "answer": 72}
+    assert runs[0]["outcome"] == "done"
+    manifest = json.loads(runs[0]["manifest"])
+    assert manifest["plugins"] == {"lossylens-sample": "1.0"}
+    assert manifest["seeds"] == {"tasks.patches.seed": 1}
+    assert manifest["evaluator_parity"] is False
+    assert json.loads(runs[0]["config"])["tasks"]["patches"]["images"] == 6
+
+
+def test_a_finished_run_does_nothing_again(
+    make_config: MakeConfig, calls: Callable[[], list[str]]
+) -> None:
+    config = make_config()
+    do(config)
+    before = contents(config.run.out)
+    calls()
+    said: list[str] = []
+    assert run(config, said.append) == 0
+    assert calls() == []
+    assert said[2:] == ["Done already: 12 encodings, 72 answers"]
+    assert contents(config.run.out) == before
+
+
+def test_processes_give_the_same(make_config: MakeConfig, tmp_path: Path) -> None:
+    alone, pool = make_config(), make_config("run.workers=2", f"run.out={tmp_path / 'pool'}")
+    do(alone)
+    do(pool)
+    assert contents(alone.run.out) == contents(pool.run.out)
+
+
+@pytest.mark.parametrize(
+    ("override", "again"),
+    [
+        ("vlms.seer.salt=1", (0, 72, 3)),
+        ("codecs.blocky.offset=1", (12, 48, 2)),
+        ("codecs.blocky.levels=[b64, b8]", (6, 24, 1)),
+        ("run.evaluator_parity=true", (12, 72, 3)),
+        ("tasks.patches.questions=5", (0, 90, 3)),
+        ("run.limit=2", (0, 0, 3)),
+        ("tasks={twice: {plugin: patches, images: 6, questions: 4}}", (0, 0, 0)),
+        ("adaptors={none: null, prefix: null}", (0, 72, 3)),
+    ],
+)
+def test_a_changed_option_does_again_what_depends_on_it(
+    make_config: MakeConfig,
+    calls: Callable[[], list[str]],
+    override: str,
+    again: tuple[int, int, int],
+) -> None:
+    do(make_config())
+    calls()
+    do(make_config(override))
+    done = calls()
+    assert (count(done, "encode"), count(done, "answer"), count(done, "score")) == again
+
+
+def test_a_limit_that_is_lifted(
+    make_config: MakeConfig, calls: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    limited = make_config("run.limit=2")
+    do(limited)
+    done = calls()
+    assert (count(done, "encode"), count(done, "answer")) == (4, 24)
+    with Store(limited.run.out, writable=False) as store:
+        assert {row["missing"] for row in store.rows("SELECT missing FROM scores")} == {16}
+    do(make_config())
+    done = calls()
+    assert (count(done, "encode"), count(done, "answer")) == (8, 48)
+    do(make_config(f"run.out={tmp_path / 'other'}"))
+    assert contents(limited.run.out) == contents(tmp_path / "other")
+
+
+def test_a_dry_run_writes_nothing(make_config: MakeConfig, calls: Callable[[], list[str]]) -> None:
+    config = make_config()
+    said: list[str] = []
+    assert run(config, said.append, dry=True) == 0
+    assert not config.run.out.exists()
+    do(config)
+    before = {path: path.stat().st_mtime_ns for path in config.run.out.rglob("*")}
+    calls()
+    run(config, said.append, dry=True)
+    assert said[-1] == "Done already: 12 encodings, 72 answers"
+    assert {path: path.stat().st_mtime_ns for path in config.run.out.rglob("*")} == before
+    assert calls() == []
+
+
+def test_images_are_shared_between_tasks(
+    make_config: MakeConfig, calls: Callable[[], list[str]]
+) -> None:
+    more = "tasks.more={plugin: patches, images: 8, questions: 1}"
+    config = make_config(more, "run.uncompressed=false")
+    do(config)
+    done = calls()
+    assert count(done, "encode") == 8 * 2
+    assert count(done, "answer") == (6 * 4 + 8) * 2
+
+
+TROUBLES = "refused,raising,undecodable,shrinking,truncated,unreadable,unanswerable,impossible,"
+
+
+def test_failures_are_recorded_and_everything_else_is_done(
+    make_config: MakeConfig, calls: Callable[[], list[str]]
+) -> None:
+    config = make_config(
+        "tasks.patches.images=10",
+        f"tasks.patches.troubles='{TROUBLES}unbearable'",
+        "codecs.blocky.levels=[b8]",
+    )
+    assert do(config) == 4 * (2 * 4 + 4)
+    size = "RGB 1x1, not RGB 24x19"
+    assert failures(config.run.out) == {
+        ("encode", "b8", "0", "blocky does not like it"),
+        ("encode", "b8", "1", "ZeroDivisionError: a bug"),
+        ("decode", "b8", "2", "cannot make sense of it"),
+        ("decode", "b8", "3", f"the decoder returned {size}"),
+        *(("image", level, "4", truncated(config)) for level in ("raw", "b8")),
+        *(("image", level, "5", "OSError: the file has gone") for level in ("raw", "b8")),
+        *(("answer", level, "6", "it is beyond me") for level in ("raw", "b8")),
+        *(("answer", level, "7", "ValueError: no such thing") for level in ("raw", "b8")),
+    }
+    with Store(config.run.out, writable=False) as store:
+        rows = store.rows(
+            "SELECT level, failed, images, text IS NULL AS f, count(*) AS n FROM cells JOIN scores ON scores.cell = key JOIN predictions ON predictions.cell = key GROUP BY 1, 4 ORDER BY position, f"
+        )
+    assert [tuple(row) for row in rows] == [
+        ("raw", 16, 8, 0, 24),
+        ("raw", 16, 8, 1, 16),
+        ("b8", 32, 6, 0, 8),
+        ("b8", 32, 6, 1, 32),
+    ]
+    calls()
+    # Failures stay as they are until they are to be tried again.
+    assert do(config) == 48
+    assert calls() == []
+
+
+def truncated(config: Config) -> str:
+    with Store(config.run.out, writable=False) as store:
+        [row] = store.rows("SELECT * FROM images WHERE failure IS NOT NULL")
+    assert row["width"] is None
+    assert "truncated" in row["failure"]
+    return row["failure"]
+
+
+def test_failures_are_tried_again_on_request(
+    make_config: MakeConfig,
+    calls: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("SAMPLE_DATA", "the same")
+    broken = make_config("tasks.patches.troubles='unreadable,,impossible'")
+    # The options of the task would change its key, and with it everything.
+    trouble = broken.tasks[0].options
+    assert do(broken) == 24
+    calls()
+    trouble.troubles = ""
+    assert do(broken) == 24
+    assert count(calls(), "answer") == 0
+    broken.run.retry_failed = True
+    said: list[str] = []
+    assert run(broken, said.append) == 0
+    assert said[-1] == "Of these, 24 answers failed: tried again"
+    done = calls()
+    assert (count(done, "encode"), count(done, "answer"), count(done, "score")) == (2, 24, 3)
+
+
+def test_a_dead_worker_fails_its_image_alone(make_config: MakeConfig) -> None:
+    config = make_config("run.workers=2", "tasks.patches.troubles='crashing'")
+    assert do(config) == 8
+    reason = "the worker process was killed by SIGSEGV"
+    assert failures(config.run.out) == {("encode", level, "0", reason) for level in ("b64", "b16")}
+
+
+def test_a_file_that_changes_is_not_mixed_up(make_config: MakeConfig) -> None:
+    config = make_config("tasks.patches.troubles='fickle'")
+    assert do(config) == 12
+    reason = "the image file has changed since the run has begun"
+    assert {(stage, failure) for stage, _, _, failure in failures(config.run.out)} == {
+        ("encode", reason),
+        ("decode", reason),
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_concerns_all_images_stops_the_run(make_config: MakeConfig, workers: int) -> None:
+    config = make_config("tasks.patches.troubles=',,,,,hopeless'", f"run.workers={workers}")
+    with pytest.raises(LossylensError, match="lost its binary"):
+        do(config)
+    with Store(config.run.out, writable=False) as store:
+        assert store.rows("SELECT outcome FROM runs")[0]["outcome"] == "error"
+        assert store.rows("SELECT count(*) FROM encodings")[0][0] == 10
+
+
+def test_a_vlm_that_miscounts_is_broken(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config()
+    from lossylens_sample.vlm import Seer
+
+    monkeypatch.setattr(Seer, "answer", lambda self, batch: [[] for _ in batch])
+    with pytest.raises(PluginError, match="gave"):
+        do(config)
+
+
+def test_a_damaged_bitstream_is_told_and_mended(make_config: MakeConfig) -> None:
+    config = make_config("codecs.blocky.levels=[b8]")
+    do(config)
+    with Store(config.run.out, writable=True) as store:
+        row = store.rows("SELECT * FROM encodings LIMIT 1")[0]
+        path = config.run.out / "bitstreams" / row["bitstream"][:2] / row["bitstream"]
+        content = path.read_bytes()
+        path.write_bytes(bytes(len(content)))
+        before = store.rows("SELECT * FROM predictions")
+        # As if the answers had not been given yet.
+        with store._writing() as database:
+            database.execute("DELETE FROM predictions")
+    assert do(config) == 4
+    assert {each[3] for each in failures(config.run.out)} == {"the stored bitstream is damaged"}
+    assert do(make_config("codecs.blocky.levels=[b8]", "run.retry_failed=true")) == 0
+    assert path.read_bytes() == content
+    with Store(config.run.out, writable=False) as store:
+        assert store.rows("SELECT * FROM predictions") == before
+
+
+class Watching(Vlm):
+    """Keeps what it is given."""
+
+    wants_bitstream = True
+    batch_images = 4
+
+    def __init__(self) -> None:
+        self.given = []
+
+    def answer(self, batch):
+        from lossylens.vlm import Answer
+
+        self.given += batch
+        return [[Answer("1") for _ in item.questions] for item in batch]
+
+
+def watched(config: Config, monkeypatch: pytest.MonkeyPatch) -> list:
+    vlm = Watching()
+    monkeypatch.setattr(type(config.registry), "build_vlm", lambda *_: vlm)
+    do(config)
+    return vlm.given
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_the_vlm_is_given_exactly_what_the_decoder_returned(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, parity: bool
+) -> None:
+    config = make_config(f"run.evaluator_parity={parity}", "codecs.blocky.levels=[b8]")
+    given = watched(config, monkeypatch)
+    plan = make_plan(config)
+    sources = {
+        sample.image.key: source_image(sample.image.read(), parity=False)
+        for sample in plan.benchmarks[0].task.samples()
+    }
+    assert len(given) == 2 * len(sources)
+    codec = config.registry.build_codec("blocky", "b8")
+    for item in given:
+        source = sources[item.questions[0].text.split()[-1].partition(".")[0]]
+        if parity:
+            source = evaluator_parity(source)
+        if item.condition.codec == "uncompressed":
+            assert item.image.tobytes() == source.tobytes()
+            continue
+        bitstream = codec.encode(source)
+        assert item.condition.bitstream == bitstream
+        decoded = codec.decode(bitstream)
+        expected = evaluator_parity(decoded) if parity else decoded
+        assert item.image.tobytes() == expected.tobytes()
+        assert item.image.size == source.size
+        if parity:
+            assert expected.tobytes() != decoded.tobytes()
+
+
+def test_uncompressed_is_what_its_codec_would_give() -> None:
+    """The run leaves the codec out; by definition, that makes no difference."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    source = source_image(buffer.getvalue(), parity=False)
+    from lossylens.codec import Level
+
+    codec = Uncompressed(Level("raw"), None)
+    assert codec.decode(codec.encode(source)).tobytes() == source.tobytes() == pixels.tobytes()
+
+
+def test_all_questions_of_an_image_come_together(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = "tasks.more={plugin: patches, images: 3, questions: 2}"
+    given = watched(make_config(more, "codecs.blocky.levels=[b8]"), monkeypatch)
+    assert sorted(len(item.questions) for item in given) == [4] * 6 + [6] * 6
+
+
+def test_what_a_decoder_returns_is_checked() -> None:
+    class Grey(Codec):
+        def encode(self, image):
+            raise NotImplementedError
+
+        def decode(self, bitstream):
+            return Image.new("L", (4, 4))
+
+    with pytest.raises(BitstreamError, match="returned L 4x4, not RGB 4x4"):
+        decoded_image(Grey(None, None), b"", (4, 4), parity=False)
+
+
+def test_ahead_keeps_order_and_depth() -> None:
+    worked: list[int] = []
+
+    def work(item: int) -> int:
+        worked.append(item)
+        return -item
+
+    results = ahead(work, range(20), 2)
+    assert next(results) == (0, 0)
+    assert len(worked) <= 5
+    assert list(results) == [(item, -item) for item in range(1, 20)]
+
+
+def test_ahead_passes_exceptions_on_and_stops() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        list(ahead(str, items(), 1))
+    endless = ahead(str, iter(int, 1), 1)
+    assert next(endless) == (0, "0")
+    endless.close()
+
+
+def test_batches() -> None:
+    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]

@@ -1,0 +1,218 @@
+"""The run folder: what it keeps, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lossylens.errors import BitstreamError, StoreError
+from lossylens.plan import Cell, Part
+from lossylens.store import SCHEMA_VERSION, Store, to_json
+from lossylens.task import Score
+
+CODEC, VLM, TASK = Part("codec", {"n": 1}), Part("vlm", {"n": 2}), Part("task", {"n": 3})
+CELL = Cell("v", "none", "c", "l", "t", VLM.key, CODEC.key, TASK.key)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def filled(folder: Path) -> Store:
+    """Return an open store with one cell of two samples, one of them failed."""
+    store = Store(folder, writable=True)
+    store.set_grid([CODEC, VLM, TASK], [CELL])
+    store.add_images([("f00d", 9, 4, 4, None, None)])
+    store.set_samples(TASK.key, [("1", 0, "f00d", "{}", "{}"), ("2", 1, "f00d", "{}", "{}")])
+    store.add_encoding(CODEC.key, "f00d", b"bits", 0.5)
+    store.add_predictions(
+        [(CELL.key, "1", "yes", None, None, None), (CELL.key, "2", None, None, "answer", "why")]
+    )
+    return store
+
+
+def test_what_is_kept_is_there_when_opened_again(folder: Path) -> None:
+    with filled(folder) as store:
+        store.set_score(
+            CELL.key, "abc", Score({"m": {"x": 1}}, 50.0, {"1": 1.0}, {"1": "y"}), (1, 2.0, 3.0)
+        )
+    with Store(folder, writable=False) as store:
+        assert store.predictions(CELL.key) == {"1": "yes", "2": None}
+        row = store.encodings(CODEC.key)["f00d"]
+        assert store.read_bitstream(row["bitstream"]) == b"bits"
+        assert store.score_inputs(CELL.key) == "abc"
+        assert store.count_failures() == 1
+        [score] = store.rows("SELECT * FROM scores JOIN verdicts USING (cell)")
+        assert (score["value"], score["bpp_mean"], score["extracted"]) == (50.0, 2.0, "y")
+        assert score["metrics"] == '{"m":{"x":1}}'
+
+
+def test_a_score_that_is_no_number_is_null(folder: Path) -> None:
+    with filled(folder) as store:
+        store.set_score(CELL.key, "abc", Score({}, float("nan")), (0, None, None))
+        assert store.rows("SELECT value FROM scores")[0]["value"] is None
+
+
+def test_cells_of_an_older_configuration_stay_but_do_not_count(folder: Path) -> None:
+    other = Cell("v", "none", "c", "m", "t", VLM.key, "0", TASK.key)
+    with filled(folder) as store:
+        store.set_grid([], [other])
+        assert store.predictions(CELL.key)
+        assert store.count_failures() == 0
+        store.set_grid([], [other, CELL])
+        assert store.count_failures() == 1
+
+
+def test_answers_to_a_changed_question_are_dropped(folder: Path) -> None:
+    with filled(folder) as store:
+        store.set_samples(TASK.key, [("1", 0, "f00d", '{"a":1}', "{}"), ("2", 1, None, "{}", "{}")])
+        # An image that cannot be read this time is no other image.
+        assert store.predictions(CELL.key) == {"2": None}
+        assert store.rows("SELECT image FROM samples WHERE id = '2'")[0]["image"] == "f00d"
+
+
+def test_failures_can_be_forgotten(folder: Path) -> None:
+    with filled(folder) as store:
+        store.add_encoding_failure(CODEC.key, "beef", "ugly")
+        store.forget_failures()
+        assert store.predictions(CELL.key) == {"1": "yes"}
+        assert set(store.encodings(CODEC.key)) == {"f00d"}
+
+
+def test_equal_bitstreams_are_one_file(folder: Path) -> None:
+    with filled(folder) as store:
+        store.add_encoding(CODEC.key, "beef", b"bits", 0.5)
+        files = [path for path in (folder / "bitstreams").rglob("*") if path.is_file()]
+        assert [file.read_bytes() for file in files] == [b"bits"]
+
+
+def test_lost_bitstreams_are_forgotten(folder: Path) -> None:
+    with filled(folder) as store:
+        store.add_encoding(CODEC.key, "beef", b"other bits", 0.5)
+        assert store.drop_lost_bitstreams(thorough=True) == 0
+        [file] = [each for each in folder.rglob("*") if each.is_file() and each.stat().st_size == 4]
+        file.write_bytes(b"bitz")
+        with pytest.raises(BitstreamError, match="damaged"):
+            store.read_bitstream(file.name)
+        assert store.drop_lost_bitstreams(thorough=False) == 0
+        assert store.drop_lost_bitstreams(thorough=True) == 1
+        with pytest.raises(BitstreamError, match="cannot read"):
+            store.read_bitstream(file.name)
+        assert set(store.encodings(CODEC.key)) == {"beef"}
+        # As after a power loss: the row is there, the content is not.
+        (folder / "bitstreams").rename(folder / "gone")
+        assert store.drop_lost_bitstreams(thorough=False) == 1
+
+
+def test_a_transaction_is_all_or_nothing(folder: Path) -> None:
+    with filled(folder) as store:
+        row = (CELL.key, "3", "text", None, None, None)
+        with pytest.raises(StoreError, match="cannot use run folder"):
+            store.add_predictions([row], [("too", "few")])
+        assert "3" not in store.predictions(CELL.key)
+        store.add_predictions([row])
+        assert "3" in store.predictions(CELL.key)
+
+
+def test_a_bitstream_that_cannot_be_written_leaves_no_row(folder: Path) -> None:
+    with filled(folder) as store:
+        (folder / "bitstreams" / "writing").mkdir()
+        with pytest.raises(StoreError, match="Is a directory"):
+            store.add_encoding(CODEC.key, "beef", b"other", 0.5)
+        assert "beef" not in store.encodings(CODEC.key)
+
+
+def test_a_store_is_locked_against_other_processes(folder: Path) -> None:
+    script = f"""
+from pathlib import Path
+from lossylens.store import Store
+Store(Path({str(folder)!r}), writable=True)
+"""
+    with filled(folder):
+        other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert f"is in use by process {os.getpid()}" in other.stderr
+        with pytest.raises(StoreError, match="in use"):
+            Store(folder, writable=True)
+        # Reading is possible meanwhile.
+        with Store(folder, writable=False) as reader:
+            assert reader.predictions(CELL.key)
+    Store(folder, writable=True).close()
+
+
+def test_what_is_no_run_folder(folder: Path) -> None:
+    with pytest.raises(StoreError, match="is no run folder"):
+        Store(folder, writable=False)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_damage_is_one_line(folder: Path, writable: bool) -> None:
+    filled(folder).close()
+    path = folder / "run.sqlite"
+    content = path.read_bytes()
+    for damaged in (b"not a database" * 99, content[:5000], content[:4096] + b"\xff" * 20000):
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError) as caught:
+            Store(folder, writable=writable)
+        assert str(folder) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    path.write_bytes(content)
+    Store(folder, writable=writable).close()
+
+
+@pytest.mark.parametrize("writable", [True, False])
+@pytest.mark.parametrize(
+    ("version", "advice"), [(SCHEMA_VERSION + 1, "upgrade lossylens"), (0, "new run folder")]
+)
+def test_another_schema_version(folder: Path, version: int, advice: str, writable: bool) -> None:
+    filled(folder).close()
+    with sqlite3.connect(folder / "run.sqlite") as database:
+        database.execute(f"PRAGMA user_version = {version}")
+    database.close()
+    with pytest.raises(StoreError, match=advice):
+        Store(folder, writable=writable)
+
+
+def test_a_database_of_another_program(folder: Path) -> None:
+    folder.mkdir()
+    with sqlite3.connect(folder / "run.sqlite") as database:
+        database.execute("CREATE TABLE recipes (name)")
+    database.close()
+    with pytest.raises(StoreError, match="not the database of a lossylens run"):
+        Store(folder, writable=True)
+
+
+def test_killed_while_the_database_was_made(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "run.sqlite").touch()
+    filled(folder).close()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot write to run folder"):
+        Store(tmp_path / "file" / "run", writable=True)
+
+
+def test_a_closed_store_can_be_read_without_permission_to_write(folder: Path) -> None:
+    filled(folder).close()
+    before = sorted(folder.iterdir())
+    folder.chmod(0o555)
+    try:
+        with Store(folder, writable=False) as store:
+            assert store.predictions(CELL.key)
+        assert sorted(folder.iterdir()) == before
+        if os.geteuid() != 0:
+            with pytest.raises(StoreError):
+                Store(folder, writable=True)
+    finally:
+        folder.chmod(0o755)
+
+
+def test_json_is_canonical() -> None:
+    assert to_json({"b": 1, "a": "é"}) == '{"a":"é","b":1}'
