@@ -88,7 +88,7 @@ def test_jobs_are_drawn_as_needed(work) -> None:
 
 def test_workers_compute_in_one_thread(work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert list(run_jobs(work, ["threads", "a"], 2))[0] == ("threads", "1")
+    assert next(run_jobs(work, ["threads", "a"], 2)) == ("threads", "1")
     assert "OMP_NUM_THREADS" not in os.environ
 
 

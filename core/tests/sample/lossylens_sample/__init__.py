@@ -15,6 +15,6 @@ def log(*words: object) -> None:
         os.close(handle)
 
 
-def dawdle() -> None:
+def dawdle(variable: str = "SAMPLE_DELAY") -> None:
     """Take a while, so that there is time to be killed."""
-    time.sleep(float(os.environ.get("SAMPLE_DELAY", "0")))
+    time.sleep(float(os.environ.get(variable, "0")))

@@ -42,6 +42,7 @@ class Blocky(Codec):
         return header + zlib.compress(values.astype(np.uint8).tobytes())
 
     def decode(self, bitstream):
+        dawdle("SAMPLE_DECODE_DELAY")
         width, height, trouble = struct.unpack_from(">HHH", bitstream)
         if trouble == UNDECODABLE:
             raise BitstreamError("cannot make sense of it")

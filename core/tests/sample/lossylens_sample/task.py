@@ -44,7 +44,7 @@ def read(seed, index, trouble):
 class Patches(Task):
     def __init__(self, options):
         self.options = options
-        self.troubles = options.troubles.split(",") if options.troubles else []
+        self.troubles = os.environ.get("SAMPLE_TROUBLES", options.troubles).split(",")
 
     def samples(self):
         if "malformed" in self.troubles:
@@ -61,7 +61,7 @@ class Patches(Task):
     def score(self, predictions):
         log("score", len(predictions), hashlib.sha256(repr(predictions).encode()).hexdigest())
         dawdle()
-        right = {id: float((text or "x")[0] in "01234567") for id, text in predictions.items()}
+        right = {key: float((text or "x")[0] in "01234567") for key, text in predictions.items()}
         share = 100 * sum(right.values()) / max(1, len(right))
         samples = self.options.images * self.options.questions
         failed = sum(text is None for text in predictions.values())
@@ -69,7 +69,7 @@ class Patches(Task):
             metrics={"right": share, "by": {"length": len(right)}},
             value=share,
             verdicts=right,
-            extracted={id: text[:1] for id, text in predictions.items() if text},
+            extracted={key: text[:1] for key, text in predictions.items() if text},
             samples=samples,
             missing=samples - len(predictions),
             failed=failed,

@@ -32,7 +32,8 @@ class Seer(Vlm):
 
     def _one(self, item, question):
         log("answer", item.condition.level, name_of(item.image), question.text)
-        if "unanswerable" in question.text:
+        sulk = os.environ.get("SAMPLE_SULK")
+        if "unanswerable" in question.text or (sulk and sulk in question.text):
             return Answer(None, "it is beyond me")
         if "impossible" in question.text:
             raise ValueError("no such thing")

@@ -51,26 +51,42 @@ def bleu_counts(caption: Tokens, references: Sequence[Tokens]) -> BleuCounts:
     return BleuCounts(
         length,
         nearest[1],
-        tuple(_matches(caption, references, order) for order in range(1, ORDERS + 1)),
+        _matches(caption, references),
         tuple(max(0, length - order + 1) for order in range(1, ORDERS + 1)),
     )
 
 
-def _matches(caption: Tokens, references: Sequence[Tokens], order: int) -> int:
-    """Return how many n-grams of *caption* occur in a reference, at least as often."""
-    known: set[Ngram] = set()
-    for reference in references:
-        known.update(ngrams(reference, order))
-    matches = 0
-    for ngram, count in Counter(ngrams(caption, order)).items():
-        if ngram in known:
-            matches += 1 if count == 1 else min(count, _most(ngram, references))
-    return matches
+def _matches(caption: Tokens, references: Sequence[Tokens]) -> tuple[int, ...]:
+    """Return per order how many n-grams of *caption* occur in a reference, at least as often.
+
+    N-grams are looked for as text, which is fast: tokens hold no whitespace.
+    """
+    known = "\n".join(f" {' '.join(reference)} " for reference in references)
+    starts: Sequence[int] = range(len(caption))
+    matches = []
+    for order in range(1, ORDERS + 1):
+        # A longer n-gram occurs only where a shorter one does.
+        starts = [
+            start
+            for start in starts
+            if start + order <= len(caption)
+            and f" {' '.join(caption[start : start + order])} " in known
+        ]
+        found = [tuple(caption[start : start + order]) for start in starts]
+        matches.append(len(found) - _surplus(found, references))
+    return tuple(matches)
 
 
-def _most(ngram: Ngram, references: Sequence[Tokens]) -> int:
-    """Return how often *ngram* occurs in the reference that has most of it."""
-    return max(list(ngrams(reference, len(ngram))).count(ngram) for reference in references)
+def _surplus(found: Sequence[Ngram], references: Sequence[Tokens]) -> int:
+    """Return how many of the n-grams *found* no reference has as often."""
+    if len(set(found)) == len(found):
+        return 0
+    surplus = 0
+    for ngram, count in Counter(found).items():
+        if count > 1:
+            most = max(list(ngrams(each, len(ngram))).count(ngram) for each in references)
+            surplus += max(0, count - most)
+    return surplus
 
 
 def total_counts(counts: Sequence[BleuCounts]) -> BleuCounts:

@@ -46,7 +46,7 @@ def _longest_common(positions: Mapping[str, int], length: int, other: Sequence[s
     """
     full = (1 << length) - 1
     state = full
-    for token in other:
-        matches = state & positions.get(token, 0)
+    for bits in [positions[token] for token in other if token in positions]:
+        matches = state & bits
         state = ((state + matches) | (state - matches)) & full
     return length - state.bit_count()
