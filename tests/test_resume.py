@@ -87,6 +87,16 @@ class Runs:
             time.sleep(0.002)
         return True
 
+    def wait_for_progress(self, process: subprocess.Popen[str], count: int, step: str) -> bool:
+        """Wait for *count* lines, or the first of another step; False if the run ends before."""
+        before = len(self.lines())
+        while process.poll() is None:
+            new = self.lines()[before:]
+            if len(new) >= count or any(not line.startswith(step) for line in new):
+                return True
+            time.sleep(0.002)
+        return False
+
     def contents(self) -> dict[str, object]:
         """Return all that should not depend on interruptions."""
         found: dict[str, object] = {}
@@ -118,17 +128,15 @@ class Runs:
             yield f"encode {level} {self.names[image]}"
 
     def _answers(self, database: sqlite3.Connection) -> Iterator[str]:
-        # What was undecodable was never asked, so it is in no log.
         query = """
-            SELECT level, samples.image, question, cells.task_label FROM predictions
+            SELECT level, samples.image, question FROM predictions
             JOIN cells ON cells.key = cell
             JOIN samples ON samples.task = cells.task AND samples.id = sample
             WHERE samples.image IN (SELECT sha256 FROM images WHERE failure IS NULL)
         """
-        for level, image, question, task in database.execute(query):
-            text = json.loads(question)["text"]
-            # Of the decoded image, which has the name of the original.
-            yield f"answer {level} {self.names[image]} {text}"
+        for level, image, question in database.execute(query):
+            # A decoded image has the name of the original.
+            yield f"answer {level} {self.names[image]} {json.loads(question)['text']}"
 
     def _scores(self, database: sqlite3.Connection) -> Iterator[str]:
         for cell, task in database.execute("SELECT key, task FROM cells JOIN scores ON cell = key"):
@@ -201,9 +209,9 @@ def test_killed_at_random_points(runs: Runs, undisturbed: dict[str, object]) -> 
     while True:
         before = len(runs.lines())
         process = runs.start()
-        # A third of the kills come early, while nothing or little is done.
+        # Some kills come early, while nothing or little is done.
         count = chance.randint(*PATIENCE[step]) if chance.random() > 0.1 else 0
-        ended = not runs.wait_for_lines(process, count)
+        ended = not runs.wait_for_progress(process, count, step)
         if not ended:
             time.sleep(chance.uniform(0, 0.5 if count == 0 else 0.05))
             process.kill()
@@ -221,14 +229,16 @@ def test_killed_at_random_points(runs: Runs, undisturbed: dict[str, object]) -> 
     assert len(killed_at) >= 15
     assert set(killed_at) == {"encode", "answer", "score"}
     assert runs.contents() == undisturbed
-    assert runs.outcomes() == [None] * (len(runs.outcomes()) - 1) + ["done"]
+    # A run can be killed while it writes its report, too.
+    assert set(runs.outcomes()) == {None, "done"}
+    assert runs.outcomes()[-1] == "done"
     assert leftovers(runs.folder) == []
 
 
 @pytest.mark.parametrize("step", ["encode", "answer", "score"])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_interrupted(runs: Runs, undisturbed: dict[str, object], step: str, workers: int) -> None:
-    process = runs.start(f"run.workers={workers}", SAMPLE_DELAY="0.2")
+    process = runs.start(f"run.workers={workers}", SAMPLE_DELAY="0.05")
     assert runs.wait_for_lines(process, 3, step)
     # As a terminal does, to all of its foreground processes.
     os.killpg(process.pid, signal.SIGINT)

@@ -17,7 +17,7 @@ from lossylens.codec import Codec
 from lossylens.collect import Asked, Material, Picture
 from lossylens.config import Config
 from lossylens.errors import PluginError
-from lossylens.executors.local import Failure, attempt
+from lossylens.failure import Failure, attempt
 from lossylens.pixels import decoded_image, source_image
 from lossylens.plan import Cell, CodecLevel, Model, Plan, build_model
 from lossylens.progress import Step, progress

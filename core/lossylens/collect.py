@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lossylens.errors import DataError
-from lossylens.executors.local import Failure, attempt
+from lossylens.failure import Failure, attempt
 from lossylens.images import content_hash, read_image, source_format
 from lossylens.plan import Benchmark
 from lossylens.progress import Step

@@ -129,7 +129,11 @@ class Config:
     @property
     def workers(self) -> int:
         """The number of encoding processes."""
-        return self.run.workers or len(os.sched_getaffinity(0))
+        if self.run.workers:
+            return self.run.workers
+        if hasattr(os, "sched_getaffinity"):  # not on macOS
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:

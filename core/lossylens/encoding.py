@@ -13,7 +13,8 @@ from PIL.Image import Image
 
 from lossylens.codec import Codec, Level
 from lossylens.collect import Material, Picture
-from lossylens.executors.local import Failure, attempt, run_jobs
+from lossylens.executors.local import run_jobs
+from lossylens.failure import Failure, attempt
 from lossylens.loading import import_object
 from lossylens.pixels import source_image
 from lossylens.plan import CodecLevel, Plan
@@ -79,13 +80,15 @@ def encode_all(plan: Plan, material: Material, store: Store, *, workers: int, pa
         return
     jobs = _jobs(pending, store, parity)
     with progress("Encoding", len(pending), "images") as step:
-        _built.cache_clear()
         for job, result in run_jobs(encode, jobs, min(workers, len(pending))):
             if isinstance(result, Failure):
                 store.add_encoding_failure(job.codec, job.sha256, result.reason)
             else:
                 store.add_encoding(job.codec, job.sha256, result.bitstream, result.seconds)
             step.advance()
+    # With one worker, they were built here.
+    _built.cache_clear()
+    _image.cache_clear()
 
 
 def _jobs(

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 from lossylens.adaptor import AdaptorSpec
@@ -197,11 +199,11 @@ def _codec_levels(config: Config) -> Iterator[CodecLevel]:
 def _models(config: Config) -> Iterator[Model]:
     for choice in config.vlms:
         for adaptor in config.adaptors:
-            vlm = build_model(config.registry, choice, adaptor)
             description = {
                 **described(choice),
                 "adaptor": described(adaptor) if adaptor else None,
-                "provenance": dict(vlm.provenance()),
+                # Not kept: several large VLMs would not fit side by side.
+                "provenance": dict(build_model(config.registry, choice, adaptor).provenance()),
             }
             yield Model(choice, adaptor, Part("vlm", description))
 
@@ -227,14 +229,23 @@ def described(choice: Choice[Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return *value* as JSON can hold it."""
+    """Return *value* as JSON and the store can hold it; what is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
         return [plain(member) for member in value]
     if isinstance(value, Enum):
         return plain(value.value)
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    if isinstance(value, str):
+        # Half a surrogate pair, from a file name or a model, has no UTF-8.
+        return value.encode(errors="replace").decode()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if isfinite(value) else None
+    return str(value)
 
 
 def short_hash(value: Any) -> str:

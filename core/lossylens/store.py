@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from lossylens.errors import BitstreamError, StoreError
-from lossylens.plan import Cell, Part
+from lossylens.plan import Cell, Part, plain
 from lossylens.task import Score
 
 #: Raised with every change to ``schema.sql``.
@@ -181,7 +181,9 @@ class Store:
     def add_images(self, rows: Iterable[Sequence[Any]]) -> None:
         """Add rows of the table ``images``."""
         with self._writing() as database:
-            database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.executemany(
+                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", plain(list(rows))
+            )
 
     def set_samples(self, task: str, rows: Iterable[Sequence[Any]]) -> None:
         """Record the samples of a task: id, position, image, question, fields.
@@ -240,7 +242,7 @@ class Store:
         with self._writing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO encodings VALUES (?, ?, NULL, NULL, ?)",
-                (codec, image, failure),
+                (codec, image, plain(failure)),
             )
 
     def read_bitstream(self, sha256: str) -> bytes:
@@ -299,7 +301,7 @@ class Store:
         """Add rows of the tables ``predictions`` and ``timings``, together."""
         with self._writing() as database:
             database.executemany(
-                "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?)", rows
+                "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?)", plain(rows)
             )
             database.executemany("INSERT INTO timings VALUES (?, ?, ?, ?)", timings)
 
@@ -324,25 +326,26 @@ class Store:
         """Keep a cell's score, verdicts and rate (images, mean bpp, total bpp)."""
         counts = (score.samples, score.missing, score.failed, score.unextracted)
         verdicts = [
-            (cell, sample, score.verdicts.get(sample), score.extracted.get(sample))
+            (cell, sample, _number(score.verdicts.get(sample)), score.extracted.get(sample))
             for sample in {**score.verdicts, **score.extracted}
         ]
         with self._writing() as database:
             database.execute("DELETE FROM verdicts WHERE cell = ?", (cell,))
-            database.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", verdicts)
+            database.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", plain(verdicts))
             database.execute(
                 "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (cell, inputs, _finite(score.value), to_json(score.metrics), *counts, *rate),
+                (cell, inputs, plain(score.value), to_json(score.metrics), *plain(counts), *rate),
             )
 
 
 def to_json(value: Any) -> str:
     """Return *value* as JSON: keys sorted, so that equal values give equal text."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return json.dumps(plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def _finite(value: float) -> float | None:
-    return value if abs(value) != float("inf") and value == value else None
+def _number(value: float | None) -> float | None:
+    # Tasks may give bools, and those of NumPy.
+    return None if value is None else float(value)
 
 
 def _now() -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import LossylensError
-from lossylens.executors.local import Failure, run_jobs
+from lossylens.executors.local import run_jobs
+from lossylens.failure import Failure
 
 JOBS = """
 import os, signal, subprocess, sys, time
@@ -88,7 +89,7 @@ def test_jobs_are_drawn_as_needed(work) -> None:
 
 def test_workers_compute_in_one_thread(work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert next(run_jobs(work, ["threads", "a"], 2)) == ("threads", "1")
+    assert dict(run_jobs(work, ["threads", "a"], 2))["threads"] == "1"
     assert "OMP_NUM_THREADS" not in os.environ
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lossylens.errors import BitstreamError, StoreError
 from lossylens.plan import Cell, Part
@@ -56,6 +57,24 @@ def test_a_score_that_is_no_number_is_null(folder: Path) -> None:
     with filled(folder) as store:
         store.set_score(CELL.key, "abc", Score({}, float("nan")), (0, None, None))
         assert store.rows("SELECT value FROM scores")[0]["value"] is None
+
+
+def test_what_plugins_return_is_made_fit_to_be_kept(folder: Path) -> None:
+    score = Score(
+        {"n": np.int64(3), "x": np.float32(0.5), "bad": float("inf")},
+        np.float64(1),
+        {"1": np.bool_(True)},
+        samples=np.int64(2),
+    )
+    with filled(folder) as store:
+        # Half a surrogate pair, as a model that is cut off can write it.
+        store.add_predictions([(CELL.key, "1", "\ud83d!", None, None, None)])
+        assert store.predictions(CELL.key)["1"] == "?!"
+        store.set_score(CELL.key, "abc", score, (1, 2.0, 2.0))
+        [row] = store.rows("SELECT * FROM scores")
+        assert row["metrics"] == '{"bad":null,"n":3,"x":0.5}'
+        assert (row["value"], row["samples"]) == (1.0, 2)
+        assert store.rows("SELECT verdict FROM verdicts")[0]["verdict"] == 1.0
 
 
 def test_cells_of_an_older_configuration_stay_but_do_not_count(folder: Path) -> None:

@@ -56,22 +56,24 @@ def ask(
     registry = load_registry()
     model = registry.build_vlm(vlm, parse_options(option or ()))
     if adaptor:
-        options = parse_options(adaptor_option or ())
-        model = registry.build_adaptor(adaptor, options).attach(model)
+        model = registry.build_adaptor(adaptor, parse_options(adaptor_option or ())).attach(model)
     data = read_input(image)
+    condition = Condition("uncompressed", "raw")
     with naming(image):
         picture = read_image(data, apply_orientation=True)
-        condition = Condition("uncompressed", "raw")
         if codec:
             options = parse_options(codec_option or ())
             picture, condition = _compressed(registry, codec, level, options, picture)
-    letters = parse_options(choice or ())
-    form = kind or (QuestionKind.MULTIPLE_CHOICE if letters else QuestionKind.OPEN)
-    asked = Question(form, question, options=letters)
+    asked = _question(question, kind, parse_options(choice or ()))
     answer = model.answer([ImageQuestions(picture, (asked,), condition)])[0][0]
     if answer.text is None:
         raise LossylensError(f"vlm {vlm!r} gave no answer: {answer.failure}")
     print(answer.text)
+
+
+def _question(text: str, kind: QuestionKind | None, choices: Mapping[str, str]) -> Question:
+    default = QuestionKind.MULTIPLE_CHOICE if choices else QuestionKind.OPEN
+    return Question(kind or default, text, options=choices)
 
 
 def _compressed(

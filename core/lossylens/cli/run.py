@@ -38,7 +38,7 @@ def run(
     loaded = load_config(config, overrides or ())
     previous = signal.signal(signal.SIGINT, _interrupt)
     try:
-        failed = do(loaded, _say, dry=dry_run)
+        failed = do(loaded, print if dry_run else _say, dry=dry_run)
     except KeyboardInterrupt:
         if loaded.run.out.exists():
             _say(f"What was finished is in {loaded.run.out}; the same command goes on with it.")

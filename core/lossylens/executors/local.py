@@ -13,13 +13,12 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from lossylens.errors import BitstreamError, DataError, ImageError, LossylensError
-from lossylens.loading import describe
+from lossylens.errors import LossylensError
+from lossylens.failure import Failure, attempt
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -29,13 +28,6 @@ _PATIENCE = 5.0
 
 #: One process for each CPU, so one thread for each process.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a job has no result."""
-
-    reason: str
 
 
 def run_jobs(
@@ -57,18 +49,6 @@ def run_jobs(
         return
     for job in jobs:
         yield job, attempt(function, job)
-
-
-def attempt(function: Callable[[J], R], job: J) -> R | Failure:
-    """Return the result of *function*, or a failure where it raises about *job*."""
-    try:
-        return function(job)
-    except (ImageError, BitstreamError, DataError) as error:
-        return Failure(str(error))
-    except LossylensError:
-        raise
-    except Exception as error:
-        return Failure(describe(error))
 
 
 def _in_processes(

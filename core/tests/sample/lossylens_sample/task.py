@@ -32,7 +32,8 @@ def read(seed, index, trouble):
     if trouble == "fickle":
         seed = np.random.default_rng().integers(1 << 30)
     # Sizes differ, so that a mix-up shows.
-    noise = np.random.default_rng((seed, index)).integers(0, 249, (16 + index % 5, 24, 3))
+    chance = np.random.default_rng((seed, index, len(trouble)))
+    noise = chance.integers(0, 249, (16 + index % 5, 24, 3))
     pixels = np.asarray(noise, np.uint8)
     pixels[0, 0] = (MARKS.get(trouble, 7), 0, 0)
     buffer = io.BytesIO()

@@ -84,9 +84,15 @@ def _surplus(found: Sequence[Ngram], references: Sequence[Tokens]) -> int:
     surplus = 0
     for ngram, count in Counter(found).items():
         if count > 1:
-            most = max(list(ngrams(each, len(ngram))).count(ngram) for each in references)
+            most = max(_occurrences(ngram, reference) for reference in references)
             surplus += max(0, count - most)
     return surplus
+
+
+def _occurrences(ngram: Ngram, tokens: Tokens) -> int:
+    if len(ngram) == 1:
+        return tokens.count(ngram[0])
+    return list(ngrams(tokens, len(ngram))).count(ngram)
 
 
 def total_counts(counts: Sequence[BleuCounts]) -> BleuCounts:

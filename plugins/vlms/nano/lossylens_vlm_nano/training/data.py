@@ -151,10 +151,10 @@ def collate(rows: list[dict[str, object]]) -> Batch:
 
 
 def questions_of(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
-    """Return the scene's questions in random order, captions in one scene of four."""
+    """Return the scene's questions in random order, captions in two scenes of five."""
     questions = ask(scene, rng)
     rng.shuffle(questions)  # type: ignore[arg-type]
-    if rng.random() < 0.75:
+    if rng.random() < 0.6:
         questions = [question for question in questions if question.kind != "caption"]
     return questions
 

@@ -26,6 +26,19 @@ _WORDS = _LETTERS + len(LETTERS)
 CHANNELS = _WORDS + len(WORDS)
 
 
+def channels(group: str) -> slice:
+    """Return the channels of ``"pairs"``, ``"textures"`` or ``"letters"``.
+
+    Pairs are shape by shape, all colours of each.
+    """
+    first, end = {
+        "pairs": (_PAIRS, _TEXTURES),
+        "textures": (_TEXTURES, _SIZES),
+        "letters": (_LETTERS, _WORDS),
+    }[group]
+    return slice(first, end)
+
+
 def _cell(x: float, y: float, cells: int) -> tuple[int, int]:
     column = min(max(int(x // CELL), 0), cells - 1)
     row = min(max(int(y // CELL), 0), cells - 1)

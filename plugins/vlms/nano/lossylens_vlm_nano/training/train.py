@@ -39,6 +39,7 @@ from lossylens_vlm_nano.training.data import (
     questions_of,
     wording,
 )
+from lossylens_vlm_nano.training.initial import centre_features, start_text
 from lossylens_vlm_nano.training.forward import TextForward, VisionForward, patchify
 from lossylens_vlm_nano.training.targets import CHANNELS
 
@@ -47,10 +48,11 @@ from lossylens_vlm_nano.training.targets import CHANNELS
 class Settings:
     """What a training run is set to.
 
-    ``minutes`` and ``state_every`` are minutes; ``warmup``, ``decay`` and
-    ``dense_only`` are shares of the budget: the learning rate's rise and fall,
-    and the first part, in which the vision encoder alone is trained on the
-    dense targets of crowded scenes.
+    ``minutes`` and ``state_every`` are minutes.  ``warmup``, ``decay``,
+    ``dense_only`` and ``text_only`` are shares of the budget: the learning
+    rate's rise and fall, the first part, in which the vision encoder alone is
+    trained on the dense targets of crowded scenes, and the second, in which the
+    language model alone is trained on questions; the rest trains both.
     """
 
     out: Path
@@ -62,7 +64,8 @@ class Settings:
     decay: float = 0.4
     weight_decay: float = 0.05
     dense_weight: float = 1.0
-    dense_only: float = 0.42
+    dense_only: float = 0.38
+    text_only: float = 0.36
     state_every: float = 5.0
     workers: int = 1
     threads: int = 2
@@ -93,9 +96,13 @@ class NanoTrainer(nn.Module):
         )
         return features, total / batch.dense.shape[0]
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return answer loss, dense loss, and whether each label is predicted (N,)."""
-        features, dense = self.dense_loss(batch)
+    def losses(self, batch: Batch, see: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Return answer loss, dense loss, and whether each label is predicted (N,).
+
+        Without *see*, the vision encoder gets no gradient.
+        """
+        with torch.set_grad_enabled(see and torch.is_grad_enabled()):
+            features, dense = self.dense_loss(batch)
         embeddings = self.model.get_input_embeddings()(batch.tokens)
         pictured = batch.tokens == self.model.config.image_token_id
         embeddings = embeddings.masked_scatter(pictured[..., None], features)
@@ -260,7 +267,18 @@ class Training:
             ):
                 yield batch
                 if self.answering != asked:
+                    self._start_text()
                     break
+
+    def _start_text(self) -> None:
+        """Begin with the language model: the vision encoder sees by now."""
+        model = self.trainer.model
+        with torch.no_grad():
+            features = self.trainer.dense_loss(self.held_out[0])[0]
+        centre_features(model, self.trainer.head, features)
+        start_text(model, self.tokenizer, self.trainer.head)
+        for parameter in model.model.language_model.parameters():
+            self.optimizer.state.pop(parameter, None)
 
     def run(self) -> None:
         """Train until the budget is spent, then write the weights."""
@@ -300,7 +318,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * schedule(self.progress, self.settings)
         if batch.topics[0]:
-            answer, dense, _ = self.trainer.losses(batch)
+            see = self.progress >= self.settings.dense_only + self.settings.text_only
+            answer, dense, _ = self.trainer.losses(batch, see)
         else:
             dense = self.trainer.dense_loss(batch)[1]
             answer = torch.zeros_like(dense)

@@ -1,0 +1,37 @@
+"""Failures that are recorded, apart from errors that stop a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lossylens.errors import BitstreamError, DataError, ImageError, LossylensError
+from lossylens.loading import describe
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no result, in words."""
+
+    reason: str
+
+
+def attempt(function: Callable[[A], R], argument: A) -> R | Failure:
+    """Return the result of *function*, or a failure where it raises.
+
+    Raises:
+        LossylensError: one that is not about this argument alone, such as a missing
+            requirement.
+    """
+    try:
+        return function(argument)
+    except (ImageError, BitstreamError, DataError) as error:
+        return Failure(str(error))
+    except LossylensError:
+        raise
+    except Exception as error:
+        return Failure(describe(error))

@@ -1,0 +1,165 @@
+"""``lossylens run`` and ``lossylens ask`` as a user meets them."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from lossylens.cli import main
+from lossylens.progress import progress
+from PIL import Image
+
+CONFIG = """
+codecs: {blocky: {levels: [b64]}}
+vlms: {seer: }
+tasks: {patches: {images: 3, questions: 2}}
+run: {out: run, workers: 1}
+"""
+
+
+@pytest.fixture
+def folder(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    noise = Image.effect_noise((20, 16), 90).convert("RGB")
+    noise.save(tmp_path / "image.png")
+    return tmp_path
+
+
+def test_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "config.yaml"]) == 0
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["VLM", "adaptor", "codec", "level", "patches", "bpp", "patches"]
+    assert [line[:4] for line in lines[1:]] == [
+        ["seer", "none", "uncompressed", "raw"],
+        ["seer", "none", "blocky", "b64"],
+    ]
+    assert lines[1][4] == "24.000"
+    assert "1 VLM x 2 codec levels x 1 task = 2 cells" in err
+    assert "Answering: 12 of 12 questions" in err
+    assert err.splitlines()[-1] == "Report: run/report/index.html"
+    assert (folder / "run" / "report" / "index.html").is_file()
+
+
+def test_failed_samples_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    override = "tasks.patches.troubles=refused,truncated"
+    assert main(["run", "config.yaml", override]) == 1
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1].startswith("6 samples failed")
+    assert "(2 failed)" in out.splitlines()[1]
+    assert "(4 failed)" in out.splitlines()[2]
+    assert main(["run", "config.yaml", override]) == 1
+
+
+def test_dry_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "config.yaml", "--dry-run"]) == 0
+    assert "6 questions: 3 encodings, 12 answers" in capsys.readouterr().out
+    assert not (folder / "run").exists()
+
+
+def test_no_report_without_its_packages(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.delitem(sys.modules, "lossylens.report.page", raising=False)
+    assert main(["run", "config.yaml"]) == 0
+    assert "pip install 'lossylens[report]'" in capsys.readouterr().err
+
+
+def test_a_damaged_store_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "run.sqlite").write_bytes(b"nonsense" * 1000)
+    assert main(["run", "config.yaml"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err == ["lossylens: cannot use run folder run: file is not a database"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("Encoding", 3, "images") as step:
+        for _ in range(3):
+            step.advance()
+            time.sleep(0.01)
+    shown = sys.stderr.getvalue()
+    assert "Encoding" in shown
+    assert "3/3" in shown
+    assert "images/s" in shown
+
+
+def test_lines_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lossylens.progress._QUIET", 0.0)
+    with progress("Answering", 4, "questions") as step:
+        time.sleep(0.01)
+        step.advance(3)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("Answering: 3 of 4 questions, ")
+    assert first.endswith(" s left")
+    assert last.startswith("Answering: 3 of 4 questions, ")
+
+
+def test_ask(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "seer", "image.png", "what is it?"]) == 0
+    plain = capsys.readouterr()
+    assert len(plain.out.strip()) == 12
+    assert not plain.err
+    assert main(["ask", "seer", "image.png", "what is it?", "--option", "salt=1"]) == 0
+    assert capsys.readouterr().out != plain.out
+    command = ["ask", "seer", "image.png", "what is it?", "--codec", "blk", "--level", "b64"]
+    assert main(command) == 0
+    coded = capsys.readouterr()
+    assert coded.out != plain.out
+    assert coded.err.startswith("blocky b64: ")
+    assert coded.err.endswith(" bpp\n")
+    assert main([*command, "--adaptor", "prefix", "--adaptor-option", "text=well"]) == 0
+    assert capsys.readouterr().out == f"well {coded.out}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["image.png", "q", "--codec", "blocky"], "--codec and --level go together"),
+        (["image.png", "q", "--codec", "blocky", "--level", "x1"], "no level 'x1'"),
+        (["nothing.png", "q"], "cannot read nothing.png"),
+        (["config.yaml", "q"], "config.yaml: cannot read the image"),
+        (["image.png", "unanswerable"], "gave no answer: it is beyond me"),
+        (["image.png", "q", "--option", "slat=1"], "Did you mean salt"),
+        (["image.png", "q", "--adaptor", "prefxi"], "Did you mean prefix"),
+        (["image.png", "q", "--choice", "A"], "expected key=value"),
+    ],
+)
+def test_ask_in_vain(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    assert main(["ask", "seer", *arguments]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_ask_with_choices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossylens.vlm import Answer, QuestionKind
+    from lossylens_sample.vlm import Seer
+
+    asked = []
+
+    def answer(self: Seer, batch: list) -> list:
+        asked.extend(batch[0].questions)
+        return [[Answer("A")]]
+
+    monkeypatch.setattr(Seer, "answer", answer)
+    choices = ["--choice", "A=red", "--choice", "B=blue"]
+    assert main(["ask", "seer", "image.png", "which colour?", *choices]) == 0
+    assert main(["ask", "seer", "image.png", "is it?", "--kind", "yes_no"]) == 0
+    assert asked[0].kind is QuestionKind.MULTIPLE_CHOICE
+    assert asked[0].options == {"A": "red", "B": "blue"}
+    assert asked[1].kind is QuestionKind.YES_NO
