@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "encode": "lossylens.cli.encode:encode",
     "decode": "lossylens.cli.decode:decode",
     "ask": "lossylens.cli.ask:ask",
+    "score": "lossylens.cli.score:score",
 }
 
 # typer imports pydantic to convert the absent value of --help, which takes as

@@ -60,9 +60,17 @@ def word_directions(head: nn.Linear) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def start_text(
-    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, head: nn.Linear
+    model: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    head: nn.Linear,
 ) -> None:
-    """Initialise the language model of *model* in place."""
+    """Initialise the language model of *model* in place.
+
+    Args:
+        model: with its vision encoder trained, and its features centred.
+        tokenizer: of the model.
+        head: the dense targets' head.
+    """
     embeddings: Any = model.get_input_embeddings()
     width = embeddings.weight.shape[1]
     nn.init.normal_(embeddings.weight, std=width**-0.5)
@@ -70,9 +78,12 @@ def start_text(
         for form in {word, f" {word}", PLURALS.get(word, word), f" {PLURALS.get(word, word)}"}:
             first = tokenizer.encode(form, add_special_tokens=False)[0]
             embeddings.weight[first] = direction + 0.3 * embeddings.weight[first]
+    # A mark that all words bear and cells do not, by which attention tells them apart.
+    mark = nn.functional.normalize(torch.randn(width), dim=0)
+    embeddings.weight += 0.5 * mark
     text: Any = model.model.language_model
     for layer in text.layers:
-        _match_and_pass(layer.self_attn)
+        _match_and_pass(layer.self_attn, mark)
         for matrix in (layer.mlp.gate_proj, layer.mlp.up_proj):
             nn.init.normal_(matrix.weight, std=width**-0.5)
         nn.init.normal_(layer.mlp.down_proj.weight, std=0.3 * width**-0.5)
@@ -81,21 +92,36 @@ def start_text(
     nn.init.ones_(text.norm.weight)
 
 
-def _match_and_pass(attention: Any, sharpness: float = 2.0, share: float = 0.5) -> None:
-    """Make scores grow with likeness, and the output the attended vectors."""
+def _match_and_pass(
+    attention: Any, mark: Tensor, sharpness: float = 1.4, handicap: float = 13.0, share: float = 0.5
+) -> None:
+    """Let half of the heads look at cells like the word, and the output be what is looked at.
+
+    If words were not put at a disadvantage, a word would look at itself, which it is
+    like most.
+    """
     groups = attention.config.num_key_value_heads
     per_group = attention.config.num_attention_heads // groups
     head_width = attention.head_dim
     width = attention.q_proj.weight.shape[1]
-    for group in range(groups):
-        key, value = (torch.randn(head_width, width) * width**-0.5 for _ in range(2))
-        rows = slice(group * head_width, (group + 1) * head_width)
-        attention.k_proj.weight[rows] = sharpness * key
-        attention.v_proj.weight[rows] = value
-        for head in range(group * per_group, (group + 1) * per_group):
-            rows = slice(head * head_width, (head + 1) * head_width)
-            noise = torch.randn(head_width, width) * width**-0.5
-            attention.q_proj.weight[rows] = sharpness * (key + 0.3 * noise)
-            attention.o_proj.weight[:, rows] = share * value.T
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+        nn.init.normal_(projection.weight, std=width**-0.5)
         nn.init.zeros_(projection.bias)
+    # The pair of dimensions that rotary embeddings turn least.
+    still = head_width // 2 - 1
+    marked = (0.5 / 1.25**0.5) * width**0.5
+    for group in range(groups):
+        rows = slice(group * head_width, (group + 1) * head_width)
+        key, value = attention.k_proj.weight[rows], attention.v_proj.weight[rows]
+        looks = group < groups // 2
+        if looks:
+            key *= sharpness
+            key[still] = mark
+        for head in range(group * per_group, (group + 1) * per_group):
+            first = head * head_width
+            query = attention.q_proj.weight[first : first + head_width]
+            if looks:
+                query.copy_(key + 0.2 * query)
+                query[still] = 0
+                attention.q_proj.bias[first + still] = -handicap * head_width**0.5 / marked
+            attention.o_proj.weight[:, first : first + head_width] = share * value.T
