@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 from lossylens.errors import ConfigError, DataError
 from lossylens.task import Primary, TaskSpec
+from lossylens.toolkit.cache import cache_folder
 from lossylens.toolkit.tsv_task import (
     Dataset,
     Judged,
@@ -143,8 +144,28 @@ def test_no_path_is_an_error_that_names_the_key():
 def test_the_requirement_is_that_the_file_exists(path):
     check = Colours.spec.requirements
     assert check(TsvOptions(data=str(path))) == ()
-    remedy = "download https://example.org/Colours.tsv and set tasks.colours.data to its path"
+    remedy = (
+        "download https://example.org/Colours.tsv and set tasks.colours.data to its path, "
+        "or to 'download'"
+    )
     (missing,) = check(TsvOptions())
     assert (missing.what, missing.remedy) == ("Colours.tsv", remedy)
+    assert check(TsvOptions(data="download")) == ()
     (missing,) = check(TsvOptions(data="/none.tsv"))
     assert (missing.what, missing.remedy) == ("Colours.tsv at /none.tsv", remedy)
+
+
+def test_the_published_file_is_downloaded_to_the_cache_once(path, monkeypatch):
+    asked = []
+
+    def download(url, target, md5):
+        asked.append((url, md5))
+        target.parent.mkdir(parents=True)
+        target.write_bytes(path.read_bytes())
+
+    monkeypatch.setattr("lossylens.toolkit.download.download", download)
+    for _ in range(2):
+        task = Colours(TsvOptions(data="download"))
+        assert len(list(task.samples())) == 2
+    assert asked == [("https://example.org/Colours.tsv", "")]
+    assert task.table.path == cache_folder() / "data" / "Colours.tsv"

@@ -168,6 +168,16 @@ def test_a_file_of_another_data_set_is_recognised_by_its_columns(write):
 
 
 @pytest.mark.parametrize(
+    ("category", "name"), [("random,popular", "POPE"), ("query", "GQA"), ("OCR", "MME")]
+)
+def test_a_file_of_another_data_set_is_recognised_by_its_first_row(write, category, name):
+    columns = "index\timage\tquestion\tanswer\tcategory\timage_path\n"
+    path = write(f"{columns}0\tx\tWhat?\tYes\t{category}\tx\n")
+    with pytest.raises(DataError, match=f"no column 'A'.*This looks like a file of {name}"):
+        TsvTable(path, ("A", "category"), kind="SEEDBench")
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "the file is empty"),

@@ -4,15 +4,24 @@ A task plugin derives from :class:`TsvTask` and states what is particular to it;
 the files, the evaluator's ways of reading answers, and the errors are here.
 """
 
-from lossylens.toolkit.tsv_task.base import Judged, Summary, TsvTask, Verdict
-from lossylens.toolkit.tsv_task.choice import OPTION_LETTERS, extract_choice
-from lossylens.toolkit.tsv_task.dataset import Dataset, TsvOptions, data_needed
-from lossylens.toolkit.tsv_task.effective import effective_text
-from lossylens.toolkit.tsv_task.literals import string_list
-from lossylens.toolkit.tsv_task.missing import text_or_missing
-from lossylens.toolkit.tsv_task.multiple_choice import MultipleChoiceTask, means_by_split
-from lossylens.toolkit.tsv_task.table import Row, TsvTable
-from lossylens.toolkit.tsv_task.yes_no import NO, UNKNOWN, YES, extract_yes_no
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossylens.toolkit.tsv_task.base import Judged, Summary, TsvTask, Verdict
+    from lossylens.toolkit.tsv_task.choice import OPTION_LETTERS, extract_choice
+    from lossylens.toolkit.tsv_task.dataset import Dataset, data_needed
+    from lossylens.toolkit.tsv_task.effective import effective_text
+    from lossylens.toolkit.tsv_task.judged import JudgedTask
+    from lossylens.toolkit.tsv_task.literals import string_list
+    from lossylens.toolkit.tsv_task.missing import text_or_missing
+    from lossylens.toolkit.tsv_task.multiple_choice import MultipleChoiceTask, means_by_split
+    from lossylens.toolkit.tsv_task.options import JudgedOptions, TsvOptions
+    from lossylens.toolkit.tsv_task.table import Row, TsvTable
+    from lossylens.toolkit.tsv_task.yes_no import NO, UNKNOWN, YES, extract_yes_no
+    from lossylens.toolkit.tsv_task.yes_no_task import YesNoTask
 
 __all__ = [
     "NO",
@@ -21,6 +30,8 @@ __all__ = [
     "YES",
     "Dataset",
     "Judged",
+    "JudgedOptions",
+    "JudgedTask",
     "MultipleChoiceTask",
     "Row",
     "Summary",
@@ -28,6 +39,7 @@ __all__ = [
     "TsvTable",
     "TsvTask",
     "Verdict",
+    "YesNoTask",
     "data_needed",
     "effective_text",
     "extract_choice",
@@ -36,3 +48,38 @@ __all__ = [
     "string_list",
     "text_or_missing",
 ]
+
+# Where each name is.  Imported when first used: plugins are listed with what is
+# in ``dataset`` and ``options`` alone.
+_HOMES = {
+    "Dataset": "dataset",
+    "Judged": "base",
+    "JudgedOptions": "options",
+    "JudgedTask": "judged",
+    "MultipleChoiceTask": "multiple_choice",
+    "NO": "yes_no",
+    "OPTION_LETTERS": "choice",
+    "Row": "table",
+    "Summary": "base",
+    "TsvOptions": "options",
+    "TsvTable": "table",
+    "TsvTask": "base",
+    "UNKNOWN": "yes_no",
+    "Verdict": "base",
+    "YES": "yes_no",
+    "YesNoTask": "yes_no_task",
+    "data_needed": "dataset",
+    "effective_text": "effective",
+    "extract_choice": "choice",
+    "extract_yes_no": "yes_no",
+    "means_by_split": "multiple_choice",
+    "string_list": "literals",
+    "text_or_missing": "missing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import *name* from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

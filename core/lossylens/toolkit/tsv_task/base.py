@@ -17,10 +17,11 @@ from typing import Any, ClassVar
 from lossylens.errors import ConfigError, DataError
 from lossylens.task import Sample, Score, Task, TaskSpec
 from lossylens.toolkit.tsv_task.checksum import Checksum, file_checksum
-from lossylens.toolkit.tsv_task.dataset import Dataset, TsvOptions, data_path
+from lossylens.toolkit.tsv_task.dataset import Dataset, data_path, fetch_data
 from lossylens.toolkit.tsv_task.effective import effective_text
 from lossylens.toolkit.tsv_task.index import canonical_index
 from lossylens.toolkit.tsv_task.known import mix_up
+from lossylens.toolkit.tsv_task.options import TsvOptions
 from lossylens.toolkit.tsv_task.predictions import named
 from lossylens.toolkit.tsv_task.table import Row, TsvTable
 from lossylens.vlm import Question
@@ -90,9 +91,10 @@ class TsvTask(Task):
     dataset: ClassVar[Dataset]
 
     def __init__(self, options: TsvOptions) -> None:
-        path = data_path(options)
+        path = data_path(options, self.dataset)
         if path is None:
             raise ConfigError(f"tasks.{self.spec.name}.data: not set; it names the TSV file")
+        fetch_data(options, self.dataset)
         self.options = options
         self.table = TsvTable(
             path,
@@ -134,6 +136,10 @@ class TsvTask(Task):
         """Return the verdict on a sample that failed: a wrong answer."""
         return Verdict(0.0, "")
 
+    def second_opinions(self, judged: Sequence[Judged]) -> list[Judged]:
+        """Return *judged*, with other verdicts where something else gives them."""
+        return list(judged)
+
     def primary_value(self, metrics: Mapping[str, Any]) -> float:
         """Return the value of the primary metric."""
         value: Any = metrics
@@ -163,6 +169,7 @@ class TsvTask(Task):
         judged = [self._judged(row, by_id[row.id]) for row in rows if row.id in by_id]
         if not judged:
             raise DataError(f"{self.table.path}: no predictions for its {len(rows)} rows")
+        judged = self.second_opinions(judged)
         summary = self.summary(judged)
         verdicts = summary.credits
         if verdicts is None:

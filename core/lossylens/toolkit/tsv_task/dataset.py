@@ -1,4 +1,4 @@
-"""What is known of a data set's file, and the options that name it."""
+"""What is known of a data set's file, and where it is."""
 
 from __future__ import annotations
 
@@ -8,17 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lossylens.spec import MANDATORY, Missing
-
-
-@dataclass
-class TsvOptions:
-    """Options of a task that reads a TSV file.
-
-    Attributes:
-        data: path of the file; ``~`` stands for the home folder.
-    """
-
-    data: str = MANDATORY
+from lossylens.toolkit.cache import cache_folder
+from lossylens.toolkit.tsv_task.options import DOWNLOAD, TsvOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +39,29 @@ class Dataset:
         return self.url.rpartition("/")[2] or f"{self.name}.tsv"
 
 
-def data_path(options: TsvOptions) -> Path | None:
-    """Return the path that the options name, None if they name none."""
+def data_path(options: TsvOptions, dataset: Dataset) -> Path | None:
+    """Return where the file is that the options name, None if they name none."""
+    if options.data == DOWNLOAD:
+        return cache_folder() / "data" / dataset.file
     named = options.data
     return Path(named).expanduser() if named and named != MANDATORY else None
 
 
+def fetch_data(options: TsvOptions, dataset: Dataset) -> None:
+    """Download the file, if the options say so and it is not there yet.
+
+    Raises:
+        DataError: it cannot be had, or is not the published one.
+    """
+    path = data_path(options, dataset)
+    if options.data == DOWNLOAD and path is not None and not path.exists():
+        from lossylens.toolkit.download import download
+
+        download(dataset.url, path, dataset.md5)
+
+
 def data_needed(dataset: Dataset, task: str) -> Callable[[Any], Sequence[Missing]]:
-    """Return the requirement check of a task: its file must exist.
+    """Return the requirement check of a task: its file must exist, or be to be downloaded.
 
     Args:
         dataset: whose file it is.
@@ -63,11 +69,13 @@ def data_needed(dataset: Dataset, task: str) -> Callable[[Any], Sequence[Missing
     """
 
     def check(options: Any) -> Sequence[Missing]:
-        path = data_path(options)
-        if path is not None and path.is_file():
+        path = data_path(options, dataset)
+        if path is not None and (path.is_file() or (options.data == DOWNLOAD and dataset.url)):
             return ()
-        download = f"download {dataset.url} and " if dataset.url else ""
+        remedy = f"set tasks.{task}.data to its path"
+        if dataset.url:
+            remedy = f"download {dataset.url} and {remedy}, or to {DOWNLOAD!r}"
         what = dataset.file if path is None else f"{dataset.file} at {path}"
-        return (Missing(what, f"{download}set tasks.{task}.data to its path"),)
+        return (Missing(what, remedy),)
 
     return check

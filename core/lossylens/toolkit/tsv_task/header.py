@@ -11,11 +11,12 @@ from lossylens.errors import DataError
 from lossylens.names import nearest
 from lossylens.toolkit.tsv_task.known import mix_up
 from lossylens.toolkit.tsv_task.place import shortened
-from lossylens.toolkit.tsv_task.records import Record, RecordReader, split_cells
+from lossylens.toolkit.tsv_task.records import Record, RecordReader, split_cells, unquoted
 
 INDEX = "index"
 IMAGE = "image"
 IMAGE_PATH = "image_path"
+CATEGORY = "category"
 
 _OTHER_FORMATS = {
     b"\x1f\x8b": "compressed with gzip",
@@ -57,18 +58,26 @@ def read_header(
             which data set the file looks like.
     """
     _refuse_other_formats(stream, path)
-    record = RecordReader(stream, name=str(path)).read()
+    reader = RecordReader(stream, name=str(path))
+    record = reader.read()
     if record is None:
         raise DataError(f"{path}: the file is empty")
     names = _names(record, path)
+    end = record.end
     inline = IMAGE in names or IMAGE_PATH not in names
     picture = IMAGE if inline else IMAGE_PATH
-    _require([INDEX, picture, *columns], names, path, kind)
+    required = [INDEX, picture, *columns]
+    if not set(required) <= set(names):
+        mixed_up = mix_up(kind, names, _category(reader, names))
+        raise DataError(f"{path}: {_missing(required, names, kind, mixed_up)}")
+    for column in required:
+        if names.count(column) > 1:
+            raise DataError(f"{path}: {names.count(column)} columns are called {column!r}")
     wanted = [
         name for name in dict.fromkeys([INDEX, picture, *columns, *optional]) if name in names
     ]
     positions = {name: names.index(name) for name in wanted}
-    return Header(names, positions, positions[picture], inline, record.end)
+    return Header(names, positions, positions[picture], inline, end)
 
 
 def _refuse_other_formats(stream: BinaryIO, path: Path) -> None:
@@ -85,24 +94,26 @@ def _names(record: Record, path: Path) -> tuple[str, ...]:
         raise DataError(f"{path}: the header is not UTF-8 text ({error.reason})") from error
 
 
-def _require(columns: Sequence[str], names: Sequence[str], path: Path, kind: str) -> None:
-    missing = [column for column in columns if column not in names]
-    if missing:
-        listed = ", ".join(map(repr, missing))
-        message = f"{path}: no column {listed}, which a file of {kind} has. "
-        raise DataError(message + _hint(missing, names, kind))
-    for column in columns:
-        if names.count(column) > 1:
-            raise DataError(f"{path}: {names.count(column)} columns are called {column!r}")
+def _category(reader: RecordReader, names: Sequence[str]) -> str | None:
+    """Return the category of the first row, None if it cannot be told."""
+    try:
+        record = reader.read()
+        if record is None or len(record.cells) != len(names) or CATEGORY not in names:
+            return None
+        return unquoted(record.raw(names.index(CATEGORY))).decode()
+    except (DataError, UnicodeDecodeError):
+        return None
 
 
-def _hint(missing: Sequence[str], names: Sequence[str], kind: str) -> str:
-    hints = []
-    for column in missing:
-        near = nearest(column, names, limit=1)
-        if near:
-            hints.append(f"Did you mean {shortened(near[0])!r} for {column!r}?")
+def _missing(required: Sequence[str], names: Sequence[str], kind: str, mixed_up: str) -> str:
+    """Return which columns are missing, and which may be misspelt or what the file may be."""
+    missing = [column for column in required if column not in names]
+    parts = [f"no column {', '.join(map(repr, missing))}, which a file of {kind} has.", mixed_up]
+    others = [name for name in names if name not in required]
+    if not mixed_up:
+        for column in missing:
+            near = nearest(column, others, limit=1)
+            parts += [f"Did you mean {shortened(each)!r} for {column!r}?" for each in near]
     shown = ", ".join(map(shortened, names[:_MAX_SHOWN]))
-    hints.append(f"The file has: {shown}{', ...' if len(names) > _MAX_SHOWN else ''}.")
-    hints.append(mix_up(kind, names))
-    return " ".join(filter(None, hints))
+    parts.append(f"The file has: {shown}{', ...' if len(names) > _MAX_SHOWN else ''}.")
+    return " ".join(filter(None, parts))

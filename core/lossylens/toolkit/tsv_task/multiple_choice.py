@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from lossylens.toolkit.tsv_task.base import TsvTask, Verdict
+from lossylens.toolkit.tsv_task.base import Verdict
 from lossylens.toolkit.tsv_task.choice import OPTION_LETTERS, extract_choice
 from lossylens.toolkit.tsv_task.effective import effective_text
+from lossylens.toolkit.tsv_task.judged import JudgedTask
 from lossylens.toolkit.tsv_task.table import Row
 from lossylens.vlm import Question, QuestionKind
 
 OVERALL = "Overall"
+
+_PROMPT = """\
+Below are a question, the options to choose its answer from, and an answer to it.
+Which option does the answer mean? Reply with its letter alone, or Z if it means none of them.
+
+Question: {question}
+Options:
+{options}Answer: {answer}
+"""
 
 _LETTERS = frozenset(OPTION_LETTERS)
 
@@ -19,8 +29,10 @@ _LETTERS = frozenset(OPTION_LETTERS)
 NO_SPLIT = "none"
 
 
-class MultipleChoiceTask(TsvTask):
+class MultipleChoiceTask(JudgedTask):
     """Questions with options in columns ``A``, ``B`` ...; the answer is a letter."""
+
+    judge_tries = 3
 
     def check(self, row: Row) -> None:
         """Check the answer.
@@ -45,6 +57,11 @@ class MultipleChoiceTask(TsvTask):
         letters = {letter: effective_text(text) for letter, text in options(row).items()}
         choice = extract_choice(prediction, letters)
         return Verdict(float(choice == row.text("answer")), choice or "", choice is not None)
+
+    def judge_prompt(self, row: Row, prediction: str) -> str:
+        """Return the question which option *prediction* means."""
+        listed = "".join(f"{letter}. {text}\n" for letter, text in options(row).items())
+        return _PROMPT.format(question=row.text("question"), options=listed, answer=prediction)
 
 
 def options(row: Row) -> dict[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -88,15 +88,6 @@ def _equal(actual: Any, expected: Any, relative: float, absolute: float) -> bool
     if isinstance(actual, str) or isinstance(expected, str):
         return bool(actual == expected)
     return math.isclose(actual, expected, rel_tol=relative, abs_tol=absolute)
-
-
-def run_command(words: Sequence[str]) -> int:
-    """Run the command line, which may not list ``score``; return the exit code."""
-    from lossylens.cli import main
-    from lossylens.cli.commands import COMMANDS
-
-    COMMANDS.setdefault("score", "lossylens.cli.score:score")
-    return main(words)
 
 
 class GoldenTests:
@@ -189,9 +180,11 @@ class GoldenTests:
         self, case: GoldenCase, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """``lossylens score --json`` prints one object, with the primary metric and counts."""
+        from lossylens.cli import main
+
         name = self.task_class.spec.name
         words = ["score", name, "--data", str(case.data), "--json"]
-        code = run_command([*words, "--predictions", str(case.predictions_file)])
+        code = main([*words, "--predictions", str(case.predictions_file)])
         report = json.loads(capsys.readouterr().out)
         assert code == 0
         assert differences(report["metrics"], case.expected["metrics"], self.relative) == []

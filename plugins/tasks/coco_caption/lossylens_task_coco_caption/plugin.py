@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.task import Primary, TaskSpec
-from lossylens.toolkit.tsv_task.dataset import Dataset, TsvOptions, data_needed
+from lossylens.toolkit.tsv_task.dataset import Dataset, data_needed
+from lossylens.toolkit.tsv_task.options import TsvOptions
 
 #: The published file.
 DATASET = Dataset(

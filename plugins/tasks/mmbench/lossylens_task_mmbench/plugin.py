@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.task import Primary, TaskSpec
-from lossylens.toolkit.tsv_task.dataset import Dataset, TsvOptions, data_needed
+from lossylens.toolkit.tsv_task.dataset import Dataset, data_needed
+from lossylens.toolkit.tsv_task.options import JudgedOptions
 
 #: The published file.
 DATASET = Dataset(
@@ -21,8 +22,8 @@ DATASET = Dataset(
 
 
 @dataclass
-class MmbenchOptions(TsvOptions):
-    """Options of MMBench: ``data``, the path of MMBench_DEV_EN.tsv."""
+class MmbenchOptions(JudgedOptions):
+    """Options of MMBench: ``data``, the path of MMBench_DEV_EN.tsv, and ``judge``."""
 
 
 SPEC = TaskSpec(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.task import Primary, TaskSpec
-from lossylens.toolkit.tsv_task.dataset import Dataset, TsvOptions, data_needed
+from lossylens.toolkit.tsv_task.dataset import Dataset, data_needed
+from lossylens.toolkit.tsv_task.options import JudgedOptions
 
 #: The published file.
 DATASET = Dataset(
@@ -19,8 +20,8 @@ DATASET = Dataset(
 
 
 @dataclass
-class MmeOptions(TsvOptions):
-    """Options of MME: ``data``, the path of MME.tsv."""
+class MmeOptions(JudgedOptions):
+    """Options of MME: ``data``, the path of MME.tsv, and ``judge``."""
 
 
 SPEC = TaskSpec(

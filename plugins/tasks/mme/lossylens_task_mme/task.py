@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
-from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task import (
-    NO,
-    UNKNOWN,
-    YES,
-    Judged,
-    Row,
-    Summary,
-    TsvTask,
-    Verdict,
-    extract_yes_no,
-)
-from lossylens.vlm import Question, QuestionKind
+from lossylens.toolkit.tsv_task import Judged, Row, Summary, YesNoTask
 
 from lossylens_task_mme.plugin import DATASET, SPEC
+
+_log = logging.getLogger(__name__)
 
 PERCEPTION = (
     "OCR",
@@ -47,7 +38,7 @@ _PAIR = 2
 Images = dict[str, list[Judged]]
 
 
-class MmeTask(TsvTask):
+class MmeTask(YesNoTask):
     """Yes-no questions in pairs on one image, in fourteen categories."""
 
     spec = SPEC
@@ -60,62 +51,53 @@ class MmeTask(TsvTask):
             DataError: one of them is missing or unknown.
         """
         self.one_of(row, "category", CATEGORIES)
-        self.one_of(row, "answer", (YES, NO))
+        super().check(row)
         row.text("image_path")
-
-    def question(self, row: Row) -> Question:
-        """Return the question, verbatim."""
-        return Question(QuestionKind.YES_NO, row.text("question"), task=SPEC.name)
-
-    def verdict(self, row: Row, prediction: str) -> Verdict:
-        """Compare the yes or no in *prediction* with the answer; Unknown is wrong."""
-        extracted = extract_yes_no(prediction)
-        return Verdict(float(extracted == row.text("answer")), extracted, extracted != UNKNOWN)
 
     def summary(self, judged: Sequence[Judged]) -> Summary:
         """Return the score of each category, and the sums of perception and reasoning.
 
-        Raises:
-            DataError: an image has one prediction only, or a category none; the
-                reference evaluator stops there.
+        The reference evaluator stops at a category without predictions and at an
+        image with one only.  Here the sums are over the categories that have
+        some, and a warning says so: a part of the data can be scored, but not
+        compared with scores of the whole.
         """
         groups: dict[str, Images] = {}
         for each in judged:
             images = groups.setdefault(each.row.text("category"), {})
             images.setdefault(each.row.text("image_path"), []).append(each)
-        absent = [category for category in CATEGORIES if category not in groups]
-        if absent:
-            raise DataError(
-                f"{self.table.path}: MME needs predictions in all its categories; there are none "
-                f"in {', '.join(absent)}"
-            )
+        self._warn_of_gaps(groups)
         scores = {category: category_score(images) for category, images in groups.items()}
         totals = {
-            "perception": sum(scores[category] for category in PERCEPTION),
-            "reasoning": sum(scores[category] for category in REASONING),
+            "perception": sum(scores.get(category, 0.0) for category in PERCEPTION),
+            "reasoning": sum(scores.get(category, 0.0) for category in REASONING),
         }
         return Summary(totals | scores)
+
+    def _warn_of_gaps(self, groups: Mapping[str, Images]) -> None:
+        absent = [category for category in CATEGORIES if category not in groups]
+        single = sum(len(each) < _PAIR for images in groups.values() for each in images.values())
+        gaps = [f"no predictions in {', '.join(absent)}"] if absent else []
+        gaps += [f"one prediction only on {single} images"] if single else []
+        if gaps:
+            _log.warning("MME: %s; the reference evaluator gives no score there", "; ".join(gaps))
 
 
 def category_score(images: Images) -> float:
     """Return accuracy plus accuracy+, in percent each, so that 200 is the best.
 
     The accuracy is over all questions.  The accuracy+ is the share of images
-    whose first two questions are both answered right.
-
-    Raises:
-        DataError: an image has one question only.
+    whose first two questions are both answered right; an image with one
+    prediction is left out of it.
     """
-    credit = [each.verdict.credit or 0.0 for group in images.values() for each in group]
-    both = [min(_credit(group)) for group in images.values()]
-    return 100 * sum(credit) / len(credit) + 100 * sum(both) / len(both)
+    credit = [_credit(group) for group in images.values()]
+    both = [min(pair[:_PAIR]) for pair in credit if len(pair) >= _PAIR]
+    return _percent([each for group in credit for each in group]) + _percent(both)
 
 
 def _credit(group: Sequence[Judged]) -> list[float]:
-    if len(group) < _PAIR:
-        raise group[0].row.error(
-            "image_path",
-            "MME scores the two questions on an image together, and this is the only one on its "
-            "image that has a prediction",
-        )
-    return [each.verdict.credit or 0.0 for each in group[:_PAIR]]
+    return [each.verdict.credit or 0.0 for each in group]
+
+
+def _percent(values: Sequence[float]) -> float:
+    return 100 * sum(values) / len(values) if values else 0.0

@@ -83,12 +83,14 @@ def test_only_the_first_two_rows_of_an_image_count_as_a_pair(make):
     assert score.metrics["OCR"] == pytest.approx(100 * 2 / 3 + 100)
 
 
-def test_an_image_with_one_prediction_is_refused_as_by_the_reference_evaluator(make):
-    task = make()
-    predictions = answers(task)
-    del predictions["1"]
-    with pytest.raises(DataError, match=r"row 1 \(index 0\), column 'image_path'.*the only one"):
-        task.score(predictions)
+def test_an_image_with_one_prediction_is_left_out_of_the_pairs_with_a_warning(make, caplog):
+    task = make(*pairs(("OCR", "a"), ("OCR", "a"), ("OCR", "b"), ("OCR", "b")))
+    predictions = answers(task, "yes", "yes", "no")
+    del predictions["3"]
+    score = task.score(predictions)
+    assert score.metrics["OCR"] == pytest.approx(100 * 2 / 3 + 100)
+    assert score.missing == 1
+    assert "one prediction only on 1 images; the reference evaluator gives no score" in caplog.text
 
 
 def test_images_without_predictions_are_left_out_and_counted(make):
@@ -99,12 +101,17 @@ def test_images_without_predictions_are_left_out_and_counted(make):
     assert (score.metrics["OCR"], score.missing) == (200, 2)
 
 
-def test_a_category_without_predictions_is_refused_as_by_the_reference_evaluator(make):
+def test_a_category_without_predictions_adds_nothing_with_a_warning(make, caplog):
     task = make()
-    predictions = answers(task)
-    del predictions["0"], predictions["1"]
-    with pytest.raises(DataError, match="there are none in OCR"):
-        task.score(predictions)
+    score = task.score({"0": "yes", "1": "yes"})
+    assert score.metrics == {"perception": 200, "reasoning": 0, "OCR": 200}
+    assert "no predictions in artwork, celebrity" in caplog.text
+
+
+def test_a_complete_set_gives_no_warning(make, caplog):
+    task = make()
+    task.score(answers(task))
+    assert not caplog.records
 
 
 def test_a_prediction_that_begins_with_an_equals_sign_is_unknown(make):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.task import Primary, TaskSpec
-from lossylens.toolkit.tsv_task.dataset import Dataset, TsvOptions, data_needed
+from lossylens.toolkit.tsv_task.dataset import Dataset, data_needed
+from lossylens.toolkit.tsv_task.options import JudgedOptions
 
 #: The published file.
 DATASET = Dataset(
@@ -19,8 +20,8 @@ DATASET = Dataset(
 
 
 @dataclass
-class PopeOptions(TsvOptions):
-    """Options of POPE: ``data``, the path of POPE.tsv."""
+class PopeOptions(JudgedOptions):
+    """Options of POPE: ``data``, the path of POPE.tsv, and ``judge``."""
 
 
 SPEC = TaskSpec(

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lossylens.toolkit.tsv_task import (
-    NO,
-    UNKNOWN,
-    YES,
-    Judged,
-    Row,
-    Summary,
-    TsvTask,
-    Verdict,
-    extract_yes_no,
-)
-from lossylens.vlm import Question, QuestionKind
+from lossylens.toolkit.tsv_task import YES, Judged, Row, Summary, YesNoTask
 
 from lossylens_task_pope.plugin import DATASET, SPEC
 
@@ -23,7 +12,7 @@ SPLITS = ("random", "popular", "adversarial")
 OVERALL = "Overall"
 
 
-class PopeTask(TsvTask):
+class PopeTask(YesNoTask):
     """Yes-no questions, each in one or more of three splits."""
 
     spec = SPEC
@@ -38,16 +27,7 @@ class PopeTask(TsvTask):
         for split in _splits(row):
             if split not in SPLITS:
                 raise self.unexpected(row, "category", split, SPLITS)
-        self.one_of(row, "answer", (YES, NO))
-
-    def question(self, row: Row) -> Question:
-        """Return the question, verbatim."""
-        return Question(QuestionKind.YES_NO, row.text("question"), task=SPEC.name)
-
-    def verdict(self, row: Row, prediction: str) -> Verdict:
-        """Compare the yes or no in *prediction* with the answer; Unknown is wrong."""
-        extracted = extract_yes_no(prediction)
-        return Verdict(float(extracted == row.text("answer")), extracted, extracted != UNKNOWN)
+        super().check(row)
 
     def summary(self, judged: Sequence[Judged]) -> Summary:
         """Return the metrics of each split and of all splits pooled.

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from lossylens.cli import main
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests, golden_case, run_command
+from lossylens.toolkit.tsv_task.testing import GoldenTests, golden_case
 from lossylens.vlm import QuestionKind
 from lossylens_task_pope.plugin import PopeOptions
 from lossylens_task_pope.task import PopeTask
@@ -118,7 +119,7 @@ def test_the_command_says_what_is_wrong_with_predictions(tmp_path, capsys, lines
     case = golden_case(GOLDEN, "pope", tmp_path)
     path = tmp_path / "predictions.jsonl"
     path.write_text("\n".join(lines))
-    assert run_command(["score", "pope", "--data", str(case.data), "--predictions", str(path)]) == 2
+    assert main(["score", "pope", "--data", str(case.data), "--predictions", str(path)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert len(err.splitlines()) == 1
@@ -127,6 +128,13 @@ def test_the_command_says_what_is_wrong_with_predictions(tmp_path, capsys, lines
 
 def test_the_command_says_where_data_that_are_not_there_can_be_had(tmp_path, capsys):
     data = str(tmp_path / "POPE.tsv")
-    assert run_command(["score", "pope", "--data", data, "--predictions", "x"]) == 2
+    assert main(["score", "pope", "--data", data, "--predictions", "x"]) == 2
     url = "https://opencompass.openxlab.space/utils/VLMEval/POPE.tsv"
     assert f"download {url}" in capsys.readouterr().err
+
+
+def test_the_command_takes_a_judge_that_must_be_complete(tmp_path, capsys):
+    case = golden_case(GOLDEN, "pope", tmp_path)
+    words = ["score", "pope", "--data", str(case.data), "--predictions", "x"]
+    assert main([*words, "--option", "judge={model: wise}"]) == 2
+    assert "url (http://...) and model must both be given" in capsys.readouterr().err

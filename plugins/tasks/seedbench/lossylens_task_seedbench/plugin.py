@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.task import Primary, TaskSpec
-from lossylens.toolkit.tsv_task.dataset import Dataset, TsvOptions, data_needed
+from lossylens.toolkit.tsv_task.dataset import Dataset, data_needed
+from lossylens.toolkit.tsv_task.options import JudgedOptions
 
 #: The published file.
 DATASET = Dataset(
@@ -22,8 +23,8 @@ DATASET = Dataset(
 
 
 @dataclass
-class SeedbenchOptions(TsvOptions):
-    """Options of SEEDBench: ``data``, the path of SEEDBench_IMG.tsv."""
+class SeedbenchOptions(JudgedOptions):
+    """Options of SEEDBench: ``data``, the path of SEEDBench_IMG.tsv, and ``judge``."""
 
 
 SPEC = TaskSpec(

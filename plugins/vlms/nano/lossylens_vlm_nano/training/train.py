@@ -44,6 +44,11 @@ from lossylens_vlm_nano.training.forward import TextForward, VisionForward, patc
 from lossylens_vlm_nano.training.targets import CHANNELS
 
 
+#: Steps over which the learning rate rises when the language model starts; at the
+#: full rate, the first steps would wipe out what it starts from.
+_TEXT_WARMUP = 120
+
+
 @dataclass
 class Settings:
     """What a training run is set to.
@@ -204,6 +209,7 @@ class Training:
         self.optimizer = self._optimizer()
         self.seconds = 0.0
         self.scenes = 0
+        self.text_steps = _TEXT_WARMUP
         self._resume()
         self.held_out = [self._place(b) for b in held_out_batches(self.tokenizer, settings)]
 
@@ -279,6 +285,7 @@ class Training:
         start_text(model, self.tokenizer, self.trainer.head)
         for parameter in model.model.language_model.parameters():
             self.optimizer.state.pop(parameter, None)
+        self.text_steps = 0
 
     def run(self) -> None:
         """Train until the budget is spent, then write the weights."""
@@ -315,9 +322,11 @@ class Training:
         return self.progress >= self.settings.dense_only
 
     def _step(self, batch: Batch) -> Tensor:
+        rate = self.settings.learning_rate * schedule(self.progress, self.settings)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * schedule(self.progress, self.settings)
+            group["lr"] = rate * min(1.0, (self.text_steps + 1) / _TEXT_WARMUP)
         if batch.topics[0]:
+            self.text_steps += 1
             see = self.progress >= self.settings.dense_only + self.settings.text_only
             answer, dense, _ = self.trainer.losses(batch, see)
         else:
