@@ -76,7 +76,8 @@ def test_wheels_encode_and_decode(environment: Path, tmp_path: Path) -> None:
     printed = call(environment / "lossylens", "encode", "jpeg", "q5", image, bitstream)
     assert str(bitstream.stat().st_size) in printed
     call(environment / "lossylens", "decode", "jpeg", "q5", bitstream, decoded)
-    assert Image.open(decoded).size == (256, 256)
+    with Image.open(decoded) as image_again:
+        assert image_again.size == (256, 256)
 
 
 def test_wheels_list_their_plugins(environment: Path) -> None:

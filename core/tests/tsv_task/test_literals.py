@@ -49,6 +49,8 @@ def test_what_python_writes_is_read_back(strings):
     assert string_list(repr(strings)) == strings
 
 
+# About escapes that mean nothing.
+@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
 @given(st.text(alphabet="[]'\", \\nab").map(lambda text: f"[{text}]"))
 def test_any_text_is_read_as_by_python(text):
     try:

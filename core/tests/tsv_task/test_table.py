@@ -233,6 +233,14 @@ def test_a_malformed_row_is_an_error_that_names_it(write, pictures, rows, messag
     assert str(path) in str(caught.value)
 
 
+def test_a_malformed_row_is_the_same_error_each_time(table, pictures):
+    made = table((1, pictures[0], "a"), (2, "Is there a cat? " * 9, "b"), (3, pictures[0], "c"))
+    for _ in range(2):
+        with pytest.raises(DataError, match="row 2, column 'image'"):
+            list(made)
+    assert next(iter(made)).image().read() == base64.b64decode(pictures[0])
+
+
 def test_text_that_is_not_utf8_is_an_error_that_names_the_row(write, pictures):
     path = write(f"{HEADER}1\t{pictures[0]}\tok\n2\t{pictures[0]}\tcaf\xe9\n".encode("latin-1"))
     with pytest.raises(DataError, match="row 2: not UTF-8 text"):

@@ -11,14 +11,15 @@ import json
 import os
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lossylens.toolkit.cache import cache_folder
 from lossylens.toolkit.tsv_task.index import open_file
 
-_BLOCK = 2**20
+_BLOCK = 4 * 2**20
 _MEMORY_FILE = "checksums.json"
 _MAX_REMEMBERED = 1000
 
@@ -48,14 +49,21 @@ def file_checksum(path: Path) -> Checksum:
         known = _recall(name, key)
         if known is not None:
             return known
-        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        while block := stream.read(_BLOCK):
-            sha256.update(block)
-            md5.update(block)
-    checksum = Checksum(sha256.hexdigest(), md5.hexdigest())
+        checksum = _computed(stream)
     if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
         _remember(name, key, checksum)
     return checksum
+
+
+def _computed(stream: BinaryIO) -> Checksum:
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    # Hashing a large block leaves the interpreter to the other thread.
+    with ThreadPoolExecutor(1) as other:
+        while block := stream.read(_BLOCK):
+            beside = other.submit(md5.update, block)
+            sha256.update(block)
+            beside.result()
+    return Checksum(sha256.hexdigest(), md5.hexdigest())
 
 
 def _recall(name: str, key: list[int]) -> Checksum | None:

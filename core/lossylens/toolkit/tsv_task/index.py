@@ -134,39 +134,43 @@ class TsvIndex:
 
     def _add(self, record: Record) -> None:
         """Index one record, unless it has no picture."""
-        place = Place(str(self.path), self._rows_read + 1)
-        self._check_width(record, place)
+        self._check_width(record)
         start, stop = record.cells[self.header.picture]
         may_be_reference = stop - start <= _MAX_REFERENCE_BYTES
         kept = self._kept_bytes(record, with_picture=may_be_reference or not self.header.inline)
-        cells = self._decoded(kept, place)
+        cells = self._decoded(kept)
         if may_be_reference and cells[1] in MISSING_TEXTS and self.header.inline:
             self.dropped += 1
         else:
-            self._positions[self._checked_id(cells[0], place)] = len(self._kept)
+            is_picture = self.header.inline and not (
+                may_be_reference and len(cells[1]) <= MAX_REFERENCE
+            )
+            row_id = self._checked_id(cells[0])
+            place = self._picture_start(record) if is_picture else _NO_PICTURE
+            # Only now, so that a malformed row leaves nothing behind.
+            self._positions[row_id] = len(self._kept)
             self._kept.append(kept)
-            self.numbers.append(place.number)
-            self._add_picture(record, may_be_reference and len(cells[1]) <= MAX_REFERENCE, place)
+            self.numbers.append(self._rows_read + 1)
+            self._starts.append(place)
+            self._lengths.append(stop - start)
         self._rows_read += 1
         self._end = record.end
 
-    def _add_picture(self, record: Record, is_reference: bool, place: Place) -> None:
+    def _picture_start(self, record: Record) -> int:
+        """Return where the picture cell starts in the file."""
         start, stop = record.cells[self.header.picture]
-        if is_reference or not self.header.inline:
-            self._starts.append(_NO_PICTURE)
-        else:
-            beginning = bytes(record.data[start : min(stop, start + _PICTURE_START_BYTES)])
-            if not _PICTURE_START.fullmatch(beginning):
-                raise place.at(IMAGE).error("neither an image in base64 nor the index of a row")
-            self._starts.append(record.offset + start - record.cells[0][0])
-        self._lengths.append(stop - start)
+        beginning = bytes(record.data[start : min(stop, start + _PICTURE_START_BYTES)])
+        if not _PICTURE_START.fullmatch(beginning):
+            raise self._error(IMAGE, "neither an image in base64 nor the index of a row")
+        return record.offset + start - record.cells[0][0]
 
-    def _check_width(self, record: Record, place: Place) -> None:
+    def _check_width(self, record: Record) -> None:
         expected = len(self.header.names)
         if len(record.cells) != expected:
-            raise place.error(
+            raise self._error(
+                "",
                 f"{len(record.cells)} cells where the header has {expected}; "
-                "the file is damaged, cut off or not separated by tabs"
+                "the file is damaged, cut off or not separated by tabs",
             )
 
     def _kept_bytes(self, record: Record, with_picture: bool) -> bytes:
@@ -176,19 +180,21 @@ class TsvIndex:
             bounds[1] = (0, 0)
         return b"\t".join([data[start:stop] for start, stop in bounds])
 
-    def _decoded(self, kept: bytes, place: Place) -> list[str]:
+    def _decoded(self, kept: bytes) -> list[str]:
         try:
             return split_cells(kept)
         except UnicodeDecodeError as error:
-            raise place.error(f"not UTF-8 text ({error.reason})") from error
+            raise self._error("", f"not UTF-8 text ({error.reason})") from error
 
-    def _checked_id(self, cell: str, place: Place) -> str:
+    def _checked_id(self, cell: str) -> str:
         row_id = canonical_index(cell)
         if cell in MISSING_TEXTS:
-            raise place.at(INDEX).error("the row has no index")
+            raise self._error(INDEX, "the row has no index")
         if row_id in self._positions:
             first = self.numbers[self._positions[row_id]]
-            raise place.at(INDEX).error(
-                f"the index {shortened(row_id)!r} is also that of row {first}"
-            )
+            raise self._error(INDEX, f"the index {shortened(row_id)!r} is also that of row {first}")
         return row_id
+
+    def _error(self, column: str, message: str) -> DataError:
+        """Return an error about the record that is being indexed."""
+        return Place(str(self.path), self._rows_read + 1, column=column).error(message)

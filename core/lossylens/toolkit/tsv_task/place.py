@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lossylens.errors import DataError
 
@@ -22,10 +22,6 @@ class Place:
     number: int
     row: str = ""
     column: str = ""
-
-    def at(self, column: str) -> Place:
-        """Return the place of *column* in the same row."""
-        return replace(self, column=column)
 
     def error(self, message: str) -> DataError:
         """Return an error that names this place."""
