@@ -6,8 +6,11 @@ It prints its port, then one line of JSON per request.
 from __future__ import annotations
 
 import json
-import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+# Requests come several at a time, and their lines must not mix.
+LOCK = threading.Lock()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -18,7 +21,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][0]["content"]
         key = self.headers.get("Authorization")
-        print(json.dumps({"path": self.path, "key": key, "prompt": prompt, **body}), flush=True)
+        entry = json.dumps({"path": self.path, "key": key, "prompt": prompt, **body})
+        with LOCK:
+            print(entry, flush=True)
         # An answer such as "<reply: ~yes~>" or "<status: 500>"; with the tildes, the
         # rules cannot read it.
         _, _, order = prompt.rpartition("<")
@@ -44,5 +49,4 @@ class Handler(BaseHTTPRequestHandler):
 if __name__ == "__main__":
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_port, flush=True)
-    sys.stdout.flush()
     server.serve_forever()

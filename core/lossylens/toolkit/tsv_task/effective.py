@@ -38,6 +38,7 @@ _MAX_LINK = 2079
 _LINK = re.compile(r"(?:ftp|http)s?://|mailto:|(?:in|ex)ternal:")
 _ESCAPED = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _ESCAPE_OF_ESCAPE = "x005F_"
+_SUSPECT = re.compile(r"\A\{?=|:|[\x00-\x08\x0b-\x1f\ufffe\uffff]|x005F_")
 
 # Characters that a link holds as ``%`` and two digits, for its length.
 _LINK_ESCAPES = re.compile(r'[%" <>\[\]^`{}]')
@@ -48,6 +49,9 @@ def effective_text(text: str) -> str:
     """Return what the evaluator sees of *text*, by the rules of this module."""
     if text in MISSING_TEXTS:
         return MISSING
+    # Nearly all texts end here: nothing in them can be affected.
+    if len(text) <= _MAX_TEXT and not _SUSPECT.search(text):
+        return text
     if text.startswith("=") or (text.startswith("{=") and text.endswith("}")):
         return FORMULA_VALUE
     if ":" in text and _LINK.match(text):

@@ -39,10 +39,9 @@ from lossylens_vlm_nano.training.data import (
     questions_of,
     wording,
 )
-from lossylens_vlm_nano.training.initial import centre_features, start_text
 from lossylens_vlm_nano.training.forward import TextForward, VisionForward, patchify
+from lossylens_vlm_nano.training.initial import centre_features, start_text
 from lossylens_vlm_nano.training.targets import CHANNELS
-
 
 #: Steps over which the learning rate rises when the language model starts; at the
 #: full rate, the first steps would wipe out what it starts from.
