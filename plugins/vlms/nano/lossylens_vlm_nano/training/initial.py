@@ -34,7 +34,7 @@ def centre_features(
         features: (..., width), of some pictures.
     """
     shared = features.flatten(0, -2).mean(0)
-    head.bias += head.weight @ shared
+    head.bias.add_(head.weight @ shared)
     merger: Any = model.model.visual.merger
     merger.mlp[-1].bias -= shared
 
@@ -49,7 +49,7 @@ def word_directions(head: nn.Linear) -> dict[str, Tensor]:
         TEXTURES: weight[channels("textures")],
         tuple(LETTERS): weight[channels("letters")],
     }
-    directions = {}
+    directions: dict[str, Tensor] = {}
     for words, vectors in groups.items():
         # What all of a group share says that there is something, not what.
         vectors = vectors - vectors.mean(0)
