@@ -58,7 +58,7 @@ def _report(folder: Path) -> None:
     from lossylens.report import write_report
 
     try:
-        _say(f"Report: {write_report(folder)}")
+        print(f"Report: {write_report(folder)}")
     except RequirementError as error:
         # The run is complete without it.
         _say(f"No report: {error}; then `lossylens report {folder}`")
