@@ -70,7 +70,7 @@ def default_prompt(question: Question) -> str:
     prompt += "Options:\n"
     prompt += "".join(f"{letter}. {text}\n" for letter, text in question.options.items())
     # The blank before the newline is the evaluator's.
-    return prompt + "Please select the correct answer from the options above. \n"
+    return prompt + "Please select the correct answer from the options above. \n"  # noqa: S608 - a prompt, not SQL
 
 
 @dataclass(frozen=True, slots=True)
