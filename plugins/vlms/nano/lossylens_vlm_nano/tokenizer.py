@@ -23,7 +23,7 @@ _CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int = 512) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocabulary: int = 768) -> PreTrainedTokenizerFast:
     """Train a tokenizer of at most *vocabulary* entries on *texts*."""
     bpe = Tokenizer(models.BPE())
     single = pre_tokenizers.Split(Regex(r"[A-Z]|\d"), behavior="isolated")

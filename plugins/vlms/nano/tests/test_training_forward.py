@@ -9,7 +9,7 @@ from lossylens_vlm_nano.architecture import SIDE
 from lossylens_vlm_nano.prompt import prompt_prefix
 from lossylens_vlm_nano.training.data import RowBuilder, collate, questions_of
 from lossylens_vlm_nano.training.forward import TextForward, VisionForward, patchify
-from lossylens_vlm_nano.training.train import attention_mask
+from lossylens_vlm_nano.training.model import attention_mask
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 

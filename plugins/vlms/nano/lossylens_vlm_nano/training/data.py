@@ -7,6 +7,7 @@ the picture is computed once for all of them, as in answering.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,11 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from lossylens.vlm import Question, QuestionKind, default_prompt
-from lossylens_task_scenes.questions import SceneQuestion, ask
+from lossylens_task_scenes.questions import (
+    SceneQuestion,
+    ask,
+    color_questions,
+    position_questions,
+    shape_questions,
+    texture_questions,
+)
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import Box, Scene, make_scene
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from lossylens_vlm_nano.architecture import IMAGE_PAD, MERGE, PATCH, SIDE
@@ -54,6 +62,7 @@ class Batch:
         weights: (B, T), weight of each label.
         dense: (B, cells, channels), see :mod:`targets`.
         topics: per row, the topic of each question.
+        numbers: (B,), the number of each scene.
     """
 
     images: Tensor
@@ -64,6 +73,7 @@ class Batch:
     weights: Tensor
     dense: Tensor
     topics: list[list[str]]
+    numbers: Tensor
 
 
 def prefix_positions(prefix: list[int], image_token: int, side: int = SIDE) -> tuple[Tensor, int]:
@@ -99,8 +109,17 @@ class RowBuilder:
         answer = self.tokenizer.encode(question.answer, add_special_tokens=False)
         return asked, [*answer, self.end]
 
-    def row(self, scene: Scene, questions: list[SceneQuestion]) -> dict[str, object]:
-        """Build one row from *scene* and the first of *questions* that fit."""
+    def row(
+        self,
+        scene: Scene,
+        questions: list[SceneQuestion],
+        number: int = 0,
+        drawn: bool = True,
+    ) -> dict[str, object]:
+        """Build one row from *scene* and the first of *questions* that fit.
+
+        Unless it is *drawn*, the picture stays black.
+        """
         tokens = list(self.prefix)
         segments = [0] * len(tokens)
         positions = [self.positions]
@@ -121,7 +140,7 @@ class RowBuilder:
         padding = self.length - len(tokens)
         positions.append(torch.zeros(3, padding, dtype=torch.long))
         return {
-            "image": torch.from_numpy(np.asarray(render(scene)).copy()).permute(2, 0, 1),
+            "image": picture(scene) if drawn else torch.zeros(3, SIDE, SIDE, dtype=torch.uint8),
             "tokens": torch.tensor(tokens + [self.end] * padding),
             "positions": torch.cat(positions, dim=1),
             "segments": torch.tensor(segments + [_PADDING] * padding),
@@ -129,7 +148,13 @@ class RowBuilder:
             "weights": torch.tensor(weights + [0.0] * padding),
             "dense": torch.from_numpy(dense_targets(scene)),
             "topics": topics,
+            "number": torch.tensor(number),
         }
+
+
+def picture(scene: Scene) -> Tensor:
+    """Return the rendered scene, uint8 (3, H, W)."""
+    return torch.from_numpy(np.asarray(render(scene)).copy()).permute(2, 0, 1)
 
 
 def collate(rows: list[dict[str, object]]) -> Batch:
@@ -147,6 +172,7 @@ def collate(rows: list[dict[str, object]]) -> Batch:
         weights=stack("weights"),
         dense=stack("dense"),
         topics=[row["topics"] for row in rows],  # type: ignore[misc]
+        numbers=stack("number"),
     )
 
 
@@ -156,6 +182,18 @@ def questions_of(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
     rng.shuffle(questions)  # type: ignore[arg-type]
     if rng.random() < 0.6:
         questions = [question for question in questions if question.kind != "caption"]
+    return questions
+
+
+def first_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
+    """Return questions whose answer is read off one cell: the first lesson."""
+    questions = [
+        *color_questions(scene, rng, 6),
+        *shape_questions(scene, rng, 6),
+        *texture_questions(scene, rng, 2),
+        *position_questions(scene, rng, 2),
+    ]
+    rng.shuffle(questions)  # type: ignore[arg-type]
     return questions
 
 
@@ -181,40 +219,55 @@ def _apart(a: Box, b: Box) -> bool:
     return a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1]
 
 
-class SceneBatches(IterableDataset[Batch]):
-    """An endless stream of batches, from scene number *start* on.
+class CrowdedScenes(IterableDataset[Batch]):
+    """An endless stream of batches of crowded scenes without questions."""
 
-    Without questions, scenes are crowded; see :func:`crowded`.
-    """
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        batch: int,
-        length: int,
-        start: int,
-        asked: bool = True,
-    ) -> None:
-        self.asked = asked
-        self.builder = RowBuilder(tokenizer, length)
+    def __init__(self, builder: RowBuilder, batch: int, start: int) -> None:
+        self.builder = builder
         self.batch = batch
         self.start = start
 
     def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        offset, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        index = self.start + offset
-        while True:
-            rows = []
-            for _ in range(self.batch):
-                rows.append(self._row(index))
-                index += step
-            yield collate(rows)
+        for first in itertools.count(self.start, self.batch):
+            yield collate([self._row(index) for index in range(first, first + self.batch)])
 
     def _row(self, index: int) -> dict[str, object]:
-        scene = make_scene(TRAIN_SEED, index)
-        if self.asked:
-            rng = np.random.default_rng([TRAIN_SEED, index, 1])
-            return self.builder.row(scene, questions_of(scene, rng))
         others = (make_scene(CROWD_SEED, 4 * index + i) for i in range(4))
-        return self.builder.row(crowded(scene, others), [])
+        return self.builder.row(crowded(make_scene(TRAIN_SEED, index), others), [])
+
+
+class AskedScenes(IterableDataset[Batch]):
+    """An endless stream of batches of scenes with questions.
+
+    Only the first *fresh* rows of a batch are new scenes; the others repeat some of the
+    last *memory* scenes with other questions, and have no picture to render (their
+    features are remembered, see :mod:`text`).
+
+    Attributes:
+        lesson: 0 asks about colour, shape, texture and place alone, 1 about everything.
+            Shared with the worker process, so it can be changed on the way.
+    """
+
+    def __init__(
+        self, builder: RowBuilder, batch: int, start: int, fresh: int | None = None, memory: int = 0
+    ) -> None:
+        self.builder = builder
+        self.batch = batch
+        self.fresh = batch if fresh is None else fresh
+        self.memory = memory
+        self.start = start
+        self.lesson = torch.zeros(1, dtype=torch.long).share_memory_()
+
+    def __iter__(self) -> Iterator[Batch]:
+        for first in itertools.count(self.start, self.fresh):
+            rng = np.random.default_rng([TRAIN_SEED, first, 2])
+            new = list(range(first, first + self.fresh))
+            oldest = max(self.start, first - self.memory + self.fresh)
+            old = [int(rng.integers(oldest, first + 1)) for _ in range(self.batch - self.fresh)]
+            rows = [self._row(index, rng, index in new) for index in [*new, *old]]
+            yield collate(rows)
+
+    def _row(self, index: int, rng: np.random.Generator, new: bool) -> dict[str, object]:
+        scene = make_scene(TRAIN_SEED, index)
+        questions = questions_of(scene, rng) if self.lesson.item() else first_questions(scene, rng)
+        return self.builder.row(scene, questions, index, drawn=new)

@@ -1,0 +1,29 @@
+"""Third part: everything together, on fresh scenes with questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lossylens_vlm_nano.training.data import AskedScenes, Batch, RowBuilder
+from lossylens_vlm_nano.training.loop import Training
+
+
+class JointTraining(Training):
+    """Trains vision encoder, head and language model on answers and dense targets."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield new scenes with questions."""
+        size = self.settings.batch
+        builder = RowBuilder(self.tokenizer, self.settings.length)
+        scenes = AskedScenes(builder, size, self.settings.first + self.steps * size)
+        scenes.lesson[0] = 1
+        yield from DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=8)
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return both losses."""
+        features = self.nano.features(batch.images)
+        answer, _ = self.nano.answer_loss(batch, features)
+        return answer, self.nano.dense_loss(features, batch.dense)
