@@ -9,7 +9,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DISTRIBUTIONS := core $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/*/pyproject.toml))
 MANIFESTS := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)) constraints.txt Makefile
-EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter core,$(d)),[report],))
+comma := ,
+EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter core,$(d)),[report$(comma)figures],))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?= runs/demo
 
@@ -40,8 +41,10 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/answering.py
+	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/listing.py
+	$(BIN)/python benchmarks/report.py
 
 dist: $(VENV)/installed-dev
 	for d in $(DISTRIBUTIONS); do \

@@ -121,7 +121,7 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=120_000)
         yield browser
         browser.close()
 
@@ -129,6 +129,7 @@ def browser() -> Iterator[Any]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_report_opens_in_a_browser(folder: Path, browser: Any, scheme: str) -> None:
     page = browser.new_page(color_scheme=scheme, viewport={"width": 400, "height": 800})
+    page.set_default_timeout(120_000)
     problems: list[str] = []
     requests: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
@@ -136,12 +137,28 @@ def test_report_opens_in_a_browser(folder: Path, browser: Any, scheme: str) -> N
     page.on("request", lambda request: requests.append(request.url))
     address = (folder / "run" / "report" / "index.html").as_uri()
     page.goto(address)
-    page.wait_for_selector(".chart .scatterlayer .trace")
-    assert page.locator(".chart").count() == 2
-    # Two codecs and the uncompressed line in each chart.
-    assert page.locator(".chart >> nth=0").locator(".scatterlayer .trace").count() == 3
-    assert page.locator("tbody tr.uncompressed").count() == 2
+    assert page.locator("[data-curves]").count() == 2
+    page.locator("[data-curves='0']").scroll_into_view_if_needed()
+    page.wait_for_selector("[data-curves='0'] .scatterlayer .trace")
+    # Two codecs and the uncompressed line.
+    assert page.locator("[data-curves='0'] .scatterlayer .trace").count() == 3
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    check_samples(page)
     assert problems == []
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [address]
     page.close()
+
+
+def check_samples(page: Any) -> None:
+    """Pictures are there, and the filter leaves flipped verdicts alone."""
+    cards = page.locator(".sample")
+    assert cards.count() > 0
+    images = cards.nth(0).locator("img")
+    # The original and both levels of JPEG.
+    assert images.count() == 3
+    cards.nth(0).scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('.sample img').naturalWidth > 0")
+    page.locator("[data-role='flipped']").check()
+    shown = page.locator(".sample").count()
+    assert page.locator(".sample:has(.flip)").count() == shown
+    page.locator("[data-role='flipped']").uncheck()

@@ -146,7 +146,10 @@ class _Answering:
 
     def _decode(self, todo: Todo) -> Decoded | Failure:
         """Decode one image; called in the thread that works ahead."""
-        return attempt(self._decoded, todo)
+        decoded = attempt(self._decoded, todo)
+        if isinstance(decoded, Decoded):
+            self._vlm.expect(self._questions(todo, decoded))
+        return decoded
 
     def _decoded(self, todo: Todo) -> Decoded:
         parity = self._config.run.evaluator_parity

@@ -10,11 +10,18 @@ from lossylens.adaptor import Adaptor
 from lossylens.codec import Codec
 from lossylens.errors import LossylensError, PluginError, RequirementError
 from lossylens.loading import Registered, describe, import_object
+from lossylens.result import PublishedResults
 from lossylens.spec import Missing
 from lossylens.task import Task
 from lossylens.vlm import Vlm
 
-_CONTRACTS: dict[str, type] = {"codec": Codec, "vlm": Vlm, "task": Task, "adaptor": Adaptor}
+_CONTRACTS: dict[str, type] = {
+    "codec": Codec,
+    "vlm": Vlm,
+    "task": Task,
+    "adaptor": Adaptor,
+    "result": PublishedResults,
+}
 
 
 def load_factory(found: Registered[Any]) -> type[Any]:

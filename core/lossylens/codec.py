@@ -46,6 +46,8 @@ class CodecSpec(PluginSpec):
             :class:`Level`, or returns None when the name means nothing; absent
             for codecs with a fixed set of levels.
         level_help: which names ``parse_level`` accepts, for error messages.
+        level_sets: names of levels under one name, such as those published for one
+            task; a configuration may give it in place of a list.
         lossless: whether decoding gives back every pixel exactly.
         nominal_bpp: rate to report in place of the measured bytes, for a codec
             whose rate is a matter of definition; None for every real codec.
@@ -56,6 +58,7 @@ class CodecSpec(PluginSpec):
     levels: tuple[Level, ...]
     parse_level: Callable[[str], Level | None] | None = None
     level_help: str = ""
+    level_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lossless: bool = False
     nominal_bpp: float | None = None
 
@@ -80,6 +83,11 @@ class CodecSpec(PluginSpec):
             hint = suggestion(name, (level.name for level in self.levels))
             raise ConfigError(f"codec {self.name!r} has no level {name!r}. {hint}{accepted}")
         return parsed
+
+    def level_set(self, name: str) -> tuple[str, ...] | None:
+        """Return the names of the levels in the set called *name*, or None."""
+        sets = {canonical(each): levels for each, levels in self.level_sets.items()}
+        return sets.get(canonical(name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Picture:
     file_bytes: int
     width: int = 0
     height: int = 0
-    format: Mapping[str, Any] | None = None
+    format: Mapping[str, Any] | None = field(hash=False, default=None)
     failure: str = ""
     read: Callable[[], bytes] = field(repr=False, compare=False, default=lambda: b"")
 

@@ -45,6 +45,8 @@ class RunOptions:
     Attributes:
         out: the run folder; made if it is not there, resumed if it is.
         executor: where encoding is done; ``local`` is this machine.
+        cache: a folder of bitstreams that runs share, so that none is made twice;
+            null to share none.
         workers: encoding processes; null for one per usable CPU, 1 to encode in
             the process of the run itself.
         evaluator_parity: repeat the reference evaluator's JPEG steps; see
@@ -56,6 +58,7 @@ class RunOptions:
     """
 
     out: Path = MISSING
+    cache: Path | None = None
     executor: str = "local"
     workers: int | None = None
     evaluator_parity: bool = False
@@ -279,12 +282,19 @@ def _run_options(values: Mapping[str, Any]) -> RunOptions:
     if run.executor not in EXECUTORS:
         hint = suggestion(run.executor, EXECUTORS)
         raise ConfigError(f"run.executor: unknown executor {run.executor!r}. {hint}")
-    there = next(path for path in (run.out, *run.out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError(f"run.out: {there} is not a folder.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"run.out: cannot write to {there}.")
+    _check_folder("run.out", run.out)
+    if run.cache:
+        _check_folder("run.cache", run.cache)
     return run
+
+
+def _check_folder(where: str, folder: Path) -> None:
+    """Make sure that *folder* can be made, or written to if it is there."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{where}: {there} is not a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{where}: cannot write to {there}.")
 
 
 def _section_options(options: type, name: str, values: Mapping[str, Any]) -> Any:
@@ -345,10 +355,13 @@ def _codec(registry: Registry, where: str, key: str, given: dict[str, Any]) -> C
 def _levels(spec: CodecSpec, names: Any, where: str) -> tuple[Level, ...]:
     if names is None:
         return spec.levels
+    chosen = spec.level_set(names) if isinstance(names, str) else None
+    names = names if chosen is None else list(chosen)
     if not isinstance(names, list) or not names:
         example = ", ".join(level.name for level in spec.levels[:2])
+        sets = f", or one of {', '.join(spec.level_sets)}" if spec.level_sets else ""
         raise ConfigError(
-            f"{where}: expected a list of levels, such as [{example}], got {names!r}."
+            f"{where}: expected a list of levels, such as [{example}]{sets}, got {names!r}."
         )
     levels: dict[str, Level] = {}
     for number, name in enumerate(names):

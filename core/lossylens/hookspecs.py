@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lossylens.adaptor import AdaptorSpec
     from lossylens.codec import CodecSpec
+    from lossylens.result import ResultSpec
     from lossylens.task import TaskSpec
     from lossylens.vlm import VlmSpec
 
@@ -75,6 +76,19 @@ def register_adaptors(register: Callable[[AdaptorSpec], None]) -> None:
 
     :param register: to be called with each
         :class:`~lossylens.adaptor.AdaptorSpec`.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def register_results(register: Callable[[ResultSpec], None]) -> None:
+    """Register published results, which reports lay beside runs.
+
+    Called and guarded as :func:`register_codecs`.
+
+    :param register: to be called with each
+        :class:`~lossylens.result.ResultSpec`.
 
     .. versionadded:: 0.1
     """

@@ -25,13 +25,14 @@ from lossylens.discovery import Candidate, core_mismatch
 from lossylens.errors import LossylensError, PluginError
 from lossylens.hookspecs import GROUP
 from lossylens.names import canonical, suggestion
+from lossylens.result import ResultSpec
 from lossylens.spec import PluginSpec
 from lossylens.task import TaskSpec
 from lossylens.vlm import VlmSpec
 
 #: The kinds of things that plugins provide, with the class that declares each.
 KINDS: Mapping[str, type[PluginSpec]] = {
-    spec.kind: spec for spec in (CodecSpec, VlmSpec, TaskSpec, AdaptorSpec)
+    spec.kind: spec for spec in (CodecSpec, VlmSpec, TaskSpec, AdaptorSpec, ResultSpec)
 }
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")

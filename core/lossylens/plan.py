@@ -17,6 +17,7 @@ from lossylens.codec import Level
 from lossylens.config import NO_ADAPTOR, Choice, CodecChoice, Config
 from lossylens.errors import ConfigError
 from lossylens.plugins import Registry
+from lossylens.spec import OPERATIONAL
 from lossylens.task import Task, TaskSpec
 from lossylens.vlm import Vlm, VlmSpec
 
@@ -224,7 +225,22 @@ def described(choice: Choice[Any]) -> dict[str, Any]:
         "name": choice.spec.name,
         "distribution": choice.found.plugin.distribution,
         "version": choice.found.plugin.version,
-        "options": plain(dataclasses.asdict(choice.options)),
+        "options": plain(_deciding(choice.options)),
+    }
+
+
+def _deciding(options: Any) -> Any:
+    """Return *options* as a mapping, without those that cannot change a result."""
+    if isinstance(options, list | tuple):
+        return [_deciding(member) for member in options]
+    if isinstance(options, Mapping):
+        return {key: _deciding(member) for key, member in options.items()}
+    if not dataclasses.is_dataclass(options) or isinstance(options, type):
+        return options
+    return {
+        each.name: _deciding(getattr(options, each.name))
+        for each in dataclasses.fields(options)
+        if not OPERATIONAL.items() <= each.metadata.items()
     }
 
 

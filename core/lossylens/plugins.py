@@ -21,6 +21,7 @@ from lossylens.discovery import Candidate, Selection
 from lossylens.errors import PluginError
 from lossylens.loading import KINDS, PluginInfo, Registered
 from lossylens.names import canonical, nearest, suggestion
+from lossylens.result import PublishedResults, ResultSpec
 from lossylens.spec import Missing, PluginSpec
 from lossylens.task import Task, TaskSpec
 from lossylens.vlm import Vlm, VlmSpec
@@ -134,6 +135,8 @@ class Registry:
     @overload
     def all(self, kind: Literal["adaptor"]) -> list[Registered[AdaptorSpec]]: ...
     @overload
+    def all(self, kind: Literal["result"]) -> list[Registered[ResultSpec]]: ...
+    @overload
     def all(self, kind: str) -> list[Registered[PluginSpec]]: ...
 
     def all(self, kind: str) -> list[Any]:
@@ -155,13 +158,15 @@ class Registry:
     @overload
     def find(self, kind: Literal["adaptor"], name: str) -> Registered[AdaptorSpec]: ...
     @overload
+    def find(self, kind: Literal["result"], name: str) -> Registered[ResultSpec]: ...
+    @overload
     def find(self, kind: str, name: str) -> Registered[PluginSpec]: ...
 
     def find(self, kind: str, name: str) -> Registered[Any]:
         """Return what *name* means among the plugins of *kind*.
 
         Args:
-            kind: ``"codec"``, ``"vlm"``, ``"task"`` or ``"adaptor"``.
+            kind: ``"codec"``, ``"vlm"``, ``"task"``, ``"adaptor"`` or ``"result"``.
             name: canonical name or alias, or one of these behind the name of
                 its plugin or distribution, as in ``"lossylens-codec-jpeg/jpeg"``.
                 Case does not matter, and ``_``, ``-`` and ``.`` are alike.
@@ -267,6 +272,10 @@ class Registry:
     def build_adaptor(self, name: str, options: Any = None) -> Adaptor:
         """Build an adaptor; raises as :meth:`build`."""
         return cast(Adaptor, self.build("adaptor", name, options=options))
+
+    def build_result(self, name: str, options: Any = None) -> PublishedResults:
+        """Build published results; raises as :meth:`build`."""
+        return cast(PublishedResults, self.build("result", name, options=options))
 
 
 def _check_kind(kind: str) -> None:

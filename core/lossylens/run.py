@@ -18,6 +18,7 @@ from lossylens.manifest import make_manifest
 from lossylens.plan import Plan, make_plan
 from lossylens.progress import progress
 from lossylens.scoring import score_all
+from lossylens.sharing import SharedBitstreams
 from lossylens.store import Store, to_json
 
 
@@ -65,7 +66,8 @@ def _do(config: Config, plan: Plan, material: Material, store: Store) -> None:
         samples = enumerate(material.samples[key])
         store.set_samples(key, [_sample_row(*each) for each in samples])
     parity = config.run.evaluator_parity
-    encode_all(plan, material, store, workers=config.workers, parity=parity)
+    shared = SharedBitstreams(config.run.cache) if config.run.cache else None
+    encode_all(plan, material, store, workers=config.workers, parity=parity, shared=shared)
     answer_all(config, plan, material, store)
     score_all(plan, material, store)
 

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 #: Default of an option that the user must set; OmegaConf's own mark, spelt out so
 #: that plugins need not import OmegaConf.
 MANDATORY: Final = "???"
+
+
+#: Metadata of an options field that cannot change a result, such as a time-out:
+#: ``field(default=60.0, metadata=OPERATIONAL)``.  Results stay valid when it changes.
+OPERATIONAL: Final = MappingProxyType({"lossylens.operational": True})
 
 
 @dataclass(frozen=True, slots=True)

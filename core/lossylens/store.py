@@ -220,8 +220,8 @@ class Store:
         rows = self.rows("SELECT * FROM encodings WHERE codec = ?", (codec,))
         return {row["image"]: row for row in rows}
 
-    def add_encoding(self, codec: str, image: str, bitstream: bytes, seconds: float) -> None:
-        """Keep a bitstream."""
+    def add_encoding(self, codec: str, image: str, bitstream: bytes, seconds: float | None) -> None:
+        """Keep a bitstream and the seconds that it took, None if it was not made here."""
         sha256 = hashlib.sha256(bitstream).hexdigest()
         path = self._bitstream_path(sha256)
         with self._writing() as database:
@@ -235,7 +235,8 @@ class Store:
                 "INSERT OR REPLACE INTO encodings VALUES (?, ?, ?, ?, NULL)",
                 (codec, image, sha256, len(bitstream)),
             )
-            database.execute("INSERT INTO timings VALUES ('encode', ?, 1, ?)", (codec, seconds))
+            if seconds is not None:
+                database.execute("INSERT INTO timings VALUES ('encode', ?, 1, ?)", (codec, seconds))
 
     def add_encoding_failure(self, codec: str, image: str, failure: str) -> None:
         """Record that an image could not be encoded."""

@@ -24,10 +24,12 @@ class Uncompressed(Codec):
         """Return header and samples of *image*.
 
         Raises:
-            ImageError: the image is not RGB.
+            ImageError: the image is not RGB, or has no pixels.
         """
         if image.mode != "RGB":
             raise ImageError(f"uncompressed: the image is {image.mode}; convert it to RGB first")
+        if 0 in image.size:
+            raise ImageError("uncompressed: the image has no pixels")
         return _HEADER.pack(_MAGIC, _VERSION, image.width, image.height) + image.tobytes()
 
     def decode(self, bitstream: bytes) -> Image:

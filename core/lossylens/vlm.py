@@ -9,10 +9,10 @@ structured; a VLM turns them into its own prompt.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from lossylens.spec import PluginSpec
 
@@ -128,6 +128,84 @@ class VlmSpec(PluginSpec):
     parameters: float
 
 
+class VisionAccess(Protocol):
+    """A vision encoder, open for adaptation.
+
+    Tensors are PyTorch's, which this module does not import, hence ``Any``.  Images
+    are preprocessed to *pictures*, opaque but for ``picture.layout``.  A layout says
+    how the tokens of an image lie: ``tiles``, ``rows`` and ``columns`` of patches,
+    ``extra`` class tokens that precede them.  Hidden states of an image have the shape
+    ``(tiles, extra + rows * columns, width)``, patches row by row.  Encoded images
+    have ``features`` ``(visual tokens, width of the language model)`` and a ``layout``.
+    Everything is differentiable.
+
+    Attributes:
+        layers: number of transformer layers.
+        width: of the hidden states.
+        angles: rotary angles per token, 0 where positions are learned.
+    """
+
+    layers: int
+    width: int
+    angles: int
+
+    def prepare(self, images: Sequence[Image]) -> Sequence[Any]:
+        """Return pictures of RGB images, at the model's default resolution."""
+        ...
+
+    def encode(
+        self, pictures: Sequence[Any], *, embedding: Any = None, angles: Any = None
+    ) -> Sequence[Any]:
+        """Return what enters the language model, per image.
+
+        Args:
+            pictures: of the images.
+            embedding: condition per image ``(images, width)``, added to every token
+                after patch embedding (and learned positions).
+            angles: condition per image ``(images, angles)``, added to the rotary
+                angles of every token.  Attention depends on differences of angles, so
+                this cancels; it is offered because published methods do it.
+
+        Raises:
+            ConfigError: *angles* where there are none.
+        """
+        ...
+
+    def hidden_states(
+        self,
+        pictures: Sequence[Any],
+        layers: Collection[int],
+        *,
+        embedding: Any = None,
+        angles: Any = None,
+    ) -> Mapping[int, Sequence[Any]]:
+        """Return the input of each of *layers*, per image; the last number is the output."""
+        ...
+
+    def attention(
+        self, pictures: Sequence[Any], layers: Collection[int]
+    ) -> Mapping[int, Sequence[Any]]:
+        """Return attention of *layers*, per image ``(tiles, heads, tokens, tokens)``."""
+        ...
+
+    def enter(self, layer: int, states: Sequence[Any], layouts: Sequence[Any]) -> Sequence[Any]:
+        """Run the layers from *layer* on with *states* as its input; return as encode does.
+
+        Raises:
+            ConfigError: there is no such layer, or a shape contradicts its layout.
+        """
+        ...
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Return the trainable parameters of encoder and projector, by name."""
+        ...
+
+
+#: Encodes pictures, given how each was compressed; what an adaptor puts in the place of
+#: :meth:`VisionAccess.encode`.
+VisionEncoder = Callable[[Sequence[Any], Sequence[Condition]], Sequence[Any]]
+
+
 class Vlm(ABC):
     """A model.
 
@@ -137,7 +215,7 @@ class Vlm(ABC):
     """
 
     #: Whether :class:`Condition` must carry the bitstream.
-    wants_bitstream: ClassVar[bool] = False
+    wants_bitstream: bool = False
 
     #: How many images a call of :meth:`answer` should hold at best.
     batch_images: int = 1
@@ -152,6 +230,13 @@ class Vlm(ABC):
         exception means that no question of the batch was answered.
         """
 
+    def expect(self, item: ImageQuestions) -> None:  # noqa: B027 - most leave it empty
+        """Take note that :meth:`answer` will be given *item* soon.
+
+        Called from the thread that decodes ahead, while :meth:`answer` may be running;
+        the same image object follows.  A VLM can begin to preprocess it; most ignore it.
+        """
+
     def provenance(self) -> Mapping[str, str]:
         """Return what else decides the answers, for the manifest and the cache key.
 
@@ -160,10 +245,29 @@ class Vlm(ABC):
         return {}
 
     @property
-    def vision(self) -> Any:
+    def vision(self) -> VisionAccess:
         """Access to the vision encoder, for adaptors.
 
         Raises:
             NotImplementedError: the VLM gives none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no access to its vision encoder")
+
+    def with_encoder(
+        self,
+        encode: VisionEncoder,
+        *,
+        wants_bitstream: bool = False,
+        provenance: Mapping[str, str] | None = None,
+    ) -> Vlm:
+        """Return a VLM that shares the weights and whose images *encode* encodes.
+
+        Args:
+            encode: called with pictures and their conditions.
+            wants_bitstream: whether the conditions must carry the bitstream.
+            provenance: what it adds to :meth:`provenance`.
+
+        Raises:
+            NotImplementedError: the VLM gives no access to its vision encoder.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no access to its vision encoder")

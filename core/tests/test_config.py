@@ -32,6 +32,7 @@ WRONG = {
     "level type": (("b16]", "16]"), ["codecs.blocky.levels[1]", "such as b64", "got 16"]),
     "level twice": (("b16]", "B64]"), ["codecs.blocky.levels[1]", "twice"]),
     "levels type": (("[b64, b16]", "b64"), ["codecs.blocky.levels: expected a list", "[b64, b16]"]),
+    "level set": (("[b64, b16]", "for-patch"), ["or one of for-patches, got 'for-patch'"]),
     "no levels": (("[b64, b16]", "[]"), ["codecs.blocky.levels: expected a list"]),
     "option": (("images:", "imagse:"), ["tasks.patches.imagse", "images"]),
     "option type": (
@@ -150,6 +151,12 @@ def test_an_alias_gets_the_canonical_name_and_absent_levels_the_published(folder
     codec = load_config(path).codecs[1]
     assert codec.label == "blocky"
     assert [level.name for level in codec.levels] == ["b64", "b16"]
+
+
+def test_levels_by_the_name_of_a_set(folder: Path) -> None:
+    path = folder / "config.yaml"
+    path.write_text(GOOD.replace("[b64, b16]", "For_Patches"))
+    assert [level.name for level in load_config(path).codecs[1].levels] == ["b16", "b4"]
 
 
 def test_adaptors(folder: Path) -> None:

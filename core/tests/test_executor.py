@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from lossylens.executors.local import run_jobs
 from lossylens.failure import Failure
 
 JOBS = """
-import os, signal, subprocess, sys, time
+import os, signal, subprocess, sys, tempfile, time
 from lossylens.errors import ImageError, RequirementError
 
 def work(job):
@@ -27,6 +28,10 @@ def work(job):
         raise ValueError("a bug")
     if job == "fatal":
         raise RequirementError("no encoder")
+    if job == "temporary":
+        with tempfile.TemporaryDirectory(dir=os.environ["PIDS"] + ".d"):
+            print(os.getpid(), file=open(os.environ["PIDS"], "a"), flush=True)
+            time.sleep(60)
     if job == "threads":
         return os.environ["OMP_NUM_THREADS"]
     if job == "sleep":
@@ -50,7 +55,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_and_failures(work, workers: int) -> None:
     jobs = ["a", "image", "b", "bug", "c", "d"]
-    results = dict(run_jobs(work, jobs, workers))
+    results = dict(run_jobs(work, [jobs[:2], jobs[2:]], workers))
     assert results == {
         **{"a": "A", "b": "B", "c": "C", "d": "D"},
         "image": Failure("bad image"),
@@ -60,7 +65,7 @@ def test_results_and_failures(work, workers: int) -> None:
 
 def test_a_dead_worker_fails_its_job_alone(work) -> None:
     jobs = ["a", "crash", "b", "exit", "c", "d", "crash"]
-    results = list(run_jobs(work, jobs, 2))
+    results = list(run_jobs(work, [jobs[:4], jobs[4:]], 2))
     reasons = [result.reason for _, result in results if isinstance(result, Failure)]
     killed, ended = "the worker process was killed by SIGSEGV", "ended with exit code 3"
     assert sorted(reasons) == [f"the worker process {ended}", killed, killed]
@@ -70,26 +75,71 @@ def test_a_dead_worker_fails_its_job_alone(work) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_concerns_all_jobs_stops(work, workers: int) -> None:
     with pytest.raises(LossylensError, match="no encoder"):
-        list(run_jobs(work, ["a", "fatal", "b"], workers))
+        list(run_jobs(work, [["a", "fatal", "b"]], workers))
 
 
 def test_jobs_are_drawn_as_needed(work) -> None:
     drawn = []
 
-    def jobs():
-        for job in "abcdefgh":
+    def chunks():
+        for job in "abcdefghijkl":
             drawn.append(job)
-            yield job
+            yield [job, job]
 
-    results = run_jobs(work, jobs(), 2)
+    results = run_jobs(work, chunks(), 2)
     next(results)
-    assert len(drawn) == 3
+    # One for each worker; another for one that has been quick.
+    assert len(drawn) <= 4
     results.close()
+
+
+def test_answers_come_before_a_chunk_is_done(work, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    results = run_jobs(work, [["a", "sleep"], ["b", "sleep"]], 2)
+    assert {next(results), next(results)} == {("a", "A"), ("b", "B")}
+    results.close()
+
+
+class Unknown:
+    """Cannot be unpickled anywhere else."""
+
+    def __reduce__(self):
+        return (exec, ("import a_module_that_nobody_has",))
+
+
+def test_a_job_that_does_not_arrive(work) -> None:
+    with pytest.raises(LossylensError, match=r"cannot be passed .*: ModuleNotFoundError"):
+        list(run_jobs(work, [[Unknown()], ["a"]], 2))
+
+
+DRIVER = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from jobs_of_test import work
+from lossylens.executors.local import run_jobs
+if __name__ == "__main__":
+    list(run_jobs(work, [["temporary"], ["sleep"]], 2))
+"""
+
+
+def test_workers_end_when_the_driver_is_killed(work, tmp_path, monkeypatch) -> None:
+    pids, temporary = tmp_path / "pids", tmp_path / "pids.d"
+    temporary.mkdir()
+    monkeypatch.setenv("PIDS", str(pids))
+    (tmp_path / "driver.py").write_text(DRIVER)
+    with subprocess.Popen([sys.executable, tmp_path / "driver.py", tmp_path]) as driver:
+        while not pids.exists() or pids.read_text().count("\n") < 2:
+            time.sleep(0.05)
+        assert len(list(temporary.iterdir())) == 1
+        driver.kill()
+    for pid in map(int, pids.read_text().split()):
+        assert ended(pid)
+    assert list(temporary.iterdir()) == []
 
 
 def test_workers_compute_in_one_thread(work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert dict(run_jobs(work, ["threads", "a"], 2))["threads"] == "1"
+    assert dict(run_jobs(work, [["threads"], ["a"]], 2))["threads"] == "1"
     assert "OMP_NUM_THREADS" not in os.environ
 
 
@@ -98,7 +148,7 @@ def test_stopping_ends_workers_and_what_they_started(
 ) -> None:
     pids = tmp_path / "pids"
     monkeypatch.setenv("PIDS", str(pids))
-    results = run_jobs(work, ["sleep", "a", "b"], 2)
+    results = run_jobs(work, [["sleep"], ["a"], ["b"]], 2)
     assert next(results)[0] == "a"
     while not pids.exists() or not pids.read_text().endswith("\n"):
         time.sleep(0.05)

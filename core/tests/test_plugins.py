@@ -426,6 +426,7 @@ KIND_HOOKS = {
         "primary=Primary('a', 0, 1)",
     ),
     "register_adaptors": ("adaptor", "AdaptorSpec", "Adaptor", "train attach", ""),
+    "register_results": ("result", "ResultSpec", "PublishedResults", "load", ""),
 }
 
 

@@ -1,7 +1,9 @@
-"""What a report says about a run's cells."""
+"""What a report computes, says and writes, from cells made up for the purpose."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from dataclasses import replace
@@ -9,103 +11,268 @@ from dataclasses import replace
 import pytest
 
 pytest.importorskip("plotly")
+pytest.importorskip("scipy")
 
-from lossylens.report.charts import rate_score_figure
+from lossylens.report.analysis import analyse, scaling
+from lossylens.report.cells import CellResult, Reported, Results, TaskData
+from lossylens.report.charts import DARK, LIGHT, family, rate_score
+from lossylens.report.comparing import Source, compare
+from lossylens.report.findings import findings, warnings
 from lossylens.report.page import render_page
-from lossylens.report.results import CellResult, RunResults, findings, share_kept, warnings
+from lossylens.report.tables import all_tables, to_csv, to_latex, to_markdown
+
+NO_SAMPLES = {"items": [], "pictures": {}, "notes": []}
+RATES = {"q1": 0.1, "q5": 0.2, "q10": 0.3, "q20": 0.4}
 
 
-def cell(codec: str, level: str, bpp: float, value: float, **changes: object) -> CellResult:
+def cell(codec, level, bpp, value, **changes):
     made = CellResult(
-        model="nano",
+        vlm="nano",
+        adaptor="",
         codec=codec,
         level=level,
         task="pope",
         uncompressed=codec == "uncompressed",
         metric="Overall/Overall",
         value=value,
-        higher_is_better=True,
         bpp=bpp,
-        bpp_total=bpp,
         images=10,
         samples=180,
-        failed=0,
-        missing=0,
-        unextracted=0,
-        metrics={"Overall": {"Overall": value}},
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
-REFERENCE = cell("uncompressed", "lossless", 24.0, 90.0)
-LOW, MIDDLE, HIGH = (
-    cell("jpeg", "q1", 0.2, 60.0),
-    cell("jpeg", "q5", 0.4, 87.0),
-    cell("jpeg", "q10", 0.6, 89.0),
-)
+REFERENCE = cell("uncompressed", "raw", 24.0, 90.0)
 
 
-def run_of(*cells: CellResult, **changes: object) -> RunResults:
-    made = RunResults("first", cells, (), (), (("pope", "JPEG q75 4:2:0", 10),), {"seed": 7})
-    return replace(made, **changes)  # type: ignore[arg-type]
+def curve(codec="jpeg", values=(60.0, 70.0, 80.0, 89.0), shift=0.0, **changes):
+    levels = zip(RATES.items(), values, strict=True)
+    return [cell(codec, level, bpp + shift, value, **changes) for (level, bpp), value in levels]
 
 
-def test_share_kept_is_of_the_uncompressed_score_of_the_same_model() -> None:
-    other = replace(REFERENCE, model="other", value=10.0)
-    assert share_kept(MIDDLE, [other, REFERENCE, MIDDLE]) == pytest.approx(87 / 90)
-    assert share_kept(MIDDLE, [other, MIDDLE]) is None
+def results(*cells, name="first", identity="data", **changes):
+    tasks = dict.fromkeys(each.task for each in cells)
+    data = {task: TaskData(frozenset({f"{task} {identity}"}), f"words of {name}") for task in tasks}
+    return replace(Results(name=name, cells=cells, data=data), **changes)
 
 
-def test_finding_names_the_lowest_rate_that_keeps_95_percent() -> None:
-    [finding] = findings(run_of(REFERENCE, LOW, HIGH, MIDDLE))
-    assert "jpeg q5 keeps at least 95 %" in finding
-    assert "0.400 bpp" in finding
+def analysis_of(*sources, fidelity=None):
+    return analyse(compare([Source(each) for each in sources]), fidelity)
 
 
-def test_finding_says_when_no_rate_point_keeps_95_percent() -> None:
-    [finding] = findings(run_of(REFERENCE, LOW))
-    assert "no rate point keeps 95 %" in finding
-    assert "66.7 %" in finding
+def texts(analysis):
+    return "\n".join(text for kind in warnings(analysis) for text in (kind.title, *kind.texts))
 
 
-def test_nothing_is_found_without_an_uncompressed_score() -> None:
-    assert findings(run_of(LOW, HIGH)) == []
+def test_bd_metric_and_shares_are_against_the_same_models_uncompressed_score():
+    other = replace(REFERENCE, vlm="other", value=10.0)
+    analysis = analysis_of(results(other, REFERENCE, *curve()))
+    found = analysis.groups[0].curves["nano", "jpeg"]
+    assert found.bd == pytest.approx(75 - 90, abs=0.3)
+    assert found.kept == pytest.approx(100 * (90 + found.bd) / 90)
+    assert [point.bpp is None for point in found.operating] == [False, False, True]
 
 
-def test_a_falling_curve_is_a_warning() -> None:
-    worse = replace(HIGH, value=80.0)
-    assert warnings(run_of(REFERENCE, LOW, MIDDLE, HIGH)) == []
-    [warning] = warnings(run_of(REFERENCE, LOW, worse, MIDDLE))
-    assert "q10 (80.00) scores worse than q5 (87.00)" in warning
+def test_fewer_than_four_points_have_a_reason_in_place_of_a_figure():
+    analysis = analysis_of(results(REFERENCE, *curve()[:3]))
+    assert analysis.groups[0].curves["nano", "jpeg"].bd == "3 points, 4 are needed"
+    assert "nano, jpeg, pope: 3 points, 4 are needed." in texts(analysis)
+    assert "3 points, 4 are needed" in render_page(analysis, NO_SAMPLES)
 
 
-def test_lower_is_better_metrics_fall_without_a_warning() -> None:
-    points = [replace(each, higher_is_better=False) for each in (LOW, replace(MIDDLE, value=50.0))]
-    assert warnings(run_of(*points)) == []
+def test_without_an_uncompressed_score_there_is_no_bd_metric():
+    analysis = analysis_of(results(*curve()))
+    assert analysis.groups[0].curves["nano", "jpeg"].bd == "no uncompressed score"
+    assert not any("95 %" in text for text in findings(analysis))
 
 
-def test_failures_and_unscored_cells_are_warnings() -> None:
-    failed = replace(LOW, failed=3)
-    run = run_of(failed, unscored=("nano, jpeg q3, pope",), failures=(("decode", "truncated", 3),))
-    text = "\n".join(warnings(run))
-    assert "3 of 180 samples failed" in text
-    assert "3 failures at decode: truncated" in text
-    assert "No score for nano, jpeg q3, pope." in text
+def test_codecs_are_ranked_at_equal_rate_not_over_their_own_range():
+    """The better codec is run at lower rates only, so its own mean is lower."""
+    worse = curve("worse", (60, 70, 80, 89))
+    better = curve("better", (50, 60, 70, 80), shift=-0.09)
+    better = [replace(each, bpp=each.bpp * 0.6) for each in better]
+    analysis = analysis_of(results(REFERENCE, *worse, *better))
+    group = analysis.groups[0]
+    assert group.curves["nano", "better"].bd < group.curves["nano", "worse"].bd
+    ratings = group.ratings["nano"]
+    assert ratings["better"].value > 0 > ratings["worse"].value
+    assert "At equal rate better scores best and worse worst" in "\n".join(findings(analysis))
 
 
-def test_curve_is_sorted_by_rate_and_reference_spans_it() -> None:
-    figure = rate_score_figure([REFERENCE, HIGH, LOW, MIDDLE])
-    curve, reference = figure["data"]
-    assert curve["x"] == [0.2, 0.4, 0.6]
-    assert curve["y"] == [60.0, 87.0, 89.0]
-    assert reference["x"] == [0.2, 0.6]
+def test_finding_names_the_least_rate_that_keeps_95_percent():
+    [finding] = findings(analysis_of(results(REFERENCE, *curve())))
+    assert "jpeg keeps 95 % of the uncompressed score at the least rate, 0.36" in finding
+    [never] = findings(analysis_of(results(REFERENCE, *curve(values=(1, 2, 3, 45)))))
+    assert "no rate point keeps 95 %" in never
+    assert "keeps 50.0 %" in never
+
+
+def test_a_falling_curve_is_a_warning():
+    assert warnings(analysis_of(results(REFERENCE, *curve()))) == []
+    falling = analysis_of(results(REFERENCE, *curve(values=(60, 75, 70, 80))))
+    assert "q10 (70.00) scores worse than q5 (75.00)" in texts(falling)
+
+
+def test_lower_is_better_metrics_fall_without_a_warning():
+    falling = curve(values=(80.0, 70.0, 60.0, 50.0), higher_is_better=False)
+    base = replace(REFERENCE, value=40.0, higher_is_better=False)
+    analysis = analysis_of(results(base, *falling))
+    assert warnings(analysis) == []
+    assert analysis.groups[0].curves["nano", "jpeg"].operating == "of this metric less is better"
+
+
+def test_failures_missing_cells_and_wide_intervals_are_warnings():
+    cells = curve()
+    cells[0] = replace(cells[0], failed=3, interval=(40.0, 80.0))
+    run = results(
+        REFERENCE, *cells, unscored=("nano, jpeg q3, pope",), failures=(("decode", "cut", 3),)
+    )
+    text = texts(analysis_of(run))
+    assert "nano, jpeg q1, pope: 3 of 180 samples failed" in text
+    assert "first: 3 failures at decode: cut" in text
+    assert "first: nano, jpeg q3, pope." in text
+    assert "95 % interval 40.00 to 80.00" in text
+
+
+def test_runs_on_the_same_data_share_a_chart_and_models_of_one_name_are_told_apart():
+    one, two = results(REFERENCE, *curve()), results(REFERENCE, *curve(), name="second")
+    comparison = compare([Source(one), Source(two)])
+    [group] = comparison.groups
+    assert group.title == "pope"
+    assert set(group.origins) == {"nano (first)", "nano (second)"}
+    assert comparison.apart == ()
+
+
+def test_runs_on_other_data_are_shown_apart_with_the_reason():
+    one, two = results(REFERENCE, *curve()), results(REFERENCE, name="second", identity="other")
+    comparison = compare([Source(one), Source(two)])
+    assert [group.title for group in comparison.groups] == ["pope (first)", "pope (second)"]
+    [reason] = comparison.apart
+    assert "different data or questions (words of first; words of second)" in reason
+
+
+def test_other_metrics_are_shown_apart():
+    two = results(replace(REFERENCE, metric="accuracy"), name="second")
+    comparison = compare([Source(results(REFERENCE)), Source(two)])
+    assert comparison.apart == ("pope: first gives Overall/Overall, second gives accuracy.",)
+
+
+def test_two_runs_of_one_name_get_two_names():
+    comparison = compare([Source(results(REFERENCE)), Source(results(REFERENCE))])
+    assert [source.name for source in comparison.sources] == ["first", "first #2"]
+
+
+def test_gap_is_of_the_adapted_model_against_the_base():
+    adapted = replace(curve()[0], adaptor="cve", value=75.0)
+    [found] = analysis_of(results(REFERENCE, *curve(), adapted)).groups[0].gaps
+    assert found.gap.performance == pytest.approx(30)
+    assert found.gap.generalisation == pytest.approx(15)
+    assert found.gap.information == pytest.approx(15)
+
+
+def test_drop_over_model_size():
+    cells = []
+    for name, size, drop in (("a-1b", 1000, 30), ("a-3b", 3000, 20), ("a-7b", 7000, 10)):
+        cells.append(replace(REFERENCE, vlm=name, parameters=size, value=100))
+        cells += curve(values=(100 - drop,) * 4, vlm=name, parameters=size)
+    analysis = analysis_of(results(*cells))
+    assert scaling(analysis.groups[0]) == {
+        name: (size, pytest.approx(drop))
+        for name, size, drop in (("a-1b", 1000, 30), ("a-3b", 3000, 20), ("a-7b", 7000, 10))
+    }
+    assert {family(model) for model in analysis.models} == {"a"}
+    assert list(analysis.robustness.ranks) == ["a-7b", "a-3b", "a-1b"]
+
+
+def test_fidelity_is_correlated_with_the_score():
+    fidelity = {("jpeg", level, ""): {"psnr": 20 + 10 * rate} for level, rate in RATES.items()}
+    found = analysis_of(results(REFERENCE, *curve()), fidelity=fidelity).correlations
+    place = found.names.index("psnr")
+    assert found.values[place][0] == pytest.approx(1)
+
+
+def test_curve_is_sorted_by_rate_and_the_uncompressed_line_spans_it():
+    analysis = analysis_of(results(REFERENCE, *reversed(curve())))
+    figure = rate_score(analysis.groups[0], analysis.codecs)
+    line, reference = figure["data"]
+    assert line["x"] == sorted(RATES.values())
+    assert reference["x"] == [0.1, 0.4]
     assert figure["layout"]["xaxis"]["type"] == "log"
 
 
-def test_page_holds_everything_it_needs_and_escapes_names() -> None:
+def luminance(color):
+    channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_of_curves_have_the_contrast_of_graphics():
+    """WCAG 2.1, success criterion 1.4.11: 3:1 against the panel behind a chart."""
+    assert min(contrast(color, "#f5f7fa") for color in LIGHT) >= 3
+    assert min(contrast(color, "#1d232c") for color in DARK) >= 3
+
+
+def test_colours_of_text_have_contrast_aa():
+    """WCAG 2.1, success criterion 1.4.3: 4.5:1, in both themes."""
+    from lossylens.report.page import _part
+
+    style = str(_part("report.css"))
+    light, dark = re.findall(r"(?s)\{\s*color-scheme: (?:light|dark);(.*?)\}", style)[:2]
+    for theme in (light, dark):
+        colors = dict(re.findall(r"--([\w-]+): (#\w{6})", theme))
+        for ink in ("ink", "soft", "link", "good", "bad"):
+            for paper in ("paper", "panel"):
+                assert contrast(colors[ink], colors[paper]) >= 4.5, (ink, paper)
+        assert contrast(colors["warn"], colors["warn-paper"]) >= 4.5
+        assert contrast(colors["ink"], colors["best"]) >= 4.5
+        assert contrast(colors["edge"], colors["paper"]) >= 3
+
+
+def test_page_holds_everything_it_needs_and_escapes_names():
     hostile = "</script><script>alert(1)</script>"
-    page = render_page(run_of(replace(LOW, codec=hostile), REFERENCE, manifest={"note": hostile}))
+    cells = curve(hostile)
+    page = render_page(
+        analysis_of(results(REFERENCE, *cells, manifest={"note": hostile})), NO_SAMPLES
+    )
     assert hostile not in page
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)\s*=", page)
-    [embedded] = re.findall(r"^const figures = (.*);$", page, re.MULTILINE)
-    assert json.loads(embedded)["pope"]["data"][0]["name"] == hostile
+    [embedded] = re.findall(r"^const DATA = (.*);$", page, re.MULTILINE)
+    assert json.loads(embedded)["curves"][0]["figure"]["data"][0]["name"] == hostile
+
+
+def test_tables_in_every_format():
+    printed = Reported("Table 2", "bd-metric", "nano", "jpeg", "pope", -15.0)
+    run = results(REFERENCE, *curve("j|peg_&"), *curve(), reported=(printed,))
+    tables = {table.name: table for table in all_tables(analysis_of(run))}
+    assert {"scores", "bd-metric", "bd-metric-by-model", "operating-points"} <= set(tables)
+    rows = list(csv.DictReader(io.StringIO(to_csv(tables["scores"]))))
+    assert [row["score"] for row in rows][:2] == ["90.0", "60.0"]
+    wide = tables["bd-metric-by-model"]
+    assert "j\\|peg\\_&" in to_markdown(wide)
+    latex = to_latex(wide)
+    assert "j|peg\\_\\&" in latex
+    assert re.search(r"nano & pope & \$-\$1\d\.\d\d & \$-\$1\d\.\d\d", latex)
+    [row] = tables["first-bd-reproduced"].rows
+    assert row[4] == -15.0
+    assert row[5] == pytest.approx(-15, abs=0.3)
+
+
+def test_figures_are_vector_files_and_the_same_each_time(tmp_path):
+    pytest.importorskip("matplotlib")
+    from lossylens.report.figures import write_figures
+
+    adapted = replace(curve()[0], adaptor="cve", value=75.0)
+    cells = [REFERENCE, *curve(), *curve("webp", (62, 72, 82, 90)), adapted]
+    analysis = analysis_of(results(*cells))
+    first = write_figures(analysis, tmp_path / "a", ["svg", "pdf"])
+    second = write_figures(analysis, tmp_path / "b", ["svg", "pdf"])
+    names = {path.name for path in first}
+    assert {"rate-score-nano.svg", "rate-score-nano.pdf", "gaps.svg", "correlations.pdf"} <= names
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert b"<svg" in (tmp_path / "a" / "gaps.svg").read_bytes()[:2000]
+    assert (tmp_path / "a" / "gaps.pdf").read_bytes().startswith(b"%PDF")

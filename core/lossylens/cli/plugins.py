@@ -135,6 +135,7 @@ def spec_details(found: Registered[Any]) -> dict[str, Any]:
     details |= {"citation": spec.citation, "licence": spec.licence, "factory": spec.factory}
     if spec.kind == "codec":
         details["other_levels"] = spec.level_help
+        details["level_sets"] = {name: list(levels) for name, levels in spec.level_sets.items()}
     details["options"] = list(_options(spec))
     return details
 
@@ -165,13 +166,20 @@ def _print_details(details: dict[str, Any], *, first: bool) -> None:
         print()
     options = details.pop("options", [])
     for key, value in details.items():
-        text = ", ".join(value) if isinstance(value, list) else value
+        text = _text(value)
         if text:
             print(f"{key.replace('_', ' ') + ':':14} {text}")
     if options:
         print()
         rows = [(o["name"], o["type"], _default(o)) for o in options]
         print_table(("option", "type", "default"), rows)
+
+
+def _text(value: Any) -> str:
+    """Return one of a plugin's details in words."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_text(each)}" for name, each in value.items())
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def _default(option: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``lossylens report``: the HTML report of a run."""
+"""``lossylens report``: report of runs and published results."""
 
 from __future__ import annotations
 
@@ -9,12 +9,45 @@ import typer
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder, as `lossylens run` made it.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders, as `lossylens run` made them, and names of published results,"
+            " such as published.",
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report. Default: report/ in the run folder.")
+        Path | None,
+        typer.Option(
+            help="Folder of the report. Default: report/ in the run folder, or here where there"
+            " are several sources."
+        ),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="html (the default), csv, markdown, latex (tables), svg, pdf (figures), or all;"
+            " can be repeated.",
+        ),
+    ] = None,
+    fidelity: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV table with codec, level, optionally task, and fidelity metrics (PSNR ...)"
+            " to be correlated with the scores."
+        ),
     ] = None,
 ) -> None:
-    """Write the report of a run: curves, tables and manifest in one HTML file."""
-    from lossylens.report import write_report
+    """Write a report: curves, measures, tables and samples in one HTML file.
 
-    typer.echo(write_report(run, out))
+    Several sources are laid side by side where their data and questions agree, and
+    shown apart, with the reason, where they do not.
+    """
+    from lossylens.report import FORMATS, PAGE, write_report
+
+    chosen = formats or [PAGE]
+    if "all" in chosen:
+        chosen = list(FORMATS)
+    typer.echo(write_report(*sources, out=out, formats=chosen, fidelity=fidelity))

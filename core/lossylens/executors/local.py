@@ -1,9 +1,13 @@
 """Jobs on this machine: in this process, or in a pool of worker processes.
 
-A worker has one job at a time, so when a worker dies (a crash in an encoder, the
-kernel out of memory) it is known which job it had: that one fails and the worker
-is replaced.  Workers end by themselves when the driver is killed, because the
-pipe to it then ends.
+Jobs travel in chunks, because sending one costs as much as a small picture does,
+and come back one by one, because what is done should be on disk.  A worker whose
+chunks are short has the next one already when it is done with one.
+
+A worker answers in the order of its jobs, so when it dies (a crash in an encoder,
+the kernel out of memory) it is known which job it had: that one fails, and a new
+worker takes over the rest.  When the driver is killed, the pipe to it ends, and
+workers end at once together with the programs that they have started.
 """
 
 from __future__ import annotations
@@ -11,14 +15,22 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
+import queue
 import signal
-from collections.abc import Callable, Iterable, Iterator
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from lossylens.errors import LossylensError
 from lossylens.failure import Failure, attempt
+from lossylens.loading import describe
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -26,18 +38,23 @@ R = TypeVar("R")
 #: Seconds that a worker gets to end when it is asked to.
 _PATIENCE = 5.0
 
+#: A worker gets its next chunk while it is at one, if the last took less.  What
+#: takes longer would only wait there while another worker may be idle.
+_SHORT = 1.0
+
 #: One process for each CPU, so one thread for each process.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run_jobs(
-    function: Callable[[J], R], jobs: Iterable[J], workers: int
+    function: Callable[[J], R], chunks: Iterable[Sequence[J]], workers: int
 ) -> Iterator[tuple[J, R | Failure]]:
-    """Run *function* over *jobs*; yield each with its result, as they are done.
+    """Run *function* over the jobs in *chunks*; yield each with its result, as they are done.
 
     Args:
         function: for several workers a function of a module, which is imported there.
-        jobs: drawn as they are needed; picklable for several workers.
+        chunks: none empty; drawn as they are needed.  For several workers, jobs are
+            picklable.
         workers: number of processes; 1 is this process.
 
     Raises:
@@ -45,52 +62,78 @@ def run_jobs(
             as a missing requirement.
     """
     if workers > 1:
-        yield from _in_processes(function, jobs, workers)
+        yield from _in_processes(function, chunks, workers)
         return
-    for job in jobs:
-        yield job, attempt(function, job)
+    for chunk in chunks:
+        for job in chunk:
+            yield job, attempt(function, job)
 
 
 def _in_processes(
-    function: Callable[[J], R], jobs: Iterable[J], workers: int
+    function: Callable[[J], R], chunks: Iterable[Sequence[J]], workers: int
 ) -> Iterator[tuple[J, R | Failure]]:
     pool: list[_Worker[J, R]] = []
+    supply = iter(chunks)
     try:
-        for job in jobs:
-            if len(pool) < workers:
-                pool.append(_Worker(function))
-                pool[-1].give(job)
-                continue
-            worker, done = _next_done(pool)
-            # Before the result is dealt with, so that the worker does not wait.
-            worker.give(job)
-            yield done
-        for _ in range(len(pool)):
-            yield _next_done(pool)[1]
+        while True:
+            done = [worker.take() for worker in _answering(pool)]
+            # Before the results are dealt with, so that no worker waits.
+            _feed(pool, supply, function, workers)
+            yield from done
+            if not any(worker.busy for worker in pool):
+                return
     finally:
         for worker in pool:
             worker.stop()
 
 
-def _next_done(pool: list[_Worker[J, R]]) -> tuple[_Worker[J, R], tuple[J, R | Failure]]:
-    """Wait for a worker to be done; return it, its job and the result."""
+def _answering(pool: list[_Worker[J, R]]) -> list[_Worker[J, R]]:
+    """Wait until workers have answers; return them."""
     busy = {worker.pipe: worker for worker in pool if worker.busy}
-    ready: Any = wait(list(busy))
-    worker = busy[ready[0]]
-    return worker, worker.take()
+    ready: list[Any] = wait(list(busy)) if busy else []
+    return [busy[pipe] for pipe in ready]
+
+
+def _feed(
+    pool: list[_Worker[J, R]],
+    supply: Iterator[Sequence[J]],
+    function: Callable[[J], R],
+    workers: int,
+) -> None:
+    """Give every worker that can do with more a chunk, those without any first."""
+    while True:
+        hungry = next((worker for worker in pool if not worker.busy), None)
+        if hungry is None and len(pool) == workers:
+            hungry = next((worker for worker in pool if worker.short_of_work), None)
+            if hungry is None:
+                return
+        chunk = next(supply, None)
+        if chunk is None:
+            return
+        if hungry is None:
+            hungry = _Worker(function)
+            pool.append(hungry)
+        hungry.give(chunk)
 
 
 class _Worker(Generic[J, R]):
-    """A process and the job that it has."""
+    """A process and the jobs that it has."""
 
     def __init__(self, function: Callable[[J], R]) -> None:
         self._function = function
-        self._jobs: list[J] = []
+        self._chunks: deque[deque[J]] = deque()
+        self._begun = 0.0
+        self._quick = False
         self._start()
 
     @property
     def busy(self) -> bool:
-        return bool(self._jobs)
+        return bool(self._chunks)
+
+    @property
+    def short_of_work(self) -> bool:
+        """Whether its last chunk will be done soon."""
+        return self._quick and len(self._chunks) == 1
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -104,36 +147,55 @@ class _Worker(Generic[J, R]):
         # Theirs alone, so that the pipe ends when the process does.
         theirs.close()
 
-    def give(self, job: J) -> None:
-        """Hand over a job."""
-        if not self._process.is_alive():
-            self.pipe.close()
-            self._start()
-        self._jobs.append(job)
-        # If it died just now, that shows when the result is taken.
-        with contextlib.suppress(BrokenPipeError):
-            self.pipe.send(job)
+    def give(self, chunk: Sequence[J]) -> None:
+        """Hand over jobs."""
+        if not self._chunks:
+            self._begun = time.monotonic()
+        self._chunks.append(deque(chunk))
+        self._send(self._chunks[-1])
+
+    def _send(self, jobs: deque[J]) -> None:
+        # If it died just now, that shows when the next answer is taken.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send_bytes(pickle.dumps(jobs, pickle.HIGHEST_PROTOCOL))
 
     def take(self) -> tuple[J, R | Failure]:
-        """Return the job and its result.
+        """Return the job that is done and its result.
 
         Raises:
             LossylensError: see :func:`run_jobs`.
         """
-        job = self._jobs.pop()
         try:
             result, problem = self.pipe.recv()
         except (EOFError, ConnectionResetError):
-            self._process.join(_PATIENCE)
-            return job, Failure(_death(self._process.exitcode))
+            return self._next_job(), self._replace()
         if problem:
             raise LossylensError(problem)
-        return job, result
+        return self._next_job(), result
+
+    def _next_job(self) -> J:
+        """Return the job that was answered and forget it."""
+        job = self._chunks[0].popleft()
+        if not self._chunks[0]:
+            now = time.monotonic()
+            self._quick, self._begun = now - self._begun < _SHORT, now
+            self._chunks.popleft()
+        return job
+
+    def _replace(self) -> Failure:
+        """Start another process with what this one has left; return how this one died."""
+        self._process.join(_PATIENCE)
+        failure = Failure(_death(self._process.exitcode))
+        self.stop()
+        self._start()
+        for jobs in self._chunks:
+            self._send(jobs)
+        return failure
 
     def stop(self) -> None:
         """End the process and all that it has started, such as an encoder."""
         self.pipe.close()
-        if self._process.is_alive() and self._process.pid:
+        if self._process.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGTERM)
         self._process.join(_PATIENCE)
@@ -147,14 +209,37 @@ def _serve(pipe: Connection[Any, Any], function: Callable[[Any], Any]) -> None:
     # A process group of its own: Ctrl-C is the driver's to deal with, and an
     # encoder that a codec has started ends together with its worker.
     os.setpgid(0, 0)
-    with contextlib.suppress(EOFError, ConnectionError):
+    signal.signal(signal.SIGTERM, _leave)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
+    with contextlib.suppress(ConnectionError):
         while True:
-            job = pipe.recv()
+            for job in inbox.get():
+                try:
+                    answer = (attempt(function, job), "")
+                except LossylensError as error:
+                    answer = (None, str(error))
+                pipe.send(answer)
+
+
+def _receive(pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any]) -> None:
+    """Take in jobs while others are done, so that the driver never waits to be rid of them."""
+    try:
+        while True:
+            message = pipe.recv_bytes()
             try:
-                answer = (attempt(function, job), "")
-            except LossylensError as error:
-                answer = (None, str(error))
-            pipe.send(answer)
+                inbox.put(pickle.loads(message))  # noqa: S301  from the driver
+            except Exception as error:
+                pipe.send((None, f"a job cannot be passed to a process: {describe(error)}"))
+    except (EOFError, OSError):
+        # The driver is gone.  This interrupts the job at hand as well.
+        os.killpg(0, signal.SIGTERM)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End this process by an exception, so that temporary files are removed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 @contextlib.contextmanager

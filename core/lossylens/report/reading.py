@@ -1,35 +1,47 @@
-"""Reading what a report shows out of a run folder."""
+"""Reading the results of a run out of its folder."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Row
 from typing import Any
 
 from lossylens.config import NO_ADAPTOR
-from lossylens.errors import StoreError
+from lossylens.errors import PluginError, StoreError
 from lossylens.images import SourceFormat
-from lossylens.report.results import CellResult, RunResults
+from lossylens.metrics.bootstrap import interval
+from lossylens.plugins import load_registry
+from lossylens.report.cells import UNCOMPRESSED, CellResult, Results, TaskData
+from lossylens.report.verdicts import Replicates, TaskVerdicts, read_verdicts, replicate
 from lossylens.store import Store
 
 _SCORED = """
-SELECT cells.*, parts.description, scores.*
+SELECT cells.*, codecs.description AS codec_description, vlms.description AS vlm_description,
+       scores.*
 FROM cells
-JOIN parts ON parts.key = cells.codec
+JOIN parts AS codecs ON codecs.key = cells.codec
+JOIN parts AS vlms ON vlms.key = cells.vlm
 LEFT JOIN scores ON scores.cell = cells.key
 WHERE cells.position IS NOT NULL
 ORDER BY cells.position
 """
 
 _SOURCES = """
-SELECT DISTINCT cells.task_label, images.sha256, images.format
-FROM cells
-JOIN samples ON samples.task = cells.task
-JOIN images ON images.sha256 = samples.image
-WHERE cells.position IS NOT NULL AND images.format IS NOT NULL
+SELECT used.task_label, images.format, count(*) AS count
+FROM (
+    SELECT DISTINCT tasks.task_label, samples.image
+    FROM (SELECT DISTINCT task, task_label FROM cells WHERE position IS NOT NULL) AS tasks
+    JOIN samples ON samples.task = tasks.task
+) AS used
+JOIN images ON images.sha256 = used.image
+WHERE images.format IS NOT NULL
+GROUP BY used.task_label, images.format
 """
 
 _FAILURES = """
@@ -38,7 +50,25 @@ GROUP BY stage, failure ORDER BY count(*) DESC, stage, failure
 """
 
 
-def read_run(folder: Path) -> RunResults:
+@dataclass(frozen=True)
+class RunReading:
+    """A run as its report needs it.
+
+    Attributes:
+        results: scored cells and what is known about them.
+        folder: the run folder.
+        replicates: bootstrap replicates of score and rate, by cell key; a cell whose
+            metric cannot be recomputed from its verdicts has none.
+        verdicts: by task label.
+    """
+
+    results: Results
+    folder: Path
+    replicates: Mapping[str, Replicates]
+    verdicts: Mapping[str, TaskVerdicts]
+
+
+def read_run(folder: Path) -> RunReading:
     """Return the results of the latest configuration of the run in *folder*.
 
     Raises:
@@ -50,14 +80,23 @@ def read_run(folder: Path) -> RunResults:
             raise StoreError(f"{folder} holds no run yet: start one with `lossylens run`")
         manifest = json.loads(runs[0]["manifest"])
         rows = store.rows(_SCORED)
-        results = RunResults(
+        scored = [row for row in rows if row["value"] is not None]
+        if not scored:
+            raise StoreError(f"nothing in {folder} is scored yet: finish it with `lossylens run`")
+        sizes = _sizes(scored)
+        cells = [_cell(row, manifest, sizes) for row in scored]
+        verdicts = read_verdicts(store, scored)
+        replicates = replicate(store, scored, cells, verdicts)
+        results = Results(
             name=folder.resolve().name,
-            cells=tuple(_cell(row, manifest) for row in rows if row["value"] is not None),
+            cells=tuple(_with_interval(cell, replicates.get(cell.key)) for cell in cells),
+            data=_data(store, scored, manifest),
             unscored=tuple(_label(row) for row in rows if row["value"] is None),
             failures=tuple(
                 (row["stage"], row["failure"], row["count"]) for row in store.rows(_FAILURES)
             ),
             sources=tuple(_sources(store)),
+            notes=tuple(_notes(cells, replicates)),
             manifest={
                 **manifest,
                 "started": runs[0]["started"],
@@ -65,47 +104,113 @@ def read_run(folder: Path) -> RunResults:
                 "config": json.loads(runs[0]["config"]),
             },
         )
-    if not results.cells:
-        raise StoreError(f"nothing in {folder} is scored yet: finish it with `lossylens run`")
-    return results
-
-
-def _model(row: Row) -> str:
-    vlm: str = row["vlm_label"]
-    return vlm if row["adaptor_label"] == NO_ADAPTOR else f"{vlm} + {row['adaptor_label']}"
+    return RunReading(results, folder, replicates, verdicts)
 
 
 def _label(row: Row) -> str:
-    return f"{_model(row)}, {row['codec_label']} {row['level']}, {row['task_label']}"
+    adaptor = row["adaptor_label"]
+    model = row["vlm_label"] if adaptor == NO_ADAPTOR else f"{row['vlm_label']} + {adaptor}"
+    return f"{model}, {row['codec_label']} {row['level']}, {row['task_label']}"
 
 
-def _cell(row: Row, manifest: Mapping[str, Any]) -> CellResult:
+def _cell(row: Row, manifest: Mapping[str, Any], sizes: Mapping[str, float | None]) -> CellResult:
     metric = manifest["metrics"][row["task_label"]]
+    adaptor = row["adaptor_label"]
     return CellResult(
-        model=_model(row),
+        vlm=row["vlm_label"],
+        adaptor="" if adaptor == NO_ADAPTOR else adaptor,
         codec=row["codec_label"],
         level=row["level"],
         task=row["task_label"],
-        uncompressed=json.loads(row["description"])["name"] == "uncompressed",
+        uncompressed=json.loads(row["codec_description"])["name"] == UNCOMPRESSED,
         metric=metric["name"],
-        value=row["value"],
+        value=row["value"] * (100 if metric["high"] == 1 else 1),
         higher_is_better=metric["higher_is_better"],
-        bpp=row["bpp_mean"] if row["bpp_mean"] is not None else float("nan"),
-        bpp_total=row["bpp_total"] if row["bpp_total"] is not None else float("nan"),
+        bpp=_or_nan(row["bpp_mean"]),
+        bpp_total=_or_nan(row["bpp_total"]),
+        parameters=sizes[row["vlm"]],
         images=row["images"],
         samples=row["samples"],
         failed=row["failed"],
         missing=row["missing"],
         unextracted=row["unextracted"],
         metrics=json.loads(row["metrics"]),
+        key=row["key"],
+    )
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _sizes(rows: list[Row]) -> dict[str, float | None]:
+    """Return the size of each VLM by key, in millions of parameters; None if not installed."""
+    registry = load_registry(strict=False)
+    sizes: dict[str, float | None] = {}
+    for row in rows:
+        if row["vlm"] not in sizes:
+            try:
+                spec = registry.find("vlm", json.loads(row["vlm_description"])["name"]).spec
+            except PluginError:
+                sizes[row["vlm"]] = None
+            else:
+                sizes[row["vlm"]] = spec.parameters
+    return sizes
+
+
+def _with_interval(cell: CellResult, replicates: Replicates | None) -> CellResult:
+    if replicates is None:
+        return cell
+    return dataclasses.replace(cell, interval=interval(replicates.scores))
+
+
+def _notes(cells: list[CellResult], replicates: Mapping[str, Replicates]) -> Iterator[str]:
+    for task in dict.fromkeys(cell.task for cell in cells):
+        of_task = [cell for cell in cells if cell.task == task]
+        without = sum(cell.key not in replicates for cell in of_task)
+        if without:
+            yield (
+                f"{task}: {without} of {len(of_task)} scores have no confidence interval, since"
+                f" {of_task[0].metric} is neither a mean nor the F1 of the stored verdicts there."
+            )
+
+
+def _data(store: Store, rows: list[Row], manifest: Mapping[str, Any]) -> dict[str, TaskData]:
+    """Return what tells the data of each task apart from that of another run."""
+    found = {}
+    for row in rows:
+        label = row["task_label"]
+        if label not in found:
+            found[label] = _task_data(store, row["task"], manifest, label)
+    return found
+
+
+def _task_data(store: Store, key: str, manifest: Mapping[str, Any], label: str) -> TaskData:
+    known = manifest["data"].get(label, {})
+    digest = hashlib.sha256(str(known.get("judge", "")).encode())
+    count, images = 0, set()
+    for row in store.rows(
+        "SELECT id, image, question, fields FROM samples WHERE task = ? ORDER BY position", (key,)
+    ):
+        digest.update(json.dumps(list(row)).encode())
+        images.add(row["image"])
+        count += 1
+    identities = {digest.hexdigest()}
+    if known.get("published") == "yes" and manifest.get("limit") is None:
+        identities.add(f"reference {manifest['parts'][key]['name']}")
+    file = Path(known["file"]).name if "file" in known else known.get("generator", "")
+    source = f" of {file}" if file else ""
+    return TaskData(
+        frozenset(identities),
+        f"{count} questions on {len(images)} images{source}, hash {digest.hexdigest()[:12]}",
     )
 
 
 def _sources(store: Store) -> Iterator[tuple[str, str, int]]:
     """Yield task, source format in words and number of images, most frequent first."""
-    counts = Counter(
-        (row["task_label"], str(SourceFormat(**json.loads(row["format"]))))
-        for row in store.rows(_SOURCES)
-    )
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in store.rows(_SOURCES):
+        words = str(SourceFormat(**json.loads(row["format"])))
+        counts[row["task_label"], words] += row["count"]
     for (task, words), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
         yield task, words, count

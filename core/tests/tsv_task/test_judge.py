@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from lossylens.errors import ConfigError
+from lossylens.errors import ConfigError, RequirementError
 from lossylens.task import Primary, TaskSpec
 from lossylens.toolkit.cache import cache_folder
 from lossylens.toolkit.tsv_task import (
@@ -85,7 +85,7 @@ def server(running):
 
 @pytest.fixture
 def options(server):
-    return JudgeOptions(url=server.url, model="wise")
+    return JudgeOptions(url=server.url, model="wise", pause=0.01)
 
 
 @pytest.fixture
@@ -146,8 +146,9 @@ def test_failed_samples_are_not_judged(yes_no, server):
     assert server.asked == []
 
 
-def test_a_server_that_is_not_there_leaves_answers_unread(yes_no, options):
-    options.url = "http://127.0.0.1:9/v1"
+def test_a_server_that_is_not_there_leaves_answers_unread(yes_no):
+    absent = JudgeOptions(url="http://127.0.0.1:9/v1", model="wise", pause=0.01)
+    yes_no.judge = Judge(absent)
     assert yes_no.score({"0": "perhaps"}).unextracted == 1
 
 
@@ -194,3 +195,14 @@ def test_a_damaged_memory_is_asked_anew(yes_no, server, content):
     path.write_text(content)
     assert yes_no.score({"0": "<reply: ~yes~>"}).value == 1
     assert len(server.asked) == 2
+
+
+def test_without_httpx2_it_says_what_to_install(monkeypatch):
+    import lossylens.toolkit
+
+    name = "lossylens.toolkit.openai_client"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delattr(lossylens.toolkit, "openai_client", raising=False)
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with pytest.raises(RequirementError, match=r"pip install 'lossylens\[remote\]'"):
+        Judge(JudgeOptions(url="http://localhost/v1", model="wise"))

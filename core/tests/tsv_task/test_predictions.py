@@ -20,6 +20,14 @@ def test_json_lines_and_a_json_list_are_read(write, content):
     assert read_predictions(write(content)) == {"1": "yes", "x": None}
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [("3", "3"), ("3.0", "3"), ("-0.5", "-0.5"), ("1e3", "1000"), ("9" * 400, "9" * 400)],
+)
+def test_a_number_is_the_text_of_its_cell_in_a_spreadsheet(write, number, text):
+    assert read_predictions(write(f'{{"index": 1, "prediction": {number}}}')) == {"1": text}
+
+
 def test_a_line_separator_inside_a_text_does_not_end_the_line(write):
     path = write('{"index": 1, "prediction": "a\u2028b\x85c"}')
     assert read_predictions(path) == {"1": "a\u2028b\x85c"}
@@ -34,7 +42,9 @@ def test_a_line_separator_inside_a_text_does_not_end_the_line(write):
         ("[3]", "entry 1: expected"),
         ('{"index": 1.5, "prediction": "a"}', '"index" is neither a whole number nor text'),
         ('{"index": true, "prediction": "a"}', '"index" is neither'),
-        ('{"index": 1, "prediction": 3}', '"prediction" is neither text nor null'),
+        ('{"index": 1, "prediction": ["a"]}', '"prediction" is neither text nor null'),
+        ('{"index": 1, "prediction": true}', '"prediction" is neither text nor null'),
+        ('{"index": 1, "prediction": NaN}', '"prediction" is neither text nor null'),
         ('{"index": 1, "prediction": "a"}\n' * 2, "two predictions for index 1"),
         (b"\xff", "cannot be read"),
         ("[" * 100_000, "not JSON"),

@@ -225,8 +225,10 @@ class TsvTask(Task):
             DataError: the row's category is one of another data set.
         """
         category = row.get("category")
+        if category is None:
+            return
         hint = mix_up(self.dataset.name, self.table.header.names, category)
-        if hint and category is not None:
+        if hint:
             raise row.error("category", f"not a file of {self.dataset.name}. {hint}")
 
     def _checked_rows(self) -> list[Row]:

@@ -38,7 +38,6 @@ _MAX_LINK = 2079
 _LINK = re.compile(r"(?:ftp|http)s?://|mailto:|(?:in|ex)ternal:")
 _ESCAPED = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _ESCAPE_OF_ESCAPE = "x005F_"
-_SUSPECT = re.compile(r"\A\{?=|:|[\x00-\x08\x0b-\x1f\ufffe\uffff]|x005F_")
 
 # Characters that a link holds as ``%`` and two digits, for its length.
 _LINK_ESCAPES = re.compile(r'[%" <>\[\]^`{}]')
@@ -50,7 +49,7 @@ def effective_text(text: str) -> str:
     if text in MISSING_TEXTS:
         return MISSING
     # Nearly all texts end here: nothing in them can be affected.
-    if len(text) <= _MAX_TEXT and not _SUSPECT.search(text):
+    if len(text) <= _MAX_TEXT and not _suspect(text):
         return text
     if text.startswith("=") or (text.startswith("{=") and text.endswith("}")):
         return FORMULA_VALUE
@@ -60,6 +59,16 @@ def effective_text(text: str) -> str:
     if _ESCAPE_OF_ESCAPE in text:
         text = text.replace(_ESCAPE_OF_ESCAPE, "")
     return MISSING if text in MISSING_TEXTS else text
+
+
+def _suspect(text: str) -> bool:
+    """Whether *text* may be affected; cheaper than to find out, and never wrongly false."""
+    return (
+        text.startswith(("=", "{="))
+        or ":" in text
+        or _ESCAPE_OF_ESCAPE in text
+        or not (text.isprintable() or _ESCAPED.search(text) is None)
+    )
 
 
 def _escape(character: re.Match[str]) -> str:

@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lossylens.errors import ConfigError
 from lossylens.toolkit.cache import cache_folder
 from lossylens.toolkit.tsv_task.options import JudgeOptions
 
 _T = TypeVar("_T")
-
-# Answers after which asking again may help; any other 4xx is a wrong setting.
-_PASSING = {408, 409, 429}
 
 
 class Judge:
@@ -36,12 +29,28 @@ class Judge:
 
     Raises:
         ConfigError: the options do not name a server and a model.
+        RequirementError: httpx2 is not installed.
     """
 
     def __init__(self, options: JudgeOptions) -> None:
-        if not options.url.startswith(("http://", "https://")) or not options.model:
-            raise ConfigError("judge: url (http://...) and model must both be given")
+        # Imported here because tasks without a judge work without httpx2.
+        from lossylens.toolkit import openai_client
+
         self.options = options
+        server = openai_client.Server(
+            name="judge",
+            url=options.url,
+            model=options.model,
+            key_variable=options.key_variable,
+            timeout=options.timeout,
+            tries=options.tries,
+            pause=options.pause,
+            connections=max(1, options.workers),
+            failures=0,
+        )
+        self._client = openai_client.ChatClient(server)
+        # Scoring goes on without the judge; what it did not read counts as wrong.
+        self._failures = (openai_client.NoReplyError, openai_client.ServerUnavailableError)
         self._folder = cache_folder() / "judge"
 
     def provenance(self) -> Mapping[str, str]:
@@ -54,7 +63,7 @@ class Judge:
         Args:
             prompt: what to ask.
             understood: returns what a reply says, None if that is unclear.
-            tries: how often to ask at most.
+            tries: how often to ask, at most, while replies are unclear.
 
         Returns:
             What the reply says, None if no reply came or none was clear.
@@ -64,7 +73,9 @@ class Judge:
         """
         for attempt in range(tries):
             reply = self._reply(prompt, attempt)
-            found = None if reply is None else understood(reply)
+            if reply is None:
+                return None
+            found = understood(reply)
             if found is not None:
                 return found
         return None
@@ -90,37 +101,14 @@ class Judge:
         return reply
 
     def _ask(self, prompt: str) -> str | None:
+        messages = [{"role": "user", "content": prompt}]
         try:
-            # The constructor made sure that this is an address on the web.
-            with urllib.request.urlopen(  # noqa: S310
-                self._request(prompt), timeout=self.options.timeout
-            ) as answer:
-                content = json.loads(answer.read())["choices"][0]["message"]["content"]
-        except urllib.error.HTTPError as error:
-            error.close()
-            if 400 <= error.code < 500 and error.code not in _PASSING:
-                raise ConfigError(f"judge at {error.url}: {error.code} {error.reason}") from error
+            reply = self._client.complete(
+                messages, temperature=0, max_tokens=self.options.max_tokens
+            )
+        except self._failures:
             return None
-        except (OSError, http.client.HTTPException):
-            return None
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ConfigError(
-                f"judge at {self.options.url}: not a reply of the OpenAI interface"
-            ) from error
-        return content if isinstance(content, str) else None
-
-    def _request(self, prompt: str) -> urllib.request.Request:
-        body = {
-            "model": self.options.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": 0,
-            "max_tokens": self.options.max_tokens,
-        }
-        headers = {"Content-Type": "application/json", "User-Agent": "lossylens"}
-        if key := os.environ.get(self.options.key_variable):
-            headers["Authorization"] = f"Bearer {key}"
-        url = self.options.url.rstrip("/") + "/chat/completions"
-        return urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310
+        return reply.text
 
 
 def _keep(path: Path, entry: Mapping[str, str]) -> None:

@@ -9,8 +9,9 @@ import warnings
 #: Longest literal that is parsed; nested or endless ones end as errors.
 _MAX_LITERAL = 2**20
 
-# The usual form, without escapes, which needs no parser.
-_PLAIN_STRING = r"""'[^'\\\n\r\0]*'|"[^"\\\n\r\0]*\""""
+# Characters that escape others, or that end a string or a program.
+_SPECIAL = "\\\n\r\0"
+_PLAIN_STRING = """'[^']*'|"[^"]*\""""
 _PLAIN_LIST = re.compile(rf"\[(?:{_PLAIN_STRING})(?:, ?(?:{_PLAIN_STRING}))*\]")
 _PLAIN_STRINGS = re.compile(_PLAIN_STRING)
 
@@ -24,8 +25,22 @@ def string_list(text: str) -> list[str] | None:
     text = text.strip()
     if not (text.startswith("[") and text.endswith("]")) or len(text) > _MAX_LITERAL:
         return None
+    return _plain_list(text) or _parsed_list(text)
+
+
+def _plain_list(text: str) -> list[str] | None:
+    """Return the list if it needs no parser, as nearly all; reading it so is much faster."""
+    if any(character in text for character in _SPECIAL):
+        return None
+    members = text[2:-2].split("', '")
+    if text.startswith("['") and text.endswith("']") and text.count("'") == 2 * len(members):
+        return members
     if _PLAIN_LIST.fullmatch(text):
         return [string[1:-1] for string in _PLAIN_STRINGS.findall(text)]
+    return None
+
+
+def _parsed_list(text: str) -> list[str] | None:
     try:
         with warnings.catch_warnings():
             # "\d" in a literal is a SyntaxWarning in some Python versions.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lossylens.spec import MANDATORY
+from lossylens.spec import MANDATORY, OPERATIONAL
 
 #: In place of a path: the published file is to be downloaded.
 DOWNLOAD = "download"
@@ -19,7 +19,8 @@ class TsvOptions:
             fetches the published file to the cache, once.
     """
 
-    data: str = MANDATORY
+    # What decides results is the file's checksum: see TsvTask.fingerprint.
+    data: str = field(default=MANDATORY, metadata=OPERATIONAL)
 
 
 @dataclass
@@ -33,6 +34,8 @@ class JudgeOptions:
         key_variable: environment variable that holds the key; it may be unset.
         workers: how many answers are read at a time.
         timeout: seconds to wait for a reply.
+        tries: how often a request is sent while the server fails.
+        pause: seconds before the second try, doubled before each further one.
         max_tokens: limit on the length of a reply.
     """
 
@@ -41,6 +44,8 @@ class JudgeOptions:
     key_variable: str = "OPENAI_API_KEY"
     workers: int = 4
     timeout: float = 60.0
+    tries: int = 5
+    pause: float = 1.0
     max_tokens: int = 256
 
 

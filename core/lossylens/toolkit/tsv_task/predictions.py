@@ -1,12 +1,15 @@
 """Reads files of predictions: JSON lines, or one JSON list of the same objects.
 
 Each object has ``"index"``, a number or text, and ``"prediction"``, text or null
-for a sample that failed; other members are ignored.
+for a sample that failed; other members are ignored.  A prediction that is a
+number is the text that the reference evaluator's spreadsheet makes of it: 3 and
+3.0 are ``"3"``.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,13 +55,15 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read: {reason}") from error
+    name = str(path)
     if text.lstrip().startswith("["):
-        for number, entry in enumerate(_parsed(text, str(path)), 1):
-            yield f"{path}: entry {number}", entry
+        for number, entry in enumerate(_parsed(text, name), 1):
+            yield f"{name}: entry {number}", entry
     else:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
-                yield f"{path}:{number}", _parsed(line, f"{path}:{number}")
+                place = f"{name}:{number}"
+                yield place, _parsed(line, place)
 
 
 def _parsed(text: str, place: str) -> Any:
@@ -77,6 +82,15 @@ def _checked(entry: Any, place: str) -> tuple[str, str | None]:
     index, prediction = entry["index"], entry["prediction"]
     if isinstance(index, bool) or not isinstance(index, int | str):
         raise DataError(f'{place}: "index" is neither a whole number nor text')
+    if _is_number(prediction):
+        whole = prediction == int(prediction)
+        prediction = str(int(prediction) if whole else prediction)
     if prediction is not None and not isinstance(prediction, str):
         raise DataError(f'{place}: "prediction" is neither text nor null')
     return canonical_index(str(index)), prediction
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    return isinstance(value, float) and math.isfinite(value)

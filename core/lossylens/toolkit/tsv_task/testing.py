@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +24,9 @@ from lossylens.toolkit.cache import CACHE_VARIABLE
 from lossylens.toolkit.tsv_task.base import TsvTask
 from lossylens.toolkit.tsv_task.predictions import read_predictions
 from lossylens.vlm import default_prompt
+
+#: What stands for a picture where none is looked at.
+PICTURE = "iVBORw0KGgo" * 10
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,22 @@ def golden_case(folder: Path, name: str, into: Path) -> GoldenCase:
         groups={str(entry["index"]): entry["group"] for entry in entries},
         expected=json.loads((folder / f"task-{name}.expected.json").read_text()),
     )
+
+
+def write_tsv(path: Path, *rows: Mapping[str, object], columns: Sequence[str] = ()) -> Path:
+    """Write a small data file to *path* and return it.
+
+    Args:
+        path: of the file.
+        rows: column to cell; without ``index`` a row's index is its position,
+            without ``image`` it has a picture of its own, which cannot be decoded.
+        columns: of the file; by default those of the first row.
+    """
+    full = [{"index": number, "image": PICTURE, **row} for number, row in enumerate(rows)]
+    columns = columns or list(full[0])
+    lines = [columns, *([str(row.get(column, "")) for column in columns] for row in full)]
+    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
+    return path
 
 
 def differences(

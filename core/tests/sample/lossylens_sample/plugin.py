@@ -53,6 +53,7 @@ def register_codecs(register):
             levels=(Level("b64", {"step": 64}), Level("b16", {"step": 16})),
             parse_level=parse_level,
             level_help="bN",
+            level_sets={"for-patches": ("b16", "b4")},
             options=BlockyOptions,
         )
     )

@@ -1,13 +1,15 @@
 """What is left of an AVIF file when one thing in it is not as it should be."""
 
 import pytest
+from lossylens.testing.pictures import picture
+from lossylens.toolkit.quality import quality_level
 from lossylens_codec_avif.codec import Avif
-from lossylens_codec_avif.plugin import AvifOptions, quality_level
+from lossylens_codec_avif.plugin import AvifOptions
 from lossylens_codec_avif.structure import AvifFormatError, picture_size
 
 
 @pytest.fixture(scope="module")
-def whole(picture):
+def whole():
     return Avif(quality_level(10), AvifOptions()).encode(picture(20, 30))
 
 
@@ -16,7 +18,7 @@ def test_size(whole):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (255, 3), (3, 257), (1000, 8)])
-def test_sizes(size, picture):
+def test_sizes(size):
     encoded = Avif(quality_level(0), AvifOptions(speed=10)).encode(picture(*size[::-1]))
     assert picture_size(encoded) == size
 

@@ -7,15 +7,13 @@ tables.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import PIL
-from lossylens.codec import Codec, Level
-from lossylens.errors import BitstreamError, ConfigError, ImageError
-from lossylens.images import MAX_PIXELS, plain_rgb, read_image
+from lossylens.images import MAX_PIXELS
 from lossylens.jpegfile import (
     APP0,
     DHT,
@@ -31,13 +29,11 @@ from lossylens.jpegfile import (
     read_scans,
     standard_tables,
 )
+from lossylens.toolkit.pillow_codec import PillowCodec
 from PIL import ImageFile, features
 from PIL.Image import Image
 
-from lossylens_codec_jpeg.plugin import JpegOptions
-
-#: libjpeg's limit on either side, below the 65535 that the format has room for.
-MAX_SIDE = 65500
+from lossylens_codec_jpeg.plugin import QUALITIES, JpegOptions
 
 #: libjpeg's script for progressive colour files; a damaged or hostile file with
 #: thousands of scans would take thousands of passes over the picture.
@@ -63,84 +59,46 @@ def _roomy_buffer(size: int) -> Iterator[None]:
             ImageFile.MAXBLOCK = before
 
 
-class Jpeg(Codec):
-    """JPEG at one quality."""
+class Jpeg(PillowCodec):
+    """JPEG at one quality.
+
+    Chroma is interpolated by libjpeg's "fancy" upsampling; other decoders can differ
+    by one or two codes.
+    """
+
+    format = "JPEG"
+    qualities = QUALITIES
+    #: libjpeg's limit, below the 65535 that the format has room for.
+    max_side = 65500
 
     options: JpegOptions
 
-    def __init__(self, level: Level, options: JpegOptions) -> None:
-        """Take *level*, whose ``quality`` is 1..100, and the options.
+    def settings(self) -> Mapping[str, Any]:
+        """Return quality and options."""
+        return {
+            "quality": self.quality,
+            "optimize": self.options.optimize,
+            "progressive": self.options.progressive,
+            "subsampling": self.options.subsampling,
+        }
 
-        Raises:
-            ConfigError: the quality is none of JPEG's.
-        """
-        super().__init__(level, options)
-        quality = level.parameters.get("quality")
-        if not isinstance(quality, int) or not 1 <= quality <= 100:
-            raise ConfigError(f"jpeg: quality {quality!r} of level {level.name} is outside 1..100")
-        self.quality = quality
-
-    def encode(self, image: Image) -> bytes:
-        """Return the JPEG file of *image*.
-
-        Raises:
-            ImageError: not RGB, a side beyond :data:`MAX_SIDE`, or more pixels
-                than the decoder admits.
-        """
-        if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-            raise ImageError(
-                f"jpeg: {image.width}x{image.height} is too large; the limits are"
-                f" {MAX_SIDE} per side and {MAX_PIXELS} pixels"
-            )
-        plain = plain_rgb(image)
+    def save(self, image: Image) -> bytes:
+        """Return the file of *image*."""
         try:
-            return self._save(plain)
+            return super().save(image)
         except OSError:
             # To optimise, libjpeg needs the whole file in one buffer, and Pillow's
             # guess of its size is too small for noise at high quality.
-            return self._save_roomily(plain)
-
-    def _save_roomily(self, image: Image) -> bytes:
-        try:
             with _roomy_buffer(_MAX_BYTES_PER_PIXEL * image.width * image.height):
-                return self._save(image)
-        except (OSError, MemoryError) as error:
-            raise ImageError(
-                f"jpeg: cannot encode {image.width}x{image.height}: {error}"
-            ) from error
+                return super().save(image)
 
-    def _save(self, image: Image) -> bytes:
-        buffer = io.BytesIO()
-        image.save(
-            buffer,
-            "JPEG",
-            quality=self.quality,
-            optimize=self.options.optimize,
-            progressive=self.options.progressive,
-            subsampling=self.options.subsampling,
-        )
-        return buffer.getvalue()
-
-    def decode(self, bitstream: bytes) -> Image:
-        """Return the image in *bitstream*.
-
-        Chroma is interpolated by libjpeg's "fancy" upsampling; other decoders
-        can differ by one or two codes.
-
-        Raises:
-            BitstreamError: not a JPEG file of this codec, of another level, cut,
-                extended, or damaged in a way that shows.  JPEG has no checksum:
-                damage that still parses gives another picture of the same size.
-        """
-        try:
-            header = read_header(bitstream)
-            self._check_frame(header)
-            self._check_level(header)
-            _check_size(header, len(bitstream))
-            _check_markers(header, read_scans(bitstream, header))
-            return read_image(bitstream, formats=("JPEG",))
-        except (JpegFormatError, ImageError) as error:
-            raise BitstreamError(f"jpeg: {error}") from error
+    def check_file(self, bitstream: bytes) -> None:
+        """Accept a file with this level's tables that ends where it should."""
+        header = read_header(bitstream)
+        self._check_frame(header)
+        self._check_level(header)
+        _check_size(header, len(bitstream))
+        _check_markers(header, read_scans(bitstream, header))
 
     def provenance(self) -> Mapping[str, str]:
         """Return the versions of Pillow and of the JPEG library in it."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lossylens.codec import CodecSpec, Level
+from lossylens.codec import CodecSpec
 from lossylens.hookspecs import hookimpl
+from lossylens.toolkit.quality import quality_level, quality_parser, subsampling_with_colons
+
+#: 0 and numbers above 100 mean something to libjpeg, but not what they say.
+QUALITIES = range(1, 101)
 
 
 @dataclass
@@ -31,27 +34,7 @@ class JpegOptions:
 
     def __post_init__(self) -> None:
         """Check the subsampling and write it with colons."""
-        digits = self.subsampling.replace(":", "")
-        if digits not in {"444", "422", "420"}:
-            raise ValueError(
-                f"subsampling {self.subsampling!r} is not 4:4:4, 4:2:2 or 4:2:0"
-                " (YAML needs quotes around these, or 420 without colons)"
-            )
-        self.subsampling = ":".join(digits)
-
-
-def quality_level(quality: int) -> Level:
-    """Return the level of a libjpeg quality, 1..100."""
-    return Level(f"q{quality}", {"quality": quality})
-
-
-def parse_level(name: str) -> Level | None:
-    """Return the level called *name*, ``q1`` to ``q100``, or None."""
-    match = re.fullmatch(r"q(\d{1,3})", name.strip().lower(), re.ASCII)
-    # 0 and numbers above 100 mean something to libjpeg, but not what they say.
-    if not match or match[1].startswith("0") or int(match[1]) > 100:
-        return None
-    return quality_level(int(match[1]))
+        self.subsampling = subsampling_with_colons(self.subsampling)
 
 
 @hookimpl
@@ -68,7 +51,7 @@ def register_codecs(register: Callable[[CodecSpec], None]) -> None:
             licence="Apache-2.0",
             options=JpegOptions,
             levels=tuple(quality_level(quality) for quality in (1, 3, 5, 6)),
-            parse_level=parse_level,
+            parse_level=quality_parser(QUALITIES),
             level_help="q1 to q100",
         )
     )

@@ -3,18 +3,20 @@ import io
 import json
 import struct
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from lossylens.cli import main
 from lossylens.codec import CodecSpec
 from lossylens.errors import BitstreamError, ConfigError, ImageError
 from lossylens.options import resolve_options
+from lossylens.testing.codec import CodecConformance
+from lossylens.testing.pictures import picture
+from lossylens.toolkit.quality import quality_level
 from lossylens_codec_jpeg.codec import Jpeg
-from lossylens_codec_jpeg.plugin import JpegOptions, quality_level, register_codecs
+from lossylens_codec_jpeg.plugin import JpegOptions, register_codecs
 from PIL import Image, ImageFile
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())["rows"]
@@ -50,20 +52,6 @@ class TestLevels:
     def test_published_set_is_the_default(self):
         assert [level.name for level in spec().levels] == ["q1", "q3", "q5", "q6"]
 
-    @pytest.mark.parametrize("name", ["q75", "Q75", " q75 "])
-    def test_any_quality_is_a_level(self, name):
-        assert spec().level(name) == quality_level(75)
-
-    @pytest.mark.parametrize("name", ["q0", "q-1", "q101", "q05", "q", "75", "q7.5", "q٣", "high"])
-    def test_other_names_are_refused(self, name):
-        with pytest.raises(ConfigError, match="q1 to q100"):
-            spec().level(name)
-
-    @pytest.mark.parametrize("quality", [0, -1, 101])
-    def test_quality_is_validated_once_more(self, quality):
-        with pytest.raises(ConfigError, match=r"outside 1\.\.100"):
-            codec(quality)
-
     def test_subsampling_is_validated(self):
         with pytest.raises(ValueError, match="4:4:4, 4:2:2 or 4:2:0"):
             JpegOptions(subsampling="4:1:1")
@@ -78,7 +66,7 @@ class TestLevels:
 
 class TestEncode:
     @pytest.mark.parametrize("row", GOLDEN, ids=str)
-    def test_golden_size_and_distortion(self, row, picture):
+    def test_golden_size_and_distortion(self, row):
         options = dict(row["variant"])
         if "subsampling" in options:
             options["subsampling"] = SUBSAMPLING[options["subsampling"]]
@@ -87,19 +75,6 @@ class TestEncode:
         bitstream = tested.encode(image)
         assert len(bitstream) == row["bytes"]
         assert psnr(image, tested.decode(bitstream)) == pytest.approx(row["psnr_rgb"], abs=0.01)
-
-    def test_is_deterministic(self, picture):
-        image = picture(40, 50)
-        assert codec().encode(image) == codec().encode(image)
-
-    def test_metadata_of_the_image_is_not_paid_for(self, picture):
-        image = picture(40, 50)
-        plain = codec().encode(image)
-        image.info["comment"] = b"c" * 5000
-        image.info["exif"] = b"Exif\0\0" + b"e" * 5000
-        image.info["icc_profile"] = b"i" * 5000
-        assert codec().encode(image) == plain
-        assert "comment" in image.info
 
     @pytest.mark.parametrize("options", VARIANTS, ids=str)
     def test_noise_at_the_highest_quality(self, options):
@@ -110,12 +85,7 @@ class TestEncode:
         assert tested.decode(tested.encode(Image.fromarray(noise))).size == (300, 300)
         assert before == ImageFile.MAXBLOCK
 
-    @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P"])
-    def test_other_modes_are_refused(self, mode):
-        with pytest.raises(ImageError, match=mode):
-            codec().encode(Image.new(mode, (4, 4)))
-
-    @pytest.mark.parametrize("size", [(65501, 1), (1, 65501), (0, 5)])
+    @pytest.mark.parametrize("size", [(65501, 1), (1, 65501)])
     def test_sizes_beyond_the_format_are_refused(self, size):
         with pytest.raises(ImageError):
             codec().encode(Image.new("RGB", size))
@@ -129,7 +99,7 @@ class TestEncode:
 class TestRoundTrip:
     @pytest.mark.parametrize("options", VARIANTS, ids=str)
     @pytest.mark.parametrize("size", [(1, 1), (1, 17), (17, 1), (7, 9), (16, 16), (33, 65)])
-    def test_size_is_kept(self, size, options, picture):
+    def test_size_is_kept(self, size, options):
         tested = codec(**options)
         image = picture(*size)
         decoded = tested.decode(tested.encode(image))
@@ -147,19 +117,14 @@ class TestRoundTrip:
         image = Image.new("RGB", (2000, 1500), (200, 3, 7))
         assert tested.decode(tested.encode(image)).size == image.size
 
-    def test_options_of_the_encoder_do_not_matter_to_the_decoder(self, picture):
+    def test_options_of_the_encoder_do_not_matter_to_the_decoder(self):
         image = picture(40, 50)
         first, second = codec(), codec(progressive=True)
         from_progressive = first.decode(second.encode(image))
         assert from_progressive.tobytes() == first.decode(first.encode(image)).tobytes()
 
-    def test_batches(self, picture):
-        images = [picture(8, 8, seed) for seed in range(3)]
-        bitstreams = codec().encode_batch(images)
-        assert [image.size for image in codec().decode_batch(bitstreams)] == [(8, 8)] * 3
 
-
-def test_command_line(picture, tmp_path, capsys):
+def test_command_line(tmp_path, capsys):
     picture(40, 50).save(tmp_path / "a.png")
     files = [str(tmp_path / name) for name in ("a.png", "a.jpg", "b.png")]
     options = ["--option", "subsampling=4:4:4", "--option", "optimize=true"]
@@ -181,44 +146,39 @@ class TestRefusals:
             codec(quality).decode(bitstream)
         assert "\n" not in str(caught.value)
 
-    def test_another_level(self, picture):
+    def test_another_level(self):
         bitstream = codec(75).encode(picture(40, 50))
         self.refuse(bitstream, "encoded at q75, this decoder is q5")
 
-    def test_another_encoders_tables(self, picture):
+    def test_another_encoders_tables(self):
         buffer = io.BytesIO()
         tables = [[20] * 64, [90] * 64]
         picture(40, 50).save(buffer, "JPEG", qtables=tables)
         self.refuse(buffer.getvalue(), r"encoded at about q\d+, this decoder is q5")
 
     @pytest.mark.parametrize("format_", ["PNG", "WEBP", "GIF", "BMP"])
-    def test_another_format(self, format_, picture):
+    def test_another_format(self, format_):
         buffer = io.BytesIO()
         picture(40, 50).save(buffer, format_)
         self.refuse(buffer.getvalue(), "not a JPEG")
 
     @pytest.mark.parametrize("mode", ["L", "CMYK"])
-    def test_other_components(self, mode, picture):
+    def test_other_components(self, mode):
         buffer = io.BytesIO()
         picture(40, 50).convert(mode).save(buffer, "JPEG", quality=5)
         self.refuse(buffer.getvalue(), "not a colour JPEG")
 
-    def test_empty(self):
-        self.refuse(b"")
-
     @pytest.mark.parametrize("options", VARIANTS, ids=str)
-    @pytest.mark.parametrize("lax", [False, True])
-    def test_every_cut(self, options, lax, picture, monkeypatch):
+    def test_every_cut(self, options, monkeypatch):
         """Whatever another library has told Pillow about truncated files."""
-        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lax)
+        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
         tested = codec(**options)
         bitstream = tested.encode(picture(20, 30))
         for length in range(len(bitstream)):
             with pytest.raises(BitstreamError):
                 tested.decode(bitstream[:length])
-        assert lax == ImageFile.LOAD_TRUNCATED_IMAGES
 
-    def test_scan_data_that_end_early(self, picture, monkeypatch):
+    def test_scan_data_that_end_early(self, monkeypatch):
         """With a valid end marker, this is damage that libjpeg conceals or refuses."""
         bitstream = codec(6).encode(picture(64, 64))
         for lax in (False, True):
@@ -226,74 +186,35 @@ class TestRefusals:
             with contextlib.suppress(BitstreamError):
                 assert codec(6).decode(bitstream[:-300] + b"\xff\xd9").size == (64, 64)
 
-    def test_extension(self, picture):
+    def test_extension(self):
         self.refuse(codec().encode(picture(20, 30)) + b"\0", "1 bytes follow")
 
     @pytest.mark.parametrize("options", VARIANTS, ids=str)
     @pytest.mark.parametrize("claim", [(65500, 65500), (65535, 65535), (16384, 16), (0, 30)])
-    def test_claimed_size(self, options, claim, picture):
+    def test_claimed_size(self, options, claim):
         bitstream = bytearray(codec(**options).encode(picture(20, 30)))
         marker = b"\xff\xc2" if options.get("progressive") else b"\xff\xc0"
         offset = frame_offset(bitstream, marker) + 1
         bitstream[offset : offset + 4] = struct.pack(">HH", *claim)
         self.refuse(bytes(bitstream), "claims|not a colour JPEG")
 
-    def test_thousands_of_scans(self, picture):
+    def test_thousands_of_scans(self):
         bitstream = codec(progressive=True).encode(picture(20, 30))
         last = bitstream.rindex(b"\xff\xda")
         self.refuse(bitstream[:-2] + bitstream[last:-2] * 5000 + b"\xff\xd9", "5010 scans")
 
-    def test_foreign_segments(self, picture):
+    def test_foreign_segments(self):
         bitstream = codec().encode(picture(20, 30))
         self.refuse(bitstream[:2] + segment(0xFE, b"comment") + bitstream[2:], "segment FE")
 
-    def test_missing_table(self, picture):
+    def test_missing_table(self):
         bitstream = codec().encode(picture(20, 30))
         start = bitstream.index(b"\xff\xdb\0\x43\x01")
         self.refuse(bitstream[:start] + bitstream[start + 69 :], "table 1 is missing")
 
 
-SMALL = {
-    (quality, bool(progressive)): (
-        codec(quality, progressive=bool(progressive), optimize=True).encode(
-            Image.radial_gradient("L").resize((24, 40)).convert("RGB")
-        )
-    )
-    for quality in (5, 75)
-    for progressive in (0, 1)
-}
+class TestProgressive(CodecConformance):
+    """The conformance suite once more; with the default options it is run for all codecs."""
 
-
-def decodes_or_refuses(quality, data):
-    try:
-        image = codec(quality).decode(data)
-    except BitstreamError:
-        return
-    assert image.mode == "RGB"
-    assert image.width * image.height <= 8 * 256 * len(data)
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_damage(data):
-    key = data.draw(st.sampled_from(sorted(SMALL)))
-    damaged = bytearray(SMALL[key])
-    for _ in range(data.draw(st.integers(1, 8))):
-        position = data.draw(st.integers(0, len(damaged) - 1))
-        damaged[position] = data.draw(st.integers(0, 255))
-    decodes_or_refuses(key[0], bytes(damaged))
-
-
-@settings(max_examples=200, deadline=None)
-@given(data=st.data())
-def test_pieces_moved_and_removed(data):
-    key = data.draw(st.sampled_from(sorted(SMALL)))
-    whole = SMALL[key]
-    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(whole))] * 2)))
-    decodes_or_refuses(key[0], whole[:start] + data.draw(st.binary(max_size=20)) + whole[end:])
-
-
-@settings(max_examples=200, deadline=None)
-@given(tail=st.binary(max_size=300), keep=st.integers(0, 400))
-def test_random_bytes(tail, keep):
-    decodes_or_refuses(5, SMALL[5, False][:keep] + tail)
+    codecs = ("jpeg",)
+    options: ClassVar = {"progressive": True, "subsampling": "4:4:4"}

@@ -1,15 +1,16 @@
 import io
 import struct
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lossylens.codec import CodecSpec
-from lossylens.errors import BitstreamError, ConfigError, ImageError
+from lossylens.errors import BitstreamError
+from lossylens.testing.pictures import picture
+from lossylens.toolkit.quality import quality_level
 from lossylens_codec_webp.codec import Webp
-from lossylens_codec_webp.plugin import WebpOptions, quality_level, register_codecs
-from PIL import Image, ImageFile, features
+from lossylens_codec_webp.plugin import WebpOptions, register_codecs
+from PIL import Image, features
 
 # Bytes by picture, quality and method; the same for libwebp 1.4.0, 1.5.0 and
 # 1.6.0 (Pillow 11.0.0, 11.3.0, 12.0.0 and 13.0.0).
@@ -53,20 +54,6 @@ class TestLevels:
     def test_default_set(self):
         assert [level.name for level in spec().levels] == ["q0", "q5", "q20", "q50"]
 
-    @pytest.mark.parametrize(("name", "quality"), [("q0", 0), ("Q75", 75), (" q100 ", 100)])
-    def test_any_quality_is_a_level(self, name, quality):
-        assert spec().level(name) == quality_level(quality)
-
-    @pytest.mark.parametrize("name", ["q-1", "q101", "q05", "q00", "q", "75", "q7.5", "q٣", "high"])
-    def test_other_names_are_refused(self, name):
-        with pytest.raises(ConfigError, match="q0 to q100"):
-            spec().level(name)
-
-    @pytest.mark.parametrize("quality", [-1, 101])
-    def test_quality_is_validated_once_more(self, quality):
-        with pytest.raises(ConfigError, match=r"outside 0\.\.100"):
-            codec(quality)
-
     @pytest.mark.parametrize("method", [-1, 7])
     def test_method_is_validated(self, method):
         with pytest.raises(ValueError, match=r"outside 0\.\.6"):
@@ -86,33 +73,8 @@ class TestRequirements:
 
 class TestEncode:
     @pytest.mark.parametrize(("shape", "quality", "method", "size"), GOLDEN)
-    def test_golden_size(self, shape, quality, method, size, picture):
+    def test_golden_size(self, shape, quality, method, size):
         assert len(codec(quality, method=method).encode(picture(*shape))) == size
-
-    def test_is_deterministic(self, picture):
-        image = picture(40, 50)
-        assert codec().encode(image) == codec().encode(image)
-
-    def test_metadata_of_the_image_is_not_paid_for(self, picture):
-        image = picture(40, 50)
-        plain = codec().encode(image)
-        for key in ("comment", "exif", "icc_profile", "xmp"):
-            image.info[key] = b"x" * 5000
-        assert codec().encode(image) == plain
-
-    @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P"])
-    def test_other_modes_are_refused(self, mode):
-        with pytest.raises(ImageError, match=mode):
-            codec().encode(Image.new(mode, (4, 4)))
-
-    @pytest.mark.parametrize("size", [(16384, 1), (1, 16384), (0, 5), (16000, 16000)])
-    def test_sizes_beyond_the_limits_are_refused(self, size):
-        image = Image.new("RGB", (1, 1))
-        image._size = size  # nobody has to pay for the pixels
-        if 0 in size:
-            image = Image.new("RGB", size)
-        with pytest.raises(ImageError):
-            codec().encode(image)
 
     def test_provenance_names_the_libraries(self):
         found = codec().provenance()
@@ -121,25 +83,6 @@ class TestEncode:
 
 
 class TestRoundTrip:
-    @pytest.mark.parametrize("size", [(1, 1), (1, 17), (17, 1), (7, 9), (16, 16), (33, 65)])
-    @pytest.mark.parametrize("quality", [0, 100])
-    def test_size_is_kept(self, size, quality, picture):
-        tested = codec(quality)
-        image = picture(*size)
-        decoded = tested.decode(tested.encode(image))
-        assert decoded.size == image.size
-        assert decoded.mode == "RGB"
-        assert decoded.info == {}
-
-    def test_more_rate_is_less_distortion(self, picture):
-        image = picture(64, 80)
-        errors = []
-        for level in spec().levels:
-            tested = Webp(level, WebpOptions())
-            decoded = np.asarray(tested.decode(tested.encode(image)), dtype=float)
-            errors.append(np.mean((decoded - np.asarray(image, dtype=float)) ** 2))
-        assert errors == sorted(errors, reverse=True)
-
     @pytest.mark.parametrize("size", [(16383, 1), (1, 16383)])
     def test_largest_side(self, size):
         assert codec().decode(codec().encode(Image.new("RGB", size))).size == size
@@ -151,11 +94,6 @@ class TestRoundTrip:
         image = Image.new("RGB", (2000, 1500), colour)
         assert tested.decode(tested.encode(image)).size == image.size
 
-    def test_batches(self, picture):
-        images = [picture(8, 8, seed) for seed in range(3)]
-        bitstreams = codec().encode_batch(images)
-        assert [image.size for image in codec().decode_batch(bitstreams)] == [(8, 8)] * 3
-
 
 class TestRefusals:
     def refuse(self, bitstream, match=None):
@@ -164,26 +102,23 @@ class TestRefusals:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("format_", ["PNG", "JPEG", "GIF", "BMP"])
-    def test_another_format(self, format_, picture):
+    def test_another_format(self, format_):
         buffer = io.BytesIO()
         picture(40, 50).save(buffer, format_)
         self.refuse(buffer.getvalue(), "not a WebP")
-
-    def test_empty(self):
-        self.refuse(b"", "not a WebP")
 
     @pytest.mark.parametrize(
         "options",
         [{"lossless": True}, {"exif": b"II*\0\x08\0\0\0\0\0"}, {"icc_profile": b"profile"}],
         ids=str,
     )
-    def test_other_kinds_of_webp(self, options, picture):
+    def test_other_kinds_of_webp(self, options):
         buffer = io.BytesIO()
         picture(20, 30).save(buffer, "WEBP", **options)
         self.refuse(buffer.getvalue(), "not the simple lossy file")
 
     @pytest.mark.parametrize("animated", [False, True])
-    def test_transparency_and_animation(self, animated, picture):
+    def test_transparency_and_animation(self, animated):
         buffer = io.BytesIO()
         first = picture(20, 30).convert("RGBA")
         first.putalpha(100)
@@ -191,37 +126,26 @@ class TestRefusals:
         first.save(buffer, "WEBP", save_all=animated, append_images=more)
         self.refuse(buffer.getvalue(), "not the simple lossy file")
 
-    @pytest.mark.parametrize("lax", [False, True])
-    def test_every_cut(self, lax, picture, monkeypatch):
-        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lax)
-        bitstream = codec().encode(picture(20, 30))
-        for length in range(len(bitstream)):
-            self.refuse(bitstream[:length])
-        assert lax == ImageFile.LOAD_TRUNCATED_IMAGES
-
-    def test_extension(self, picture):
+    def test_extension(self):
         self.refuse(codec().encode(picture(20, 30)) + b"\0", "truncated or extended")
 
-    def test_extension_inside(self, picture):
+    def test_extension_inside(self):
         vp8 = codec().encode(picture(20, 30))[20:]
         self.refuse(riff((b"VP8 ", vp8), (b"JUNK", b"1234")), "not the simple lossy file")
 
-    def test_chunk_longer_than_the_file(self, picture):
+    def test_chunk_longer_than_the_file(self):
         bitstream = bytearray(codec().encode(picture(20, 30)))
         bitstream[16:20] = struct.pack("<I", 0xFFFFFFFF)
         self.refuse(bytes(bitstream), "truncated or broken chunk")
 
     @pytest.mark.parametrize("claim", [(16383, 16383), (16383, 64), (0, 30)])
-    def test_claimed_size(self, claim, picture):
+    def test_claimed_size(self, claim):
         bitstream = bytearray(codec().encode(picture(20, 30)))
         bitstream[26:30] = struct.pack("<HH", *claim)
         self.refuse(bytes(bitstream), "claims|no pixels")
 
 
-SMALL = {
-    quality: codec(quality).encode(Image.radial_gradient("L").resize((24, 40)).convert("RGB"))
-    for quality in (0, 80)
-}
+SMALL = codec(0).encode(Image.radial_gradient("L").resize((24, 40)).convert("RGB"))
 
 
 def decodes_or_refuses(data):
@@ -233,16 +157,6 @@ def decodes_or_refuses(data):
     assert image.width * image.height <= 5 * 256 * len(data)
 
 
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_damage(data):
-    damaged = bytearray(SMALL[data.draw(st.sampled_from(sorted(SMALL)))])
-    for _ in range(data.draw(st.integers(1, 8))):
-        position = data.draw(st.integers(0, len(damaged) - 1))
-        damaged[position] = data.draw(st.integers(0, 255))
-    decodes_or_refuses(bytes(damaged))
-
-
 @settings(max_examples=200, deadline=None)
 @given(
     head=st.integers(0, 40),
@@ -250,10 +164,4 @@ def test_damage(data):
     code=st.sampled_from([b"VP8 ", b"VP8L"]),
 )
 def test_random_content_in_a_whole_container(head, content, code):
-    decodes_or_refuses(riff((code, SMALL[0][20 : 20 + head] + content)))
-
-
-@settings(max_examples=200, deadline=None)
-@given(tail=st.binary(max_size=300), keep=st.integers(0, 400))
-def test_random_bytes(tail, keep):
-    decodes_or_refuses(SMALL[0][:keep] + tail)
+    decodes_or_refuses(riff((code, SMALL[20 : 20 + head] + content)))

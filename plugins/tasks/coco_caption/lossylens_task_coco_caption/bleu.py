@@ -8,9 +8,12 @@ shorter of two that are equally near.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Set
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from lossylens_task_coco_caption.words import Words
 
 ORDERS = 4
 
@@ -18,12 +21,8 @@ ORDERS = 4
 _TINY = 1e-15
 _SMALL = 1e-9
 
-Tokens = Sequence[str]
-Ngram = tuple[str, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class BleuCounts:
+class BleuCounts(NamedTuple):
     """What BLEU is computed from; counts of several captions add up.
 
     Attributes:
@@ -39,69 +38,79 @@ class BleuCounts:
     total: tuple[int, ...]
 
 
-def ngrams(tokens: Tokens, order: int) -> Iterable[Ngram]:
-    """Return the n-grams of one order, in order of their appearance."""
-    return zip(*(tokens[start:] for start in range(order)), strict=False)
-
-
-def bleu_counts(caption: Tokens, references: Sequence[Tokens]) -> BleuCounts:
+def bleu_counts(words: Words) -> BleuCounts:
     """Return the counts of one caption."""
-    length = len(caption)
-    nearest = min((abs(len(reference) - length), len(reference)) for reference in references)
+    length = len(words.caption)
     return BleuCounts(
-        length,
-        nearest[1],
-        _matches(caption, references),
-        tuple(max(0, length - order + 1) for order in range(1, ORDERS + 1)),
+        length, _nearest(length, set(map(len, words.references))), _matches(words), _totals(length)
     )
 
 
-def _matches(caption: Tokens, references: Sequence[Tokens]) -> tuple[int, ...]:
-    """Return per order how many n-grams of *caption* occur in a reference, at least as often.
+def _nearest(length: int, others: Set[int]) -> int:
+    if length in others:
+        return length
+    return min(others, key=lambda other: (abs(other - length), other))
 
-    N-grams are looked for as text, which is fast: tokens hold no whitespace.
+
+@lru_cache(maxsize=1024)
+def _totals(length: int) -> tuple[int, ...]:
+    return tuple(max(0, length - order) for order in range(ORDERS))
+
+
+def _matches(words: Words) -> tuple[int, ...]:
+    """Return per order how many n-grams of a caption occur in a reference, at least as often.
+
+    An n-gram is looked for only where both shorter ones in it were found, and as
+    text, which is fast: words hold no whitespace.
     """
-    known = "\n".join(f" {' '.join(reference)} " for reference in references)
-    starts: Sequence[int] = range(len(caption))
-    matches = []
-    for order in range(1, ORDERS + 1):
-        # A longer n-gram occurs only where a shorter one does.
-        starts = [
-            start
-            for start in starts
-            if start + order <= len(caption)
-            and f" {' '.join(caption[start : start + order])} " in known
-        ]
-        found = [tuple(caption[start : start + order]) for start in starts]
-        matches.append(len(found) - _surplus(found, references))
-    return tuple(matches)
+    caption, references = words
+    known = set().union(*references)
+    starts = [start for start, word in enumerate(caption) if word in known]
+    found = [caption[start] for start in starts]
+    matches = [len(found) - _surplus(found, references, 1)]
+    text = ""
+    for order in range(2, ORDERS + 1):
+        starts = [start for start, following in pairwise(starts) if following == start + 1]
+        if not starts:
+            break
+        text = text or "\n".join([f" {' '.join(reference)} " for reference in references])
+        ngrams = [(start, f" {' '.join(caption[start : start + order])} ") for start in starts]
+        there = [(start, ngram) for start, ngram in ngrams if ngram in text]
+        starts = [start for start, _ in there]
+        found = [ngram for _, ngram in there]
+        matches.append(len(found) - _surplus(found, references, order))
+    return (*matches, *[0] * (ORDERS - len(matches)))
 
 
-def _surplus(found: Sequence[Ngram], references: Sequence[Tokens]) -> int:
+def _surplus(found: Sequence[str], references: Sequence[list[str]], order: int) -> int:
     """Return how many of the n-grams *found* no reference has as often."""
-    if len(set(found)) == len(found):
+    distinct = set(found)
+    if len(distinct) == len(found):
         return 0
-    surplus = 0
-    for ngram, count in Counter(found).items():
-        if count > 1:
-            most = max(_occurrences(ngram, reference) for reference in references)
-            surplus += max(0, count - most)
-    return surplus
+    counts = [(ngram, count) for ngram in distinct if (count := found.count(ngram)) > 1]
+    return sum([max(0, count - _most(ngram, references, order)) for ngram, count in counts])
 
 
-def _occurrences(ngram: Ngram, tokens: Tokens) -> int:
-    if len(ngram) == 1:
-        return tokens.count(ngram[0])
-    return list(ngrams(tokens, len(ngram))).count(ngram)
+def _most(ngram: str, references: Sequence[list[str]], order: int) -> int:
+    """Return how often the reference has *ngram* that has it most often."""
+    if order == 1:
+        return max([reference.count(ngram) for reference in references])
+    return max([_ngrams(reference, order).count(ngram) for reference in references])
 
 
-def total_counts(counts: Sequence[BleuCounts]) -> BleuCounts:
+def _ngrams(words: list[str], order: int) -> list[str]:
+    starts = range(len(words) - order + 1)
+    return [f" {' '.join(words[start : start + order])} " for start in starts]
+
+
+def total_counts(counts: Iterable[BleuCounts]) -> BleuCounts:
     """Return the sum of *counts*."""
+    lengths, reference_lengths, matches, totals = zip(*counts, strict=True)
     return BleuCounts(
-        sum(each.length for each in counts),
-        sum(each.reference_length for each in counts),
-        tuple(map(sum, zip(*(each.matches for each in counts), strict=True))),
-        tuple(map(sum, zip(*(each.total for each in counts), strict=True))),
+        sum(lengths),
+        sum(reference_lengths),
+        tuple(map(sum, zip(*matches, strict=True))),
+        tuple(map(sum, zip(*totals, strict=True))),
     )
 
 

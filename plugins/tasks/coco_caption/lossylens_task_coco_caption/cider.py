@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lossylens_task_coco_caption.bleu import Ngram, Tokens, ngrams
-
 ORDERS = 4
 SIGMA = 6.0
 SCALE = 10.0
+
+Ngram = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class _Vector:
     length: int
 
 
-def cider(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
+def cider(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """Return CIDEr of each caption, in 0 to 10.
 
     Args:
@@ -55,24 +55,27 @@ def cider(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) ->
     ]
 
 
-def _rarity(references: Sequence[Sequence[Tokens]]) -> dict[Ngram, float]:
+def _rarity(references: Sequence[Sequence[str]]) -> dict[Ngram, float]:
     """Return the weight of each n-gram that occurs in a reference."""
     frequency = Counter[Ngram]()
     for each in references:
-        frequency.update(set().union(*map(_all_ngrams, each)))
+        tokens = [reference.split() for reference in each]
+        for order in range(1, ORDERS + 1):
+            frequency.update(set().union(*(_ngrams(other, order) for other in tokens)))
     images = math.log(len(references))
     return {ngram: images - math.log(count) for ngram, count in frequency.items()}
 
 
-def _all_ngrams(tokens: Tokens) -> Iterable[Ngram]:
-    return (ngram for order in range(1, ORDERS + 1) for ngram in ngrams(tokens, order))
+def _ngrams(tokens: Sequence[str], order: int) -> Iterable[Ngram]:
+    return zip(*(tokens[start:] for start in range(order)), strict=False)
 
 
-def _vector(tokens: Tokens, rarity: Mapping[Ngram, float], unseen: float) -> _Vector:
+def _vector(text: str, rarity: Mapping[Ngram, float], unseen: float) -> _Vector:
+    tokens = text.split()
     weights = [
         {
             ngram: count * rarity.get(ngram, unseen)
-            for ngram, count in Counter(ngrams(tokens, order)).items()
+            for ngram, count in Counter(_ngrams(tokens, order)).items()
         }
         for order in range(1, ORDERS + 1)
     ]

@@ -19,6 +19,7 @@ from lossylens_task_coco_caption.bleu import bleu, bleu_counts, total_counts
 from lossylens_task_coco_caption.cider import SCALE, cider
 from lossylens_task_coco_caption.plugin import DATASET, SPEC
 from lossylens_task_coco_caption.rouge import rouge_l
+from lossylens_task_coco_caption.words import split_words
 
 #: What is asked where the file has no questions; the blank at the end is the
 #: evaluator's.
@@ -62,18 +63,27 @@ class CocoCaptionTask(TsvTask):
         """
         captions = [each.prediction for each in judged]
         references = [_references(each.row) for each in judged]
-        tokens = [caption.split() for caption in captions]
-        other_tokens = [[each.split() for each in others] for others in references]
-        counts = list(map(bleu_counts, tokens, other_tokens))
-        rouge = list(map(rouge_l, captions, references))
-        ciders = cider(tokens, other_tokens)
+        bleus, rouges = _bleu_and_rouge(captions, references)
+        ciders = cider(captions, references)
         metrics = {
-            "Bleu": [100 * score for score in bleu(total_counts(counts))],
-            "ROUGE_L": 100 * sum(rouge) / len(rouge),
+            "Bleu": [100 * score for score in bleus],
+            "ROUGE_L": 100 * sum(rouges) / len(rouges),
             "CIDEr": 100 * sum(ciders) / len(ciders),
         }
         credit = {each.row.id: score / SCALE for each, score in zip(judged, ciders, strict=True)}
         return Summary(metrics, credit)
+
+
+def _bleu_and_rouge(
+    captions: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[list[float], list[float]]:
+    """Return BLEU-1 to BLEU-4 of all captions together, and ROUGE-L of each."""
+    counts, rouges = [], []
+    for caption, others in zip(captions, references, strict=True):
+        by_whitespace, by_blanks = split_words(caption, others)
+        counts.append(bleu_counts(by_whitespace))
+        rouges.append(rouge_l(by_blanks))
+    return bleu(total_counts(counts)), rouges
 
 
 def _references(row: Row) -> list[str]:

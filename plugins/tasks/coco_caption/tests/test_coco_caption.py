@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests, differences
+from lossylens.toolkit.tsv_task.testing import GoldenTests, differences, write_tsv
 from lossylens.vlm import QuestionKind
 from lossylens_task_coco_caption.bleu import bleu, bleu_counts
 from lossylens_task_coco_caption.plugin import CocoCaptionOptions
 from lossylens_task_coco_caption.rouge import rouge_l
 from lossylens_task_coco_caption.task import CocoCaptionTask
-
-PICTURE = "iVBORw0KGgo" * 10
+from lossylens_task_coco_caption.words import split_words
 
 
 class TestGolden(GoldenTests):
@@ -27,11 +26,11 @@ class TestGolden(GoldenTests):
         for row in task.table:
             caption = score.extracted[row.id]
             references = ast.literal_eval(row.text("answer"))
-            tokens = [reference.split() for reference in references]
-            scores = bleu(bleu_counts(caption.split(), tokens))
+            by_whitespace, by_blanks = split_words(caption, references)
+            scores = bleu(bleu_counts(by_whitespace))
             found[row.id] = {f"Bleu_{n}": score for n, score in enumerate(scores, 1)}
             found[row.id] |= {
-                "ROUGE_L": rouge_l(caption, references),
+                "ROUGE_L": rouge_l(by_blanks),
                 "CIDEr": 10 * score.verdicts[row.id],
             }
         assert differences(found, case.expected["rows"], 1e-9, 1e-12) == []
@@ -40,14 +39,9 @@ class TestGolden(GoldenTests):
 @pytest.fixture
 def make(tmp_path):
     def make(*answers: str, question: str = "", category: str = "") -> CocoCaptionTask:
-        path = tmp_path / "COCO_VAL.tsv"
-        extra = {
-            name: text for name, text in [("question", question), ("category", category)] if text
-        }
-        lines = ["\t".join(["index", "image", "answer", *extra])]
-        for index, answer in enumerate(answers):
-            lines.append("\t".join([str(index), PICTURE, answer, *extra.values()]))
-        path.write_text("\n".join(lines) + "\n")
+        extra = {"question": question, "category": category}
+        extra = {name: text for name, text in extra.items() if text}
+        path = write_tsv(tmp_path / "COCO_VAL.tsv", *({"answer": a, **extra} for a in answers))
         return CocoCaptionTask(CocoCaptionOptions(data=str(path)))
 
     return make

@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lossylens_task_coco_caption.bleu import bleu, bleu_counts, total_counts
 from lossylens_task_coco_caption.cider import cider
-from lossylens_task_coco_caption.rouge import rouge_l
+from lossylens_task_coco_caption.rouge import rouge_l as rouge_l_of_words
+from lossylens_task_coco_caption.words import split_words
 
 
 def counts(caption: str, *references: str):
-    return bleu_counts(caption.split(), [reference.split() for reference in references])
+    return bleu_counts(split_words(caption, references)[0])
+
+
+def rouge_l(caption: str, references: list[str]) -> float:
+    return rouge_l_of_words(split_words(caption, references)[1])
+
+
+@given(st.text(" ab\t\n\xa0\u3000", max_size=12), st.text(" ab\t", max_size=12))
+def test_words_are_separated_by_any_whitespace_or_by_single_blanks(caption, reference):
+    by_whitespace, by_blanks = split_words(caption, [reference])
+    assert by_whitespace == (caption.split(), [reference.split()])
+    assert by_blanks == (caption.split(" "), [reference.split(" ")])
 
 
 def test_bleu_clips_at_the_reference_that_has_most():
     assert counts("the the the the", "the cat", "the dog the fox").matches == (2, 0, 0, 0)
+
+
+def plain_matches(caption: list[str], references: list[list[str]], order: int) -> int:
+    def count(words: list[str]) -> Counter[tuple[str, ...]]:
+        return Counter(tuple(words[i : i + order]) for i in range(len(words) - order + 1))
+
+    most = Counter[tuple[str, ...]]()
+    for reference in references:
+        most |= count(reference)
+    return (count(caption) & most).total()
+
+
+@given(st.text("aab ", max_size=30), st.lists(st.text("aab ", max_size=30), min_size=1, max_size=3))
+def test_bleu_counts_ngrams_as_plainly_counted(caption, references):
+    others = [reference.split() for reference in references]
+    expected = tuple(plain_matches(caption.split(), others, order) for order in (1, 2, 3, 4))
+    assert counts(caption, *references).matches == expected
 
 
 def test_bleu_takes_the_nearest_reference_length_and_the_shorter_of_two():
@@ -75,8 +105,7 @@ def test_rouge_finds_the_longest_common_subsequence(a, b):
 
 
 def scores(*pairs: tuple[str, list[str]]) -> list[float]:
-    captions = [caption.split() for caption, _ in pairs]
-    return cider(captions, [[each.split() for each in others] for _, others in pairs])
+    return cider([caption for caption, _ in pairs], [others for _, others in pairs])
 
 
 def test_cider_of_a_single_image_is_0():
@@ -111,8 +140,10 @@ def test_cider_counts_an_ngram_at_most_as_often_as_the_reference():
     st.lists(st.tuples(_WORDS, st.lists(_WORDS, min_size=1, max_size=3)), min_size=1, max_size=5)
 )
 def test_scores_are_in_their_ranges(rows):
-    captions = [caption for caption, _ in rows]
-    references = [others for _, others in rows]
-    pooled = total_counts(list(map(bleu_counts, captions, references)))
+    captions = [" ".join(caption) for caption, _ in rows]
+    references = [[" ".join(other) for other in others] for _, others in rows]
+    pooled = total_counts(
+        counts(caption, *others) for caption, others in zip(captions, references, strict=True)
+    )
     assert all(0 <= score <= 1 for score in bleu(pooled))
     assert all(-1e-9 <= score <= 10 + 1e-9 for score in cider(captions, references))

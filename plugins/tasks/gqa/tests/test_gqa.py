@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests
+from lossylens.toolkit.tsv_task.testing import GoldenTests, write_tsv
 from lossylens.vlm import QuestionKind, default_prompt
 from lossylens_task_gqa.plugin import GqaOptions
 from lossylens_task_gqa.task import GqaTask
-
-PICTURE = "iVBORw0KGgo" * 10
 
 
 class TestGolden(GoldenTests):
@@ -21,13 +19,8 @@ class TestGolden(GoldenTests):
 @pytest.fixture
 def make(tmp_path):
     def make(*rows: tuple[str, str]) -> GqaTask:
-        path = tmp_path / "GQA.tsv"
-        lines = [
-            f"{i}\t{PICTURE}\tWhat is it?\t{answer}\t{category}\n"
-            for i, (answer, category) in enumerate(rows)
-        ]
-        path.write_text("index\timage\tquestion\tanswer\tcategory\n" + "".join(lines))
-        return GqaTask(GqaOptions(data=str(path)))
+        cells = [{"question": "What is it?", "answer": a, "category": c} for a, c in rows]
+        return GqaTask(GqaOptions(data=str(write_tsv(tmp_path / "GQA.tsv", *cells))))
 
     return make
 

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests
+from lossylens.toolkit.tsv_task.testing import GoldenTests, write_tsv
 from lossylens.vlm import QuestionKind, default_prompt
 from lossylens_task_mmbench.plugin import MmbenchOptions
 from lossylens_task_mmbench.task import MmbenchTask
 
-PICTURE = "iVBORw0KGgo" * 10
 COLUMNS = [
     "index",
     "image",
@@ -36,14 +35,10 @@ def make(tmp_path):
     """Write rows; each is the index and what differs from a usual row."""
 
     def make(*rows: tuple[object, dict[str, str]], columns: list[str] = COLUMNS) -> MmbenchTask:
-        usual = {"image": PICTURE, "question": "Which?", "answer": "A", "A": "cat", "B": "dog"}
+        usual = {"question": "Which?", "answer": "A", "A": "cat", "B": "dog"}
         usual |= {"category": "ocr", "l2-category": "coarse_perception", "split": "dev"}
-        lines = ["\t".join(columns)]
-        for index, cells in rows:
-            full = {"index": str(index), **usual, **cells}
-            lines.append("\t".join(full.get(column, "") for column in columns))
-        path = tmp_path / "MMBench.tsv"
-        path.write_text("\n".join(lines) + "\n")
+        full = [{"index": index, **usual, **cells} for index, cells in rows]
+        path = write_tsv(tmp_path / "MMBench.tsv", *full, columns=columns)
         return MmbenchTask(MmbenchOptions(data=str(path)))
 
     return make

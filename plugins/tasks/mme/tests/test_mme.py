@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests
+from lossylens.toolkit.tsv_task.testing import GoldenTests, write_tsv
 from lossylens.vlm import QuestionKind
 from lossylens_task_mme.plugin import MmeOptions
 from lossylens_task_mme.task import CATEGORIES, PERCEPTION, REASONING, MmeTask
-
-PICTURE = "iVBORw0KGgo" * 10
 
 
 class TestGolden(GoldenTests):
@@ -23,15 +21,10 @@ def make(tmp_path):
     """Write rows of (category, path); without rows, one pair per category."""
 
     def make(*rows: tuple[str, str], answer: str = "Yes") -> MmeTask:
-        path = tmp_path / "MME.tsv"
         rows = rows or tuple((category, "1.png") for category in CATEGORIES for _ in range(2))
-        lines = [
-            f"{i}\t{PICTURE}\tIs it?\t{answer}\t{category}\t{image}\n"
-            for i, (category, image) in enumerate(rows)
-        ]
-        header = "index\timage\tquestion\tanswer\tcategory\timage_path\n"
-        path.write_text(header + "".join(lines))
-        return MmeTask(MmeOptions(data=str(path)))
+        cells = {"question": "Is it?", "answer": answer}
+        full = [{**cells, "category": category, "image_path": image} for category, image in rows]
+        return MmeTask(MmeOptions(data=str(write_tsv(tmp_path / "MME.tsv", *full))))
 
     return make
 

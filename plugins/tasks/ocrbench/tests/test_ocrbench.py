@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests
+from lossylens.toolkit.tsv_task.testing import GoldenTests, write_tsv
 from lossylens.vlm import QuestionKind, default_prompt
 from lossylens_task_ocrbench.plugin import OcrbenchOptions
 from lossylens_task_ocrbench.task import FORMULAS, RECOGNITION, OcrbenchTask
 
-PICTURE = "iVBORw0KGgo" * 10
 WORDS = "Scene Text-centric VQA"
 
 
@@ -22,13 +21,8 @@ class TestGolden(GoldenTests):
 @pytest.fixture
 def make(tmp_path):
     def make(*rows: tuple[str, str]) -> OcrbenchTask:
-        path = tmp_path / "OCRBench.tsv"
-        lines = [
-            f"{i}\t{PICTURE}\tWhat is written?\t{answer}\t{category}\n"
-            for i, (answer, category) in enumerate(rows)
-        ]
-        path.write_text("index\timage\tquestion\tanswer\tcategory\n" + "".join(lines))
-        return OcrbenchTask(OcrbenchOptions(data=str(path)))
+        cells = [{"question": "What is written?", "answer": a, "category": c} for a, c in rows]
+        return OcrbenchTask(OcrbenchOptions(data=str(write_tsv(tmp_path / "OCRBench.tsv", *cells))))
 
     return make
 

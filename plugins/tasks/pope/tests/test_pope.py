@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 from lossylens.cli import main
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests, golden_case
+from lossylens.toolkit.tsv_task.testing import GoldenTests, golden_case, write_tsv
 from lossylens.vlm import QuestionKind
 from lossylens_task_pope.plugin import PopeOptions
 from lossylens_task_pope.task import PopeTask
 
 GOLDEN = Path(__file__).parent / "golden"
-HEADER = "index\timage\tquestion\tanswer\tcategory\n"
-PICTURE = "iVBORw0KGgo" * 10
 
 
 class TestGolden(GoldenTests):
@@ -30,13 +28,8 @@ def _cache(tmp_path, monkeypatch):
 @pytest.fixture
 def make(tmp_path):
     def make(*rows: tuple[str, str]) -> PopeTask:
-        path = tmp_path / "POPE.tsv"
-        lines = [
-            f"{i}\t{PICTURE}\tIs there a cat?\t{answer}\t{category}\n"
-            for i, (answer, category) in enumerate(rows)
-        ]
-        path.write_text(HEADER + "".join(lines))
-        return PopeTask(PopeOptions(data=str(path)))
+        cells = [{"question": "Is there a cat?", "answer": a, "category": c} for a, c in rows]
+        return PopeTask(PopeOptions(data=str(write_tsv(tmp_path / "POPE.tsv", *cells))))
 
     return make
 
@@ -90,11 +83,8 @@ def test_failed_predictions_count_as_unknown_and_are_counted(make):
 
 
 def test_mme_rows_are_refused_and_recognised(tmp_path):
-    path = tmp_path / "MME.tsv"
-    path.write_text(
-        "index\timage\tquestion\tanswer\tcategory\timage_path\n"
-        f"0\t{PICTURE}\tIs there a cat?\tYes\texistence\texistence/0.png\n"
-    )
+    cells = {"question": "Is there a cat?", "answer": "Yes", "category": "existence"}
+    path = write_tsv(tmp_path / "MME.tsv", {**cells, "image_path": "existence/0.png"})
     task = PopeTask(PopeOptions(data=str(path)))
     with pytest.raises(DataError, match=r"row 1 \(index 0\).*'existence'.*a file of MME"):
         task.score({"0": "yes"})

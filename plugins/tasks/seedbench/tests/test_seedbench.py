@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests
+from lossylens.toolkit.tsv_task.testing import GoldenTests, write_tsv
 from lossylens.vlm import default_prompt
 from lossylens_task_seedbench.plugin import SeedbenchOptions
 from lossylens_task_seedbench.task import SeedbenchTask
-
-PICTURE = "iVBORw0KGgo" * 10
 
 
 class TestGolden(GoldenTests):
@@ -21,13 +19,9 @@ class TestGolden(GoldenTests):
 @pytest.fixture
 def make(tmp_path):
     def make(*rows: tuple[str, str]) -> SeedbenchTask:
-        path = tmp_path / "SEEDBench.tsv"
-        lines = [
-            f"{i}\t{PICTURE}\tWhich?\tcat\tdog\tfox\tNone\t{answer}\t{category}\n"
-            for i, (answer, category) in enumerate(rows)
-        ]
-        header = "index\timage\tquestion\tA\tB\tC\tD\tanswer\tcategory\n"
-        path.write_text(header + "".join(lines))
+        cells = {"question": "Which?", "A": "cat", "B": "dog", "C": "fox", "D": "None"}
+        full = [{**cells, "answer": answer, "category": category} for answer, category in rows]
+        path = write_tsv(tmp_path / "SEEDBench.tsv", *full)
         return SeedbenchTask(SeedbenchOptions(data=str(path)))
 
     return make

@@ -19,9 +19,12 @@ from lossylens_task_scenes.questions import (
     SceneQuestion,
     ask,
     color_questions,
+    count_questions,
+    existence_questions,
     position_questions,
     shape_questions,
     texture_questions,
+    word_questions,
 )
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import Box, Scene, make_scene
@@ -185,8 +188,8 @@ def questions_of(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
     return questions
 
 
-def first_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
-    """Return questions whose answer is read off one cell: the first lesson."""
+def looking_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
+    """Return questions whose answer is read off one cell."""
     questions = [
         *color_questions(scene, rng, 6),
         *shape_questions(scene, rng, 6),
@@ -195,6 +198,22 @@ def first_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestio
     ]
     rng.shuffle(questions)  # type: ignore[arg-type]
     return questions
+
+
+def searching_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
+    """Return questions that take all cells into account, and some that do not."""
+    questions = [
+        *looking_questions(scene, rng)[:5],
+        *existence_questions(scene, rng, 6),
+        *count_questions(scene, rng, 2),
+        *word_questions(scene, rng, 2),
+    ]
+    rng.shuffle(questions)  # type: ignore[arg-type]
+    return questions
+
+
+#: What is asked in each lesson; yes/no questions alone teach to look very slowly.
+LESSONS = (looking_questions, searching_questions, questions_of)
 
 
 def crowded(scene: Scene, others: Iterable[Scene]) -> Scene:
@@ -244,8 +263,8 @@ class AskedScenes(IterableDataset[Batch]):
     features are remembered, see :mod:`text`).
 
     Attributes:
-        lesson: 0 asks about colour, shape, texture and place alone, 1 about everything.
-            Shared with the worker process, so it can be changed on the way.
+        lesson: what is asked, one of :data:`LESSONS`.  Shared with the worker process,
+            so that it can be changed on the way.
     """
 
     def __init__(
@@ -269,5 +288,5 @@ class AskedScenes(IterableDataset[Batch]):
 
     def _row(self, index: int, rng: np.random.Generator, new: bool) -> dict[str, object]:
         scene = make_scene(TRAIN_SEED, index)
-        questions = questions_of(scene, rng) if self.lesson.item() else first_questions(scene, rng)
+        questions = LESSONS[int(self.lesson)](scene, rng)
         return self.builder.row(scene, questions, index, drawn=new)

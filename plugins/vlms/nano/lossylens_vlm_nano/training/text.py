@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
 import torch
@@ -15,17 +16,15 @@ from lossylens_vlm_nano.training.loop import Training, sees
 #: New scenes per step; the rest of a batch are scenes seen not long ago.
 _FRESH = 4
 _MEMORY = 4096
+#: Steps after which the second and the third lesson begin.
+_LESSON_STEPS = (700, 1500)
 
 
 class TextTraining(Training):
     """Trains the language model; the features of the last scenes are remembered.
 
-    The first lesson asks for colours, shapes, textures and places only, which teaches
-    the language model to look; yes/no questions teach that very slowly.
+    Lessons come one after another, see :data:`lossylens_vlm_nano.training.data.LESSONS`.
     """
-
-    #: Share of the budget that the first lesson takes.
-    first_lesson = 0.12
 
     def begin(self) -> None:
         """Start the language model from what the vision encoder has learned."""
@@ -45,7 +44,7 @@ class TextTraining(Training):
         cells, width = builder.cells, self.nano.head.in_features
         self._memory = torch.zeros(_MEMORY, cells, width, device=self.settings.device)
         for batch in DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=8):
-            scenes.lesson[0] = int(self.progress >= self.first_lesson)
+            scenes.lesson[0] = bisect_right(_LESSON_STEPS, self.steps)
             yield batch
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:

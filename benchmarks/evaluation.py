@@ -1,0 +1,256 @@
+"""Questions per second: batched answering against the reference evaluator's loop.
+
+Model, data, machine and process are the same; the two ways take turns, and the figure is
+the median of the ratios of their rates.  "One at a time" does for every question what the
+reference evaluator does: read the image file, preprocess it, build the prompt, call
+``generate`` on both, decode.  The batched way reads each image once and goes through the
+VLM contract, as a run does.
+
+    python benchmarks/evaluation.py [--shape pope gqa ...] [--threads 2] [--rounds 3]
+    python benchmarks/evaluation.py --gpu
+
+The model is a random one of the Qwen2.5-VL architecture.  On a CPU it has about 20
+million parameters and 256 visual tokens per image, in fp32; both ways must give the same
+answers.  With ``--gpu`` it has the shape of Qwen2.5-VL-3B, in bf16, and the share of the
+roofline that is reached is printed too: the time that the FLOPs of vision and prefill and
+the bytes of each decoding step would take at the data sheet's peak rates, over the time
+that it took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lossylens.toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25Vlm
+from lossylens.toolkit.transformers_vlm.options import Qwen25Options
+from lossylens.toolkit.transformers_vlm.testing import blocks, generate_alone, save_qwen2_5_vl
+from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from PIL import Image
+
+Items = Sequence[tuple[bytes, tuple[Question, ...]]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Data like a benchmark's.
+
+    Attributes:
+        images: how many are asked about.
+        questions: per image.
+        asked: tokens of a question.
+        answered: tokens of an answer, the one that ends it included.
+    """
+
+    images: int
+    questions: int
+    asked: int
+    answered: int
+
+
+#: As in the published files: POPE has 5127 distinct questions about 500 images (9000 if
+#: each is asked once for every split that it is in), GQA 12578 about 398, MMBench 4329
+#: about at most 1164, because each is asked once for every order of its options.
+SHAPES = {
+    "pope": Shape(8, 10, 14, 2),
+    "pope-splits": Shape(4, 18, 14, 2),
+    "gqa": Shape(3, 32, 20, 2),
+    "mmbench": Shape(8, 4, 60, 2),
+    "one question": Shape(16, 1, 60, 2),
+}
+
+#: 19 million parameters; 448x448 pixels are 1024 patches and 256 visual tokens.
+MID_TEXT = {
+    "hidden_size": 256,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 8192,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]},
+}
+MID_VISION = {
+    "depth": 8,
+    "hidden_size": 320,
+    "num_heads": 8,
+    "intermediate_size": 860,
+    "fullatt_block_indexes": [3, 7],
+    "window_size": 112,
+}
+MID_PIXELS = (448 * 448, 448 * 448)
+
+#: The shape of Qwen2.5-VL-3B, at the evaluator's resolution.
+LARGE_TEXT = {
+    "vocab_size": 151936,
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128000,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+}
+LARGE_VISION = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "num_heads": 16,
+    "intermediate_size": 3420,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+    "window_size": 112,
+}
+LARGE_PIXELS = (1280 * 28 * 28, 16384 * 28 * 28)
+
+#: Dense bf16 FLOP/s and bytes/s of data sheets, by what the device's name contains.
+PEAKS = {"H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12), "A100": (312e12, 2.0e12)}
+
+
+def data(shape: Shape) -> Items:
+    """Return JPEG files with their questions."""
+    rng = np.random.default_rng(5)
+    found = []
+    for number in range(shape.images):
+        buffer = io.BytesIO()
+        blocks(512, 512, number).save(buffer, "JPEG")
+        questions = tuple(_question(shape, rng) for _ in range(shape.questions))
+        found.append((buffer.getvalue(), questions))
+    return found
+
+
+def _question(shape: Shape, rng: np.random.Generator) -> Question:
+    # The tokenizer's tokens are bytes, so that a letter stands for a token.
+    text = "".join(map(chr, rng.integers(97, 123, shape.asked)))
+    return Question(QuestionKind.OPEN, text, max_new_tokens=shape.answered)
+
+
+class Benchmark:
+    """One model, both ways."""
+
+    def __init__(self, folder: Path, pixels: tuple[int, int], device: str) -> None:
+        least, most = pixels
+        options = Qwen25Options(
+            checkpoint=str(folder), device=device, min_pixels=least, max_pixels=most
+        )
+        self.vlm = Qwen25Vlm(options)
+        # Of its own, since the engine changes how its model attends.
+        self.model = Qwen25Vlm(options).pretrained()
+        self.limits = {"shortest_edge": least, "longest_edge": most}
+        family = self.vlm.family
+        self.family, self.processor = family, family.preprocess.processor
+
+    def one_at_a_time(self, items: Items) -> list[str]:
+        """Answer as the reference evaluator does."""
+        answers = []
+        for content, questions in items:
+            for question in questions:
+                image = Image.open(io.BytesIO(content)).convert("RGB")
+                inputs = self.processor(images=[image], size=self.limits, return_tensors="pt")
+                inputs = {name: each.to(self.model.device) for name, each in inputs.items()}
+                inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+                prompt = self._prompt(question, int(inputs["image_grid_thw"].prod()) // 4)
+                limit = question.max_new_tokens or 1
+                written = generate_alone(self.model, prompt, limit, **inputs)
+                answers.append(self.family.tokenizer.decode(written, skip_special_tokens=True))
+        return answers
+
+    def _prompt(self, question: Question, visual: int) -> list[int]:
+        turn = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+        image = f"<|vision_start|>{'<|image_pad|>' * visual}<|vision_end|>"
+        end = "<|im_end|>\n<|im_start|>assistant\n"
+        whole = f"{turn}{image}{self.family.wording(question)}{end}"
+        return self.family.encode_text(whole, special=True)
+
+    def batched(self, items: Items) -> list[str]:
+        """Answer through the contract, images in batches."""
+        condition = Condition("uncompressed", "lossless")
+        answers: list[str] = []
+        step = self.vlm.batch_images
+        for first in range(0, len(items), step):
+            batch = [
+                ImageQuestions(Image.open(io.BytesIO(each)).convert("RGB"), asked, condition)
+                for each, asked in items[first : first + step]
+            ]
+            answers += [answer.text or "" for group in self.vlm.answer(batch) for answer in group]
+        return answers
+
+    def ideal_seconds(self, items: Items, shape: Shape, peaks: tuple[float, float]) -> float:
+        """Return the time at the roofline: FLOPs of vision and prefill, bytes of decoding."""
+        flops_per_second, bytes_per_second = peaks
+        layout = self.vlm.vision.prepare([Image.open(io.BytesIO(items[0][0])).convert("RGB")])[0]
+        patches, visual = layout.layout.tokens, self.family.visual_tokens(layout.layout)
+        tower = sum(each.numel() for each in self.vlm.vision.parameters().values())
+        decoder = sum(each.numel() for each in self.family.decoder.layers.parameters())
+        prompt = len(items) * (visual + shape.questions * (shape.asked + 12))
+        flops = 2 * (len(items) * patches * tower + prompt * decoder)
+        steps = -(-len(items) // self.vlm.batch_images) * (shape.answered - 1)
+        cached = len(items) * visual * self.vlm._model().budget._cached * (shape.answered - 1)
+        moved = steps * 2 * decoder + cached
+        return flops / flops_per_second + moved / bytes_per_second
+
+
+def _timed(way: Callable[[Items], list[str]], items: Items) -> tuple[float, list[str]]:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    answers = way(items)
+    return time.perf_counter() - started, answers
+
+
+def compare(bench: Benchmark, name: str, rounds: int, gpu: bool) -> None:
+    """Run both ways in turn and print their rates and ratio."""
+    shape = SHAPES[name]
+    items = data(shape)
+    bench.one_at_a_time(items[:1])
+    bench.batched(items)
+    slow, fast = [], []
+    for _ in range(rounds):
+        seconds, expected = _timed(bench.one_at_a_time, items)
+        slow.append(seconds)
+        seconds, answers = _timed(bench.batched, items)
+        fast.append(seconds)
+        if answers != expected and not gpu:
+            raise SystemExit(f"{name}: the two ways answer differently")
+    total = shape.images * shape.questions
+    ratios = [one / other for one, other in zip(slow, fast, strict=True)]
+    line = f"{name:14}{shape.questions:6}{total / statistics.median(slow):12.2f}"
+    line += f"{total / statistics.median(fast):12.2f}{statistics.median(ratios):9.1f}"
+    line += f"   {min(ratios):.1f} to {max(ratios):.1f}"
+    device = torch.cuda.get_device_name() if gpu else ""
+    for part, peaks in PEAKS.items():
+        if part in device:
+            ideal = bench.ideal_seconds(items, shape, peaks)
+            line += f"   {100 * ideal / statistics.median(fast):.0f} % of the roofline"
+    print(line, flush=True)
+
+
+def main() -> None:
+    """Build the model and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", nargs="*", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--gpu", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.gpu:
+            save_qwen2_5_vl(Path(folder), LARGE_TEXT, LARGE_VISION, std=0.02)
+            bench = Benchmark(Path(folder), LARGE_PIXELS, "cuda")
+        else:
+            save_qwen2_5_vl(Path(folder), MID_TEXT, MID_VISION, std=0.1)
+            bench = Benchmark(Path(folder), MID_PIXELS, "cpu")
+        print(f"{arguments.threads} threads, {'GPU' if arguments.gpu else 'CPU'}")
+        print("shape          q/img   one/s     batched/s    ratio   rounds")
+        for name in arguments.shape:
+            compare(bench, name, arguments.rounds, arguments.gpu)
+
+
+if __name__ == "__main__":
+    main()

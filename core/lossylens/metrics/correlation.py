@@ -1,0 +1,109 @@
+"""Correlation of columns of a table, such as fidelity metrics and task scores."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lossylens.errors import DataError
+
+Coefficient = Literal["spearman", "pearson", "kendall"]
+
+#: Pairs of values below which no coefficient is given.
+MINIMUM_PAIRS = 4
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """A symmetric matrix of coefficients.
+
+    Attributes:
+        names: of the columns.
+        values: rows of coefficients; NaN where too few pairs, or a constant column.
+        pairs: how many pairs of values each coefficient is of.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    pairs: tuple[tuple[int, ...], ...]
+
+
+def correlate(
+    columns: Mapping[str, Sequence[float]], coefficient: Coefficient = "spearman"
+) -> Correlations:
+    """Return the correlation of every two *columns*, over the rows where both are finite.
+
+    Args:
+        columns: values by name, all of one length; NaN marks what is missing.
+        coefficient: which one.
+    """
+    import numpy as np
+
+    arrays = [np.asarray(values, dtype=float) for values in columns.values()]
+    results = [[_pair(one, other, coefficient) for other in arrays] for one in arrays]
+    return Correlations(
+        tuple(columns),
+        tuple(tuple(value for value, _ in row) for row in results),
+        tuple(tuple(count for _, count in row) for row in results),
+    )
+
+
+def _pair(one: object, other: object, coefficient: Coefficient) -> tuple[float, int]:
+    import numpy as np
+    from scipy import stats
+
+    first, second = np.asarray(one), np.asarray(other)
+    both = np.isfinite(first) & np.isfinite(second)
+    first, second = first[both], second[both]
+    count = int(both.sum())
+    if count < MINIMUM_PAIRS or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan, count
+    functions = {
+        "spearman": stats.spearmanr,
+        "pearson": stats.pearsonr,
+        "kendall": stats.kendalltau,
+    }
+    return float(functions[coefficient](first, second).statistic), count
+
+
+#: Codec, level and task of a rate point; task "" stands for every task.
+RatePoint = tuple[str, str, str]
+
+
+def read_fidelity(path: Path) -> dict[RatePoint, dict[str, float]]:
+    """Read a table of fidelity metrics: CSV with codec, level, optionally task, and metrics.
+
+    Every other column is a metric; an empty cell is a missing value.
+
+    Raises:
+        DataError: a column is missing, or a value is no number.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or []
+            for needed in ("codec", "level"):
+                if needed not in names:
+                    raise DataError(f"{path}: no column {needed!r}; found {', '.join(names)}")
+            metrics = [name for name in names if name not in ("codec", "level", "task")]
+            return {
+                (row["codec"], row["level"], row.get("task") or ""): {
+                    name: _number(row[name], f"{path}, line {reader.line_num}, {name}")
+                    for name in metrics
+                    if row[name]
+                }
+                for row in reader
+            }
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV table: {error}") from error
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"{where}: {text!r} is no number") from None

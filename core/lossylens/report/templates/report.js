@@ -1,0 +1,352 @@
+"use strict";
+// Works on DATA, which the page defines.  Charts are drawn when they come into view.
+
+const root = document.documentElement;
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+const find = (selector, within = document) => within.querySelector(selector);
+const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function fill(select, values, chosen) {
+  select.replaceChildren(...values.map(([value, text]) => element("option", {value, textContent: text})));
+  if (chosen !== undefined) select.value = chosen;
+}
+
+const same = (values) => values.map((value) => [value, value]);
+const unique = (values) => [...new Set(values)];
+
+// Theme
+
+let printing = false;
+
+function isDark() {
+  if (printing) return false;
+  return root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches;
+}
+
+function color(name) {
+  return getComputedStyle(root).getPropertyValue(name).trim();
+}
+
+// Charts
+
+const charts = new Map();
+
+/** Register a chart; figure() returns {data, layout} or text that says why there is none. */
+function chart(place, figure) {
+  charts.set(place, {figure, drawn: false});
+  watcher.observe(place);
+}
+
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) draw(entry.target);
+}, {rootMargin: "300px"});
+
+function draw(place) {
+  const state = charts.get(place);
+  const figure = state.figure();
+  place.classList.toggle("empty", typeof figure === "string");
+  if (typeof figure === "string") {
+    if (state.drawn) Plotly.purge(place);
+    state.drawn = false;
+    place.textContent = figure;
+    return;
+  }
+  if (!state.drawn) place.textContent = "";
+  state.drawn = true;
+  Plotly.react(place, figure.data.map(styled), themed(figure.layout, figure.data), {
+    responsive: true,
+    displaylogo: false,
+    modeBarButtonsToRemove: ["lasso2d", "select2d"],
+  });
+}
+
+function redraw() {
+  for (const [place, state] of charts) if (state.drawn) draw(place);
+}
+
+function styled(trace) {
+  const meta = trace.meta || {};
+  if (meta.color === undefined) return trace;
+  const palette = DATA.palette[isDark() ? "dark" : "light"];
+  const shade = meta.color < 0 ? color("--soft") : palette[meta.color % palette.length];
+  const made = {...trace, line: {width: 2, ...trace.line, color: shade, dash: meta.dash || "solid"}};
+  if (trace.marker) made.marker = {...trace.marker, color: shade};
+  if (trace.type === "bar") delete made.line;
+  if (trace.error_y) made.error_y = {...trace.error_y, color: shade};
+  return made;
+}
+
+function themed(layout, data) {
+  const ink = color("--ink");
+  const line = color("--line");
+  const axis = {gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true};
+  const narrow = innerWidth < 640;
+  const made = {
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: {color: ink, family: "system-ui, sans-serif", size: narrow ? 12 : 13},
+    margin: {t: 25, r: 20, b: 55, l: 60},
+    hovermode: "closest",
+    hoverlabel: {bgcolor: color("--paper"), bordercolor: color("--edge"), font: {color: ink}},
+    legend: {orientation: "h", y: -0.22, yanchor: "top", x: 0},
+    ...layout,
+  };
+  if (data.some((trace) => trace.type === "scatterpolar")) {
+    // From a round value below the least: the differences are what is looked at.
+    const least = Math.min(...data.flatMap((trace) => trace.r));
+    const range = [Math.max(0, Math.floor(least / 10) * 10), Math.max(100, ...data.flatMap((trace) => trace.r))];
+    const radial = {gridcolor: line, linecolor: line, angle: 90, range, ...layout.polar.radialaxis};
+    made.polar = {bgcolor: "rgba(0,0,0,0)", radialaxis: radial, angularaxis: {gridcolor: line, linecolor: line}};
+    made.margin = {t: 45, r: 40, b: 30, l: 40};
+    made.legend = {...made.legend, y: -0.12};
+  } else {
+    made.xaxis = {...axis, ...layout.xaxis};
+    made.yaxis = {...axis, ...layout.yaxis};
+  }
+  return made;
+}
+
+// Rate and score
+
+function curvesOf(number) {
+  const group = DATA.curves[number];
+  const controls = find(`[data-controls="${number}"]`);
+  const role = (name) => find(`[data-role="${name}"]`, controls);
+  const published = new Set(group.published);
+  const own = group.models.filter((model) => !published.has(model));
+  const mixed = own.length > 0 && published.size > 0;
+  const label = (model) => [model, mixed && published.has(model) ? `published: ${model}` : model];
+  const first = own[0] || group.models[0];
+  const twin = mixed ? group.published.find((model) => model.split(" (")[0] === first.split(" (")[0]) : "";
+  fill(role("model"), group.models.map(label), first);
+  fill(role("beside"), [["", "none"], ...group.models.map(label)], mixed ? twin || group.published[0] : "");
+  role("published-label").hidden = !mixed;
+  if (group.models.length < 2) for (const name of ["model", "beside"]) role(name).parentElement.hidden = true;
+
+  const chosen = () => unique([role("model").value, role("beside").value])
+    .filter((model) => model && (!mixed || role("published").checked || !published.has(model)));
+  const traces = () => chosen().flatMap((model, place) => group.figure.data
+    .filter((trace) => trace.meta.model === model)
+    .map((trace) => ({
+      ...trace,
+      name: chosen().length > 1 ? `${trace.name} · ${model}` : trace.name,
+      meta: {...trace.meta, dash: DATA.dashes[place]},
+    })));
+  const layout = () => {
+    const log = role("log").checked;
+    const {tickvals, ticktext, ...axis} = group.figure.layout.xaxis;
+    const ticks = log ? {tickvals, ticktext} : {rangemode: "tozero"};
+    return {...group.figure.layout, xaxis: {...axis, ...ticks, type: log ? "log" : "linear"}};
+  };
+  const place = find(`[data-curves="${number}"]`);
+  chart(place, () => {
+    const data = traces();
+    return data.some((trace) => trace.meta.color >= 0) ? {data, layout: layout()} : "No rate is known for these curves.";
+  });
+  const details = find(`[data-points="${number}"]`);
+  const refresh = () => {
+    draw(place);
+    if (details.open) points(details, traces());
+  };
+  controls.addEventListener("change", refresh);
+  details.addEventListener("toggle", () => details.open && points(details, traces()));
+}
+
+function points(details, traces) {
+  const head = ["model", "codec", "level", "bpp", "score"];
+  const rows = traces.filter((trace) => trace.meta.color >= 0).flatMap((trace) => trace.x.map((bpp, i) => [
+    trace.meta.model, trace.meta.codec, trace.customdata[i][0], bpp.toFixed(4), trace.y[i].toFixed(2)]));
+  const cell = (text, i) => element("td", {textContent: text, className: i < 3 ? "text" : ""});
+  const table = element("table", {},
+    element("thead", {}, element("tr", {}, ...head.map((text, i) =>
+      element("th", {scope: "col", textContent: text, className: i < 3 ? "text" : ""})))),
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map(cell)))));
+  find(".scroll", details).replaceChildren(table);
+}
+
+// The other charts
+
+function radar() {
+  const select = find("#radar-show");
+  const shows = unique(DATA.radar.data.map((trace) => `${trace.meta.view}: ${trace.meta.show}`));
+  fill(select, same(shows));
+  select.parentElement.hidden = shows.length === 0;
+  const place = find("#radar");
+  chart(place, () => shows.length ? {
+    data: DATA.radar.data.filter((trace) => `${trace.meta.view}: ${trace.meta.show}` === select.value),
+    layout: DATA.radar.layout,
+  } : "There are fewer than three tasks with a BD-metric, and fewer than three models.");
+  select.addEventListener("change", () => draw(place));
+}
+
+function scaling() {
+  const task = find("#scaling-task");
+  const codec = find("#scaling-codec");
+  const data = DATA.scaling.data;
+  fill(task, same(unique(data.map((trace) => trace.meta.task))));
+  fill(codec, same(unique(data.map((trace) => trace.meta.codec))));
+  for (const select of [task, codec]) select.parentElement.hidden = data.length === 0;
+  const place = find("#scaling");
+  const chosen = () => data.filter((trace) => trace.meta.task === task.value && trace.meta.codec === codec.value);
+  chart(place, () => data.length === 0 ? "It takes two models whose size is known."
+    : chosen().length ? {data: chosen(), layout: DATA.scaling.layout} : "This codec was not run on this task.");
+  for (const select of [task, codec]) select.addEventListener("change", () => draw(place));
+}
+
+function others() {
+  const known = DATA.correlation.data[0].z.flat().some((value) => value !== null);
+  chart(find("#correlation"), () => known ? DATA.correlation : "There are too few rate points.");
+  chart(find("#gap"), () => DATA.gap.data.length ? DATA.gap : "No model was run with an adaptor and without.");
+}
+
+// Tables
+
+function sortable(table) {
+  const heads = findAll("thead th", table);
+  heads.forEach((head, column) => find("button", head).addEventListener("click", () => {
+    const ascending = head.getAttribute("aria-sort") === "descending"
+      || (!head.hasAttribute("aria-sort") && column === 0);
+    for (const other of heads) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+    const body = table.tBodies[0];
+    const key = (row) => row.cells[column].dataset.value;
+    const text = (row) => row.cells[column].textContent.trim();
+    const sign = ascending ? 1 : -1;
+    // Cells without a number stay last, whichever way.
+    body.append(...[...body.rows].sort((a, b) => {
+      if (key(a) !== undefined && key(b) !== undefined) return sign * (key(a) - key(b));
+      if (key(a) !== undefined || key(b) !== undefined) return key(a) === undefined ? 1 : -1;
+      return sign * text(a).localeCompare(text(b), undefined, {numeric: true});
+    }));
+  }));
+}
+
+for (const select of findAll("[data-filter]")) {
+  select.addEventListener("change", () => {
+    for (const part of findAll(`[data-of="${select.dataset.filter}"]`)) part.hidden = part.dataset.key !== select.value;
+  });
+  if (select.options.length < 2) select.closest(".controls").hidden = true;
+}
+
+// Samples
+
+const PAGE = 6;
+
+function samples() {
+  const controls = find("#sample-controls");
+  if (!controls) return;
+  const role = (name) => find(`[data-role="${name}"]`, controls);
+  const {items, pictures} = DATA.samples;
+  const title = (item) => `${item.task} (${item.run})`;
+  fill(role("task"), same(unique(items.map(title))));
+  let page = 0;
+
+  const wasRight = (cell) => cell && cell.verdict !== null ? cell.verdict >= 0.5 : null;
+  const flipped = (base, cell) => wasRight(base) !== null && wasRight(cell) !== null && wasRight(base) !== wasRight(cell);
+  const cellsOf = (item) => {
+    const ofModel = item.cells.filter((cell) => cell.model === role("model").value);
+    return {base: ofModel.find((cell) => cell.base),
+            cells: ofModel.filter((cell) => !cell.base && cell.codec === role("codec").value)};
+  };
+  const ofTask = () => items.filter((item) => title(item) === role("task").value);
+
+  function choices() {
+    const cells = ofTask().flatMap((item) => item.cells);
+    fill(role("model"), same(unique(cells.map((cell) => cell.model))));
+    fill(role("codec"), same(unique(cells.filter((cell) => !cell.base).map((cell) => cell.codec))));
+  }
+
+  function picture(key, alt) {
+    const found = pictures[key] || {why: "no picture"};
+    return found.src ? element("img", {src: found.src, alt, loading: "lazy"})
+      : element("div", {className: "gap", textContent: found.why});
+  }
+
+  function answer(cell, base) {
+    if (!cell) return element("div", {textContent: "not run"});
+    const right = wasRight(cell);
+    const line = element("div", {});
+    if (right !== null) {
+      line.append(element("span", {className: right ? "right" : "wrong", textContent: right ? "✓ right " : "✗ wrong "}));
+    }
+    if (base && flipped(base, cell)) line.append(element("span", {className: "flip", textContent: "flipped"}));
+    line.append(element("div", {textContent: cell.text === null ? `failed: ${cell.failure}` : `“${cell.text}”`}));
+    return line;
+  }
+
+  function card(item) {
+    const {base, cells} = cellsOf(item);
+    const show = (key, name, cell, from) => {
+      const bpp = pictures[key] && pictures[key].bpp;
+      const caption = element("figcaption", {},
+        element("strong", {textContent: bpp ? `${name}, ${bpp.toFixed(3)} bpp` : name}), answer(cell, from));
+      return element("figure", {}, picture(key, `${name} of image ${item.image.slice(0, 8)}`), caption);
+    };
+    return element("div", {className: "sample"},
+      element("h4", {textContent: item.text}),
+      element("p", {className: "soft", textContent: `Answer: ${item.answer || "not given"}; sample ${item.id}`}),
+      element("div", {className: "pictures", tabIndex: 0, role: "group", ariaLabel: `Pictures of sample ${item.id}`},
+        show(`${item.run} ${item.image} original`, "original", base, null),
+        ...cells.map((cell) => show(`${item.run} ${item.image} ${cell.codec} ${cell.level}`, `${cell.codec} ${cell.level}`, cell, base))));
+  }
+
+  function show() {
+    const only = role("flipped").checked;
+    const found = ofTask().filter((item) => {
+      const {base, cells} = cellsOf(item);
+      return !only || cells.some((cell) => flipped(base, cell));
+    });
+    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    page = Math.min(Math.max(page, 0), pages - 1);
+    find("#sample-list").replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map(card));
+    role("count").textContent = found.length
+      ? `${page * PAGE + 1} to ${Math.min(found.length, (page + 1) * PAGE)} of ${found.length} questions` : "no question";
+    role("previous").disabled = page === 0;
+    role("next").disabled = page >= pages - 1;
+  }
+
+  controls.addEventListener("change", (event) => {
+    page = 0;
+    if (event.target === role("task")) choices();
+    show();
+  });
+  role("previous").addEventListener("click", () => { page -= 1; show(); });
+  role("next").addEventListener("click", () => { page += 1; show(); });
+  choices();
+  show();
+}
+
+// Start
+
+const THEMES = ["", "light", "dark"];
+find("#theme").addEventListener("click", (event) => {
+  const next = THEMES[(THEMES.indexOf(root.dataset.theme || "") + 1) % THEMES.length];
+  if (next) root.dataset.theme = next; else delete root.dataset.theme;
+  event.target.textContent = `Theme: ${next || "system"}`;
+  redraw();
+});
+systemDark.addEventListener("change", redraw);
+addEventListener("beforeprint", () => {
+  printing = true;
+  root.dataset.before = root.dataset.theme || "";
+  root.dataset.theme = "light";
+  for (const place of charts.keys()) draw(place);
+});
+addEventListener("afterprint", () => {
+  printing = false;
+  if (root.dataset.before) root.dataset.theme = root.dataset.before; else delete root.dataset.theme;
+  redraw();
+});
+
+DATA.curves.forEach((_, number) => curvesOf(number));
+radar();
+scaling();
+others();
+findAll("table.sortable").forEach(sortable);
+samples();

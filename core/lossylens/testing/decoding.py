@@ -1,0 +1,191 @@
+"""A process that decodes what may be hostile, held to a time and to an amount of memory.
+
+Memory is address space (the peak that Linux keeps for each process), so that an
+allocation counts whether or not it is touched, and the resident memory of the
+programs that a codec starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from lossylens.codec import Codec
+from lossylens.errors import BitstreamError
+from lossylens.loading import describe
+from lossylens.plugins import load_registry
+
+#: Seconds that a process gets to start, import libraries and load weights.
+_START = 300.0
+
+_PEAK = "VmPeak"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one bitstream.
+
+    Attributes:
+        mode, size, pixels: of the image, if there is one.
+        refusal: message of the :class:`~lossylens.errors.BitstreamError`, if it was
+            refused.
+        problem: what a codec must never do, if it did.
+    """
+
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
+    pixels: bytes = b""
+    refusal: str | None = None
+    problem: str = ""
+
+
+class DecodingProcess:
+    """Decodes bitstreams of one codec in a process of its own.
+
+    Args:
+        name: of the codec.
+        options: as in a configuration.
+        sound: level and bitstream that are decoded first, so that what the codec
+            loads for good is not counted.
+        seconds: that decoding may take.
+        memory: bytes that decoding may take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        sound: tuple[str, bytes],
+        *,
+        seconds: float,
+        memory: int,
+    ) -> None:
+        self.seconds, self.memory = seconds, memory
+        self._arguments = (name, dict(options), sound, memory)
+        self._process: BaseProcess | None = None
+        self._pipe: Connection[Any, Any]
+
+    def decode(self, level: str, bitstream: bytes, *, pixels: bool = False) -> Outcome:
+        """Decode *bitstream* at *level*; return the image's pixels if they are wanted."""
+        outcome = self._started()
+        if not outcome.problem:
+            self._pipe.send((level, bitstream, pixels))
+            outcome = self._receive(self.seconds, f"still decoding after {self.seconds:.3g} s")
+        if outcome.problem:
+            # A peak never falls, and what was allocated may still be.
+            self.close()
+        return outcome
+
+    def _started(self) -> Outcome:
+        """Make sure that there is a process, which can decode a sound bitstream."""
+        if self._process is not None:
+            return Outcome()
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        return self._receive(_START, f"not ready after {_START:g} s")
+
+    def _receive(self, seconds: float, late: str) -> Outcome:
+        assert self._process is not None
+        try:
+            if not self._pipe.poll(seconds):
+                return Outcome(problem=late)
+            outcome: Outcome = self._pipe.recv()
+            return outcome
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            code = self._process.exitcode or 0
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            return Outcome(problem=f"the process died: {how}")
+
+    def close(self) -> None:
+        """End the process and what it has started."""
+        if self._process is None:
+            return
+        self._pipe.close()
+        if self._process.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+        self._process = None
+
+
+def _serve(
+    pipe: Connection[Any, Any],
+    name: str,
+    options: Mapping[str, Any],
+    sound: tuple[str, bytes],
+    memory: int,
+) -> None:
+    os.setpgid(0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    registry = load_registry()
+    codecs: dict[str, Codec] = {}
+
+    def decode(level: str, bitstream: bytes, pixels: bool) -> Outcome:
+        if level not in codecs:
+            codecs[level] = registry.build_codec(name, level, options)
+        return _decoded(codecs[level], bitstream, pixels)
+
+    first = decode(*sound, False)
+    if first.refusal:
+        first = Outcome(problem=f"refused a sound bitstream: {first.refusal}")
+    pipe.send(first)
+    before = _peak()
+    # Past this, nothing can be had, so that the machine survives the test.
+    limit = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if before:
+        resource.setrlimit(resource.RLIMIT_AS, (before + 2 * memory, limit))
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            outcome = decode(*pipe.recv())
+            taken = max(_peak() - before, _largest_program())
+            if taken > memory:
+                outcome = Outcome(problem=f"took {taken / 2**30:.1f} GiB of memory")
+            pipe.send(outcome)
+
+
+def _decoded(codec: Codec, bitstream: bytes, pixels: bool) -> Outcome:
+    try:
+        image = codec.decode(bitstream)
+        content = image.tobytes() if pixels else b""
+        return Outcome(mode=image.mode, size=image.size, pixels=content)
+    except BitstreamError as error:
+        if _out_of_memory(error):
+            return Outcome(problem=f"ran out of memory: {error}")
+        return Outcome(refusal=str(error))
+    except Exception as error:
+        return Outcome(problem=f"raised {describe(error)}")
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error comes from another that says there is no memory."""
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _peak() -> int:
+    """Return the largest address space that this process has had; 0 if it is not told."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(_PEAK)), 0)
+
+
+def _largest_program() -> int:
+    """Return the resident memory of the largest program that has been run and has ended."""
+    return 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -1,0 +1,36 @@
+"""The suite's options, which pytest finds through the entry-point group ``pytest11``.
+
+Loaded in every pytest session where lossylens is installed, so it imports nothing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite("lossylens.testing.codec", "lossylens.testing.subject")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("lossylens", "conformance of lossylens plugins")
+    group.addoption(
+        "--codec",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="codec to be checked by lossylens.testing; can be repeated",
+    )
+    group.addoption(
+        "--codec-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the codec that is checked; can be repeated",
+    )
+    group.addoption(
+        "--codec-examples",
+        type=int,
+        metavar="N",
+        help="damaged bitstreams for each kind of damage; by default as many as a few"
+        " seconds allow, 25 to 200",
+    )

@@ -1,0 +1,127 @@
+"""A codec under test, and what the checks of one codec share."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import pytest
+from PIL.Image import Image
+
+from lossylens.codec import Codec, CodecSpec, Level
+from lossylens.loading import Registered
+from lossylens.plugins import Registry, load_registry
+from lossylens.spec import MANDATORY
+from lossylens.testing.decoding import DecodingProcess, Outcome
+from lossylens.testing.pictures import picture
+
+#: Bounds of decoding, whatever the bytes: seconds beyond ten times what a sound
+#: bitstream takes, and bytes.
+SECONDS = 10.0
+MEMORY = 4 * 2**30
+
+#: Seconds for each kind of damage, unless the number of examples is given, and
+#: the least and the largest number.
+_BUDGET = 1.0
+_EXAMPLES = (25, 200)
+
+
+class Subject:
+    """A codec under test.
+
+    Args:
+        name: of the codec.
+        given: options, as in a configuration.
+        examples: damaged bitstreams for each kind of damage; None for as many as a
+            second allows.
+    """
+
+    def __init__(self, name: str, given: Mapping[str, Any], examples: int | None) -> None:
+        self.registry: Registry = load_registry()
+        self.found: Registered[CodecSpec] = self.registry.find("codec", name)
+        self.given = dict(given)
+        self._examples = examples
+
+    def skip_unless_it_can_run(self) -> None:
+        """Skip what is about to be tested if this machine or an option lacks something."""
+        for field in dataclasses.fields(self.spec.options):
+            if field.default == MANDATORY and field.name not in self.given:
+                pytest.skip(f"codec {self.spec.name!r} must be given the option {field.name!r}")
+        missing = self.registry.missing(self.found, self.options)
+        if missing:
+            reasons = "; ".join(f"{each.what}: {each.remedy}" for each in missing)
+            pytest.skip(f"codec {self.spec.name!r} cannot run here: {reasons}")
+
+    @property
+    def spec(self) -> CodecSpec:
+        """Declaration of the codec."""
+        return self.found.spec
+
+    @cached_property
+    def options(self) -> Any:
+        """The codec's options."""
+        return self.registry.options(self.found, self.given)
+
+    def build(self, level: Level) -> Codec:
+        """Return a new instance."""
+        return self.registry.build_codec(self.spec.name, level, self.options)
+
+    @cached_property
+    def lowest(self) -> Codec:
+        """An instance at the first published level."""
+        return self.build(self.spec.levels[0])
+
+    @cached_property
+    def highest(self) -> Codec:
+        """An instance at the last published level."""
+        return self.build(self.spec.levels[-1])
+
+    @cached_property
+    def small_picture(self) -> Image:
+        """The picture whose bitstreams are damaged."""
+        return picture(40, 24)
+
+    @cached_property
+    def small(self) -> Mapping[str, bytes]:
+        """Its bitstreams at the lowest and at the highest level, by the level's name."""
+        codecs = (self.lowest, self.highest)
+        return {codec.level.name: codec.encode(self.small_picture) for codec in codecs}
+
+    @cached_property
+    def decode_seconds(self) -> float:
+        """The time that decoding it takes, at the lowest level."""
+        bitstream = self.small[self.lowest.level.name]
+        self.lowest.decode(bitstream)
+        start = time.perf_counter()
+        self.lowest.decode(bitstream)
+        return time.perf_counter() - start
+
+    @property
+    def examples(self) -> int:
+        """The number of damaged bitstreams for each kind of damage."""
+        if self._examples is not None:
+            return self._examples
+        least, most = _EXAMPLES
+        return max(least, min(most, int(_BUDGET / self.decode_seconds)))
+
+    @cached_property
+    def _process(self) -> DecodingProcess:
+        return DecodingProcess(
+            self.spec.name,
+            self.given,
+            next(iter(self.small.items())),
+            seconds=SECONDS + 10 * self.decode_seconds,
+            memory=MEMORY,
+        )
+
+    def decode_apart(self, level: str, bitstream: bytes, *, pixels: bool = False) -> Outcome:
+        """Decode *bitstream* in another process, within the bounds."""
+        return self._process.decode(level, bitstream, pixels=pixels)
+
+    def close(self) -> None:
+        """End the other process."""
+        if "_process" in vars(self):
+            self._process.close()

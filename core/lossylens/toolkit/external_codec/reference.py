@@ -1,0 +1,63 @@
+"""HM and VTM, the reference software of HEVC and VVC, whose programs are called alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from lossylens.errors import RequirementError
+from lossylens.toolkit.external_codec.codec import ProgramCodec
+from lossylens.toolkit.external_codec.options import ReferenceOptions
+from lossylens.toolkit.external_codec.programs import file_sha256
+from lossylens.toolkit.external_codec.software import Software
+from lossylens.toolkit.external_codec.yuv import Frame
+
+
+class ReferenceCodec(ProgramCodec):
+    """One picture through reference software, in intra coding."""
+
+    software: ClassVar[Software]
+    # One smallest coding unit; the encoder itself pads to multiples of it, and says so
+    # in the stream.
+    smallest_side = 8
+    options: ReferenceOptions
+
+    @cached_property
+    def config_path(self) -> Path:
+        """The encoder's configuration file."""
+        for missing in self.software.missing(self.options):
+            raise RequirementError(f"{self.name}: {missing.what}: {missing.remedy}")
+        found = self.software.find_config(self.options)
+        assert found is not None
+        return found.resolve()
+
+    def encoder_arguments(self, frame: Frame) -> list[str]:
+        """Return the command line; what follows the configuration file overrides it."""
+        depth = self.options.internal_depth
+        return [
+            *("-c", str(self.config_path)),
+            *("-i", "in.yuv", "-b", "str.bin", "-o", os.devnull),
+            *("-wdt", str(frame.width), "-hgt", str(frame.height), "-fr", "1", "-f", "1"),
+            *("-q", str(self.qp)),
+            f"--InputChromaFormat={frame.subsampling.replace(':', '')}",
+            f"--InputBitDepth={frame.depth}",
+            *([] if depth is None else [f"--InternalBitDepth={depth}"]),
+            # Any size, with the padding noted in the stream; 0 in old releases of VTM.
+            "--ConformanceWindowMode=1",
+            # Nearly 60 bytes where it is on.
+            "--SEIDecodedPictureHash=0",
+        ]
+
+    def decoder_arguments(self, frame: Frame) -> list[str]:
+        """Return the command line; the decoder rounds to the depth it is asked for."""
+        return ["-b", "str.bin", "-o", "out.yuv", "-d", str(frame.depth)]
+
+    def provenance(self) -> Mapping[str, str]:
+        """Return versions, hashes and arguments of the programs and the configuration file."""
+        found = dict(super().provenance())
+        arguments = found["encoder_arguments"]
+        found["encoder_arguments"] = arguments.replace(str(self.config_path), self.config_path.name)
+        return {**found, "config_sha256": file_sha256(self.config_path)}

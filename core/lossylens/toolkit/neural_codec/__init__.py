@@ -1,0 +1,14 @@
+"""What learned codecs share, built on CompressAI's layers, entropy models and range coder.
+
+=====================  ==========================================================
+:mod:`.options`        options and levels of a learned codec; imports no torch
+:mod:`.container`      the bitstream's header; imports no torch
+:mod:`.padding`        how a picture is brought to a size that the network takes
+:mod:`.checkpoints`    finding, reading and loading of checkpoints
+:mod:`.tables`         integer probability tables of the range coder
+:mod:`.coding`         latents to strings and back
+:mod:`.network`        forward, compress and decompress of a hyperprior network
+:mod:`.codec`          the codec contract on top of all these
+:mod:`.compressai`     what is used of CompressAI
+=====================  ==========================================================
+"""

@@ -1,0 +1,183 @@
+"""Finding, reading and loading of checkpoints.
+
+Nothing is ever unpickled: files of torch are read with ``weights_only``, which
+takes tensors and plain containers alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from lossylens.errors import ConfigError
+
+#: Key of a safetensors file's metadata under which lossylens describes its own checkpoints.
+METADATA = "lossylens"
+
+_WRAPPERS = ("state_dict", "network", "model", "net")
+
+#: Buffers that follow from the parameters or the architecture; they are computed anew.
+_DERIVED = re.compile(
+    r"(^|\.)(_offset|_quantized_cdf|_cdf_length|scale_table|scale_bound|target|mask"
+    r"|relative_position_index|attn_mask|bound|pedestal)$"
+)
+
+#: CompressAI before 1.2.4 spelt the lists of an entropy bottleneck out.
+_BOTTLENECK = re.compile(r"(^|\.)_(matri|bias|factor)(x|)(\d+)$")
+_LISTS = {"matri": "matrices", "bias": "biases", "factor": "factors"}
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        state: parameters by official name.
+        about: what lossylens wrote about its own checkpoints: ``codec``, ``level``
+            and ``config``, the arguments of the network's ``build``; empty for
+            official ones.
+    """
+
+    state: Mapping[str, Tensor]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the content of a file of torch or safetensors.
+
+    Raises:
+        ConfigError: it cannot be read safely, or holds no parameters.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"{path}: holds objects other than tensors, which are not loaded for safety."
+            " Save its state dict alone with torch.save, where you trust it."
+        ) from error
+    except (OSError, RuntimeError, SafetensorError, ValueError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{path}: not a checkpoint of torch or safetensors: {reason}") from error
+    return Checkpoint(_parameters(content, path))
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write parameters in official names, with what :attr:`Checkpoint.about` is to say."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, path, metadata={METADATA: json.dumps(dict(about), sort_keys=True)})
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+    if not isinstance(about, dict):
+        raise ValueError("its metadata is malformed")
+    return Checkpoint(_parameters(state, path), about)
+
+
+def _parameters(content: Any, path: Path) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: holds no state dict")
+    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ConfigError(f"{path}: holds no parameters")
+    return modern_names(state)
+
+
+def modern_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return *state* without DataParallel's ``module.``, with today's bottleneck names."""
+    return {_modern(name): value for name, value in state.items()}
+
+
+def _modern(name: str) -> str:
+    name = re.sub(r"(^|\.)module\.", r"\1", name)
+    return _BOTTLENECK.sub(lambda found: f"{found[1]}{_LISTS[found[2]]}.{found[4]}", name)
+
+
+def load_parameters(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    strict: bool = True,
+    rename: Callable[[str], str] = lambda name: name,
+) -> None:
+    """Copy *state* into the parameters of *network* and compute its tables anew.
+
+    Args:
+        network: whose ``update(force=True)`` computes the tables.
+        state: by official name; buffers that follow from the rest are ignored.
+        strict: whether each parameter must be there and no other.
+        rename: official name to the network's.
+
+    Raises:
+        ConfigError: names or shapes differ; nothing is loaded then.
+    """
+    given = {
+        rename(name): (name, value)
+        for name, value in modern_names(state).items()
+        if not _DERIVED.search(name)
+    }
+    own = dict(network.named_parameters())
+    _refuse_differences(own, given, strict)
+    with torch.no_grad():
+        for name, (_, value) in given.items():
+            if name in own:
+                own[name].copy_(value)
+    network.update(force=True)  # type: ignore[operator]
+
+
+def _refuse_differences(
+    own: Mapping[str, Tensor], given: Mapping[str, tuple[str, Tensor]], strict: bool
+) -> None:
+    reasons = []
+    if strict:
+        reasons.append(_listed("absent", sorted(own.keys() - given.keys())))
+        unknown = sorted(given[name][0] for name in given.keys() - own.keys())
+        reasons.append(_listed("unknown", unknown))
+    shapes = [
+        f"{official} {_shape(value)} instead of {_shape(own[name])}"
+        for name, (official, value) in given.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    reasons.append(_listed("of another shape", shapes))
+    found = "; ".join(reason for reason in reasons if reason)
+    if found:
+        raise ConfigError(f"the checkpoint is of another architecture, nothing was loaded: {found}")
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    rest = ", ..." if len(names) > _SHOWN else ""
+    return f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{rest})"
+
+
+def _shape(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "scalar"
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

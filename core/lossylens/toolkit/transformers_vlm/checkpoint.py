@@ -1,0 +1,202 @@
+"""Where a checkpoint is, whether it is whole, and how large; imports nothing heavy.
+
+Only safetensors are read: loading them runs no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from lossylens.errors import RequirementError
+from lossylens.spec import Missing
+from lossylens.toolkit.cache import cache_folder
+from lossylens.toolkit.transformers_vlm.options import VlmOptions
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+
+#: Files of which one of each line is needed besides weights.
+_NEEDED = (
+    ("config.json",),
+    ("tokenizer.json", "vocab.json"),
+    ("preprocessor_config.json", "processor_config.json"),
+)
+
+#: A header larger than this is refused; real ones have well below a megabyte.
+_HEADER_LIMIT = 100_000_000
+
+
+def needs_checkpoint(gigabytes: float) -> Callable[[VlmOptions], Sequence[Missing]]:
+    """Return the requirement check of a model whose download has *gigabytes*."""
+
+    def missing(options: VlmOptions) -> Sequence[Missing]:
+        try:
+            weight_files(find(options.checkpoint))
+        except RequirementError as error:
+            return (Missing(str(error), _remedy(options.checkpoint, gigabytes)),)
+        return ()
+
+    return missing
+
+
+def find(checkpoint: str) -> Path:
+    """Return the folder of *checkpoint*: itself, or its snapshot in the hub's cache.
+
+    Nothing is downloaded.
+
+    Raises:
+        RequirementError: there is none.
+    """
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return folder
+    if not _is_hub_id(checkpoint):
+        raise RequirementError(f"there is no folder {folder}")
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(checkpoint, "config.json")
+    if not isinstance(config, str):
+        raise RequirementError(f"checkpoint {checkpoint} is not in the local hub cache")
+    return Path(config).parent
+
+
+def _is_hub_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and ".." not in name
+
+
+def _remedy(checkpoint: str, gigabytes: float) -> str:
+    elsewhere = "or set the option checkpoint to its folder"
+    if not _is_hub_id(checkpoint):
+        return "set the option checkpoint to the folder of a checkpoint in safetensors"
+    return f"hf download {checkpoint} ({gigabytes:g} GB), {elsewhere}"
+
+
+def weight_files(folder: Path, needed: Sequence[Sequence[str]] = _NEEDED) -> list[Path]:
+    """Return the weight files of a checkpoint that is whole.
+
+    Args:
+        folder: of the checkpoint.
+        needed: files of which one of each group must be there besides weights.
+
+    Raises:
+        RequirementError: a file is missing, cut off or broken; the message names it.
+    """
+    for names in needed:
+        if not any((folder / name).is_file() for name in names):
+            raise RequirementError(f"{folder} holds no {' or '.join(names)}")
+    files = [folder / name for name in _weight_names(folder)]
+    for path in files:
+        if not path.is_file():
+            raise RequirementError(f"{folder} is incomplete: {path.name} is missing")
+        _check_whole(path)
+    return files
+
+
+def _weight_names(folder: Path) -> list[str]:
+    if (folder / _SINGLE).is_file():
+        return [_SINGLE]
+    if not (folder / _INDEX).is_file():
+        hint = ""
+        if any(folder.glob("*.bin")):
+            hint = "; its .bin files are pickles, which are never loaded"
+        raise RequirementError(f"{folder} holds no {_SINGLE} or {_INDEX}{hint}")
+    index = _json_object(folder / _INDEX, (folder / _INDEX).read_bytes())
+    shards = index.get("weight_map")
+    names = set(shards.values()) if isinstance(shards, dict) else set()
+    # A name with a folder in it could be any file of this machine.
+    if not names or not all(isinstance(name, str) and _is_file_name(name) for name in names):
+        raise RequirementError(f"{folder / _INDEX} names no weight files")
+    return sorted(names)
+
+
+def _is_file_name(name: str) -> bool:
+    return name == Path(name).name != ""
+
+
+def _check_whole(path: Path) -> None:
+    start, tensors = _header(path)
+    ends = [each["data_offsets"][1] for each in tensors]
+    expected, found = start + max(ends, default=0), path.stat().st_size
+    if found != expected:
+        raise RequirementError(
+            f"{path} is damaged: it has {found} bytes and should have {expected}"
+        )
+
+
+def _header(path: Path) -> tuple[int, list[dict[str, Any]]]:
+    """Return where the data begin, and the entries of all tensors."""
+    with path.open("rb") as file:
+        size = file.read(8)
+        length = struct.unpack("<Q", size)[0] if len(size) == 8 else _HEADER_LIMIT + 1
+        if length > min(_HEADER_LIMIT, path.stat().st_size):
+            raise RequirementError(f"{path} is no safetensors file, or is cut off")
+        header = _json_object(path, file.read(length))
+    entries = [entry for name, entry in header.items() if name != "__metadata__"]
+    for entry in entries:
+        if not _is_entry(entry):
+            raise RequirementError(f"{path} is no safetensors file: a broken header")
+    return 8 + length, entries
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    offsets, shape = entry.get("data_offsets"), entry.get("shape")
+    return all(
+        isinstance(numbers, list)
+        and all(isinstance(number, int) and number >= 0 for number in numbers)
+        for numbers in (offsets, shape)
+    ) and (isinstance(offsets, list) and len(offsets) == 2)
+
+
+def _json_object(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise RequirementError(f"{path} is damaged: its JSON cannot be read")
+    return found
+
+
+def parameters(files: Sequence[Path]) -> int:
+    """Return how many numbers the weights of *files* hold."""
+    return sum(prod(entry["shape"]) for path in files for entry in _header(path)[1])
+
+
+def model_type(folder: Path) -> str:
+    """Return the architecture that a checkpoint's configuration names."""
+    path = folder / "config.json"
+    return str(_json_object(path, path.read_bytes()).get("model_type", ""))
+
+
+def fingerprint(files: Sequence[Path]) -> Mapping[str, str]:
+    """Return the SHA-256 of each weight file, by name.
+
+    Files in the hub's cache are named by it; of others it is remembered as long as
+    size and time of change stay the same.
+    """
+    return {path.name: _hash(path) for path in files}
+
+
+def _hash(path: Path) -> str:
+    named = path.resolve().name
+    if path.is_symlink() and re.fullmatch("[0-9a-f]{64}", named):
+        return named
+    status = path.stat()
+    key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    note = cache_folder() / "hashes" / hashlib.sha256(key.encode()).hexdigest()
+    if note.is_file():
+        return note.read_text(encoding="ascii")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(found, encoding="ascii")
+    return found

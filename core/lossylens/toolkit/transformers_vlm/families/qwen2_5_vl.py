@@ -1,0 +1,418 @@
+"""Qwen2.5-VL (Bai et al., arXiv:2502.13923)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    Qwen2_5_VLForConditionalGeneration,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from lossylens.toolkit.transformers_vlm.attention import use_grouped_attention
+from lossylens.toolkit.transformers_vlm.family import Family, Prefix, stop_tokens
+from lossylens.toolkit.transformers_vlm.options import Qwen25Options
+from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
+from lossylens.toolkit.transformers_vlm.tower import Flow, VisionTower
+from lossylens.toolkit.transformers_vlm.vlm import TransformersVlm
+from lossylens.vlm import Question, default_prompt
+
+#: The system prompt of the official chat template.
+SYSTEM = "You are a helpful assistant."
+
+#: Longest answer, in tokens, as the reference evaluator sets it.
+LIMIT = 2048
+
+#: Fewest and most pixels that the reference evaluator scales an image to, and its
+#: exception: words in small pictures are not blown up as much.
+PIXELS = (1280 * 28 * 28, 16384 * 28 * 28)
+TASK_PIXELS = {"ocrbench": (10 * 10 * 28 * 28, 16384 * 28 * 28)}
+
+
+class Qwen25Preprocessor:
+    """Scales an image within limits of pixels and cuts it into patches.
+
+    The detail is a pair of fewest and most pixels, or None for the processor's own.
+    """
+
+    def __init__(self, processor: Qwen2VLImageProcessorPil) -> None:
+        self.processor = processor
+
+    def __call__(self, image: Image, detail: Hashable) -> Picture:
+        """Return patches ``(N, 3 * 2 * 14 * 14)``, in blocks of 2x2."""
+        limits = {}
+        if isinstance(detail, tuple):
+            limits["size"] = {"shortest_edge": detail[0], "longest_edge": detail[1]}
+        inputs = self.processor(images=[image], return_tensors="pt", **limits)
+        [[_, rows, columns]] = inputs["image_grid_thw"].tolist()
+        return Picture(inputs["pixel_values"], Layout(1, rows, columns))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Windows of one length.
+
+    Attributes:
+        at: token indices ``(windows, length)``, or None where the windows follow each
+            other from *start* on.
+        start: first token.
+        windows: how many.
+        length: tokens in each.
+    """
+
+    at: Tensor | None
+    start: int
+    windows: int
+    length: int
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """Where the tokens of a batch are.
+
+    Tokens come in 2x2 blocks, blocks of a window together, windows of one length
+    together.
+
+    Attributes:
+        order: in-order index to index among the processor's patches.
+        inverse: of the order of blocks.
+        raster: per image, indices of its tokens row by row.
+        windows: for the layers with windows.
+        images: for the layers with full attention.
+        owner: image of each token.
+        angles: rotary angles ``(N, head width / 2)``: rows, then columns.
+    """
+
+    order: Tensor
+    inverse: Tensor
+    raster: tuple[Tensor, ...]
+    windows: tuple[_Run, ...]
+    images: tuple[_Run, ...]
+    owner: Tensor
+    angles: Tensor
+
+
+@dataclass(frozen=True)
+class _Extra:
+    geometry: _Geometry
+    cosine: Tensor
+    sine: Tensor
+
+
+class Qwen25Tower(VisionTower):
+    """The ViT with windowed attention and rotary positions.
+
+    transformers attends window by window; here the windows of one length are one call.
+    """
+
+    def __init__(
+        self, model: Qwen2_5_VLForConditionalGeneration, preprocess: Qwen25Preprocessor
+    ) -> None:
+        self.module: Any = model.model.visual
+        self.preprocess = preprocess
+        config = self.module.config
+        self.layers, self.width, self.heads = config.depth, config.hidden_size, config.num_heads
+        self.angles = self.width // self.heads // 2
+        self.merge = config.spatial_merge_size
+        self.window = config.window_size // config.patch_size // self.merge
+        self.full = frozenset(config.fullatt_block_indexes)
+        self._geometry = lru_cache(maxsize=32)(self._located)
+
+    def embed(self, pictures: Sequence[Picture]) -> Flow:
+        """Return patch embeddings, windows together."""
+        pixels = torch.cat([picture.pixels for picture in pictures])
+        weight = self.module.patch_embed.proj.weight
+        hidden = self.module.patch_embed(pixels.to(weight.device, weight.dtype))
+        flow = self._flow(hidden, tuple(picture.layout for picture in pictures))
+        return replace(flow, hidden=hidden[flow.extra.geometry.order])
+
+    def resume(self, states: Sequence[Tensor], layouts: Sequence[Layout]) -> Flow:
+        """Return the flow that has *states*, given row by row."""
+        hidden = torch.cat([state[0] for state in states])
+        flow = self._flow(hidden, tuple(layouts))
+        placed = torch.empty_like(hidden)
+        placed = placed.index_copy(0, torch.cat(flow.extra.geometry.raster), hidden)
+        return replace(flow, hidden=placed)
+
+    def states(self, flow: Flow) -> list[Tensor]:
+        """Return hidden states row by row: ``(1, rows * columns, width)``."""
+        return [flow.hidden[at][None] for at in flow.extra.geometry.raster]
+
+    def spread(self, vectors: Tensor, flow: Flow) -> Tensor:
+        """Return the vector of its image for each token."""
+        return vectors.to(flow.hidden.device)[flow.extra.geometry.owner]
+
+    def rotate(self, angles: Tensor, flow: Flow) -> Flow:
+        """Return *flow* with *angles* added to each token's rotary angles."""
+        geometry = flow.extra.geometry
+        return replace(
+            flow, extra=_rotation(geometry, geometry.angles + self.spread(angles, flow).float())
+        )
+
+    def layer(self, number: int, flow: Flow) -> Tensor:
+        """Return the output of one block."""
+        block = self.module.blocks[number]
+        query, key, value = self._attended(block, flow)
+        geometry = flow.extra.geometry
+        runs = geometry.images if number in self.full else geometry.windows
+        mixed = _attend(query, key, value, runs)
+        hidden = flow.hidden + block.attn.proj(mixed)
+        return hidden + block.mlp(block.norm2(hidden))
+
+    def weights(self, number: int, flow: Flow) -> list[Tensor]:
+        """Return attention row by row, zero between windows."""
+        block = self.module.blocks[number]
+        query, key, _ = self._attended(block, flow)
+        geometry = flow.extra.geometry
+        owner = geometry.owner if number in self.full else self._window_of(geometry)
+        found = []
+        for at in geometry.raster:
+            apart = owner[at][:, None] != owner[at]
+            q, k = (part[at].transpose(0, 1).float() for part in (query, key))
+            scores = q @ k.transpose(-1, -2) * block.attn.scaling
+            found.append(scores.masked_fill(apart, float("-inf")).softmax(-1)[None])
+        return found
+
+    def project(self, flow: Flow) -> list[Tensor]:
+        """Merge 2x2 blocks and return them row by row."""
+        merged = self.module.merger(flow.hidden)[flow.extra.geometry.inverse]
+        counts = [layout.tokens // self.merge**2 for layout in flow.layouts]
+        return list(merged.split(counts))
+
+    def _attended(self, block: Any, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value ``(N, heads, head width)``."""
+        qkv = block.attn.qkv(block.norm1(flow.hidden))
+        query, key, value = qkv.view(len(qkv), 3, self.heads, -1).unbind(1)
+        rotated = (_rotate(part, flow.extra.cosine, flow.extra.sine) for part in (query, key))
+        return (*rotated, value)
+
+    def _flow(self, hidden: Tensor, layouts: tuple[Layout, ...]) -> Flow:
+        geometry = self._geometry(layouts, hidden.device)
+        return Flow(hidden, layouts, _rotation(geometry, geometry.angles))
+
+    @staticmethod
+    def _window_of(geometry: _Geometry) -> Tensor:
+        lengths = [run.length for run in geometry.windows for _ in range(run.windows)]
+        numbers = torch.arange(len(lengths))
+        return numbers.repeat_interleave(torch.tensor(lengths)).to(geometry.owner.device)
+
+    def _located(self, layouts: tuple[Layout, ...], device: torch.device) -> _Geometry:
+        unit = self.merge**2
+        blocks, windows, raster_of = [], [], []
+        for image, layout in enumerate(layouts):
+            rows, columns = layout.rows // self.merge, layout.columns // self.merge
+            at = torch.arange(rows * columns)
+            across = -(-columns // self.window)
+            window = (at // columns // self.window) * across + at % columns // self.window
+            blocks.append(torch.full_like(at, image))
+            windows.append(window + (windows[-1].max() + 1 if windows else 0))
+            raster_of.append(_block_order(layout, self.merge))
+        window = torch.cat(windows)
+        lengths = torch.bincount(window)
+        # Windows of one length together, and otherwise in order.
+        by_block = (lengths[window] * (len(lengths) + 1) + window).argsort(stable=True)
+        order = (by_block[:, None] * unit + torch.arange(unit)).flatten()
+        place = order.argsort()
+        owner = torch.cat(blocks).repeat_interleave(unit)[order]
+        raster, first = [], 0
+        for raster_ids in raster_of:
+            raster.append(place[first + raster_ids.argsort()])
+            first += len(raster_ids)
+        frequency = self.module.rotary_pos_emb.inv_freq.cpu().float()
+        angles = torch.cat(
+            [
+                torch.stack((ids // layout.columns, ids % layout.columns), 1)
+                for ids, layout in zip(raster_of, layouts, strict=True)
+            ]
+        )
+        turned = (angles[..., None] * frequency).flatten(1)[order]
+        return _Geometry(
+            order.to(device),
+            by_block.argsort().to(device),
+            tuple(at.to(device) for at in raster),
+            tuple(_consecutive(lengths * unit)),
+            tuple(_gathered(owner, len(layouts), device)),
+            owner.to(device),
+            turned.to(device),
+        )
+
+
+def _block_order(layout: Layout, merge: int) -> Tensor:
+    """Return the raster index of each patch, in the order of the processor."""
+    ids = torch.arange(layout.tokens)
+    split = ids.view(layout.rows // merge, merge, layout.columns // merge, merge)
+    return split.transpose(1, 2).flatten()
+
+
+def _consecutive(lengths: Tensor) -> list[_Run]:
+    runs, start = [], 0
+    found, counts = lengths.unique(return_counts=True)
+    for length, count in zip(found.tolist(), counts.tolist(), strict=True):
+        runs.append(_Run(None, start, count, length))
+        start += count * length
+    return runs
+
+
+def _gathered(owner: Tensor, images: int, device: torch.device) -> list[_Run]:
+    if images == 1:
+        return [_Run(None, 0, 1, len(owner))]
+    by_length: dict[int, list[Tensor]] = {}
+    for image in range(images):
+        at = (owner == image).nonzero()[:, 0]
+        by_length.setdefault(len(at), []).append(at)
+    return [
+        _Run(torch.stack(each).to(device), 0, len(each), length)
+        for length, each in by_length.items()
+    ]
+
+
+def _rotation(geometry: _Geometry, angles: Tensor) -> _Extra:
+    twice = torch.cat((angles, angles), -1)[:, None]
+    return _Extra(geometry, twice.cos(), twice.sin())
+
+
+def _rotate(part: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Return *part* ``(N, heads, head width)`` turned, computed in fp32."""
+    value = part.float()
+    first, second = value.chunk(2, -1)
+    return (value * cosine + torch.cat((-second, first), -1) * sine).to(part.dtype)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[_Run]) -> Tensor:
+    """Return attention within each window: ``(N, width)``."""
+    parts = []
+    for run in runs:
+        q, k, v = (_windows(part, run) for part in (query, key, value))
+        out = scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        parts.append(out.reshape(run.windows * run.length, -1))
+    if len(runs) == 1 and runs[0].at is None:
+        return parts[0]
+    if runs[0].at is None:
+        return torch.cat(parts)
+    at = torch.cat([run.at.flatten() for run in runs if run.at is not None])
+    joined = torch.cat(parts)
+    return torch.empty_like(joined).index_copy(0, at, joined)
+
+
+def _windows(part: Tensor, run: _Run) -> Tensor:
+    """Return ``(windows, heads, length, head width)``."""
+    if run.at is not None:
+        return part[run.at].transpose(1, 2)
+    taken = part[run.start : run.start + run.windows * run.length]
+    return taken.unflatten(0, (run.windows, run.length)).transpose(1, 2)
+
+
+class Qwen25(Family):
+    """Qwen2.5-VL of any size.
+
+    Args:
+        model: loaded.
+        tokenizer: of the checkpoint.
+        processor: of the checkpoint.
+        system: system prompt; ``""`` leaves the system turn away.
+        limit: most tokens of an answer where the question sets none.
+        pixels: fewest and most pixels of an image of a task; None leaves the
+            processor's own.
+    """
+
+    position_axes = 3
+
+    def __init__(
+        self,
+        model: Qwen2_5_VLForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        processor: Qwen2VLImageProcessorPil,
+        *,
+        system: str = SYSTEM,
+        limit: int = LIMIT,
+        pixels: Callable[[str], tuple[int, int]] | None = None,
+    ) -> None:
+        self.preprocess = Qwen25Preprocessor(processor)
+        self.tower = Qwen25Tower(model, self.preprocess)
+        self.tokenizer = tokenizer
+        self.embedding = model.get_input_embeddings()
+        self.decoder = model.model.language_model
+        self.head = model.lm_head
+        self.config = model.config.text_config
+        use_grouped_attention(self.decoder)
+        self.image_token = model.config.image_token_id
+        self.stop = stop_tokens(model, tokenizer)
+        self.context = self.config.max_position_embeddings
+        self.limit = limit
+        self._pixels = pixels
+        self.tower.detail = pixels and pixels("")
+        turn = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+        opening = f"{turn}<|im_start|>user\n<|vision_start|>"
+        self._before = self.encode_text(opening, special=True)
+        self._after = self.encode_text("<|vision_end|>", special=True)
+        self._end = self.encode_text("<|im_end|>\n<|im_start|>assistant\n", special=True)
+
+    def wording(self, question: Question) -> str:
+        """Return the generic wording: the published settings use no other."""
+        return default_prompt(question)
+
+    def detail(self, question: Question) -> Hashable:
+        """Return fewest and most pixels."""
+        return self._pixels and self._pixels(question.task)
+
+    def visual_tokens(self, layout: Layout) -> int:
+        """Return one token per 2x2 patches."""
+        return layout.tokens // self.tower.merge**2
+
+    def prefix_ids(self, layout: Layout) -> list[int]:
+        """Return system turn, user turn opening and image."""
+        return self._before + [self.image_token] * self.visual_tokens(layout) + self._after
+
+    def suffix_ids(self, text: str) -> list[int]:
+        """Return text, turn end and answer opening."""
+        return self.encode_text(text) + self._end
+
+    def prefix(self, layout: Layout) -> Prefix:
+        """Return ids and M-RoPE positions (time, row, column).
+
+        Visual tokens share one time and count rows and columns; text goes on behind the
+        largest number so far.
+        """
+        ids = self.prefix_ids(layout)
+        rows, columns = (side // self.tower.merge for side in (layout.rows, layout.columns))
+        before = len(self._before)
+        row = torch.arange(rows).repeat_interleave(columns)
+        column = torch.arange(columns).repeat(rows)
+        visual = torch.stack((torch.zeros_like(row), row, column)) + before
+        after = before + max(rows, columns)
+        text = [torch.arange(before), torch.arange(after, after + len(self._after))]
+        first, last = (part.expand(3, -1) for part in text)
+        return Prefix(ids, torch.cat((first, visual, last), 1), after + len(self._after))
+
+
+class Qwen25Vlm(TransformersVlm):
+    """Qwen2.5-VL behind the core's contract."""
+
+    model_type = "qwen2_5_vl"
+    model_class = Qwen2_5_VLForConditionalGeneration
+    options: Qwen25Options
+
+    def load(self) -> Family:
+        """Load the checkpoint."""
+        options = self.options
+        return Qwen25(
+            self.pretrained(),
+            self.part(AutoTokenizer),
+            self.part(Qwen2VLImageProcessorPil),
+            system=SYSTEM if options.system is None else options.system,
+            limit=options.max_new_tokens or LIMIT,
+            pixels=self._pixels,
+        )
+
+    def _pixels(self, task: str) -> tuple[int, int]:
+        fewest, most = TASK_PIXELS.get(task, PIXELS)
+        return self.options.min_pixels or fewest, self.options.max_pixels or most

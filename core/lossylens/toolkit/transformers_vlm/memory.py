@@ -1,0 +1,114 @@
+"""How much fits into memory at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from lossylens.toolkit.transformers_vlm.engine import Asked
+    from lossylens.toolkit.transformers_vlm.family import Family
+
+#: Share of the free memory that a batch may take; estimates are rough and memory is
+#: fragmented.
+_SHARE = 0.6
+
+#: Beyond this, more at once makes a CPU slower: it falls out of the caches.
+_CPU_BYTES = 2 * 2**30
+
+#: Answers are mostly short; a batch of long ones is halved when it does not fit.
+_ANSWER_TOKENS = 64
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether *error* says that memory, of the GPU or the host, has run out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "out of memory" in text
+    )
+
+
+def host_memory() -> int | None:
+    """Return the bytes that a process can still take, None where that is unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can still be had on *device*."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # What PyTorch holds and does not use it will use first.
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached
+    available = host_memory()
+    return _CPU_BYTES if available is None else available
+
+
+class Budget:
+    """Decides how many images are done at once.
+
+    The need of a batch is estimated from shapes; where the estimate was too low, the
+    batch is halved and later ones stay that small.
+
+    Args:
+        family: the model.
+        bytes_at_once: most bytes to use; by default a share of what is free.
+    """
+
+    def __init__(self, family: Family, bytes_at_once: int | None = None) -> None:
+        self._family = family
+        self._fixed = bytes_at_once
+        self._ceiling: float = float("inf")
+        config = family.config
+        heads = config.num_attention_heads
+        shared = getattr(config, "num_key_value_heads", None) or heads
+        head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        # Of the embedding, since quantised layers hold bytes and compute in this format.
+        self._item = next(family.embedding.parameters()).element_size()
+        self._cached = 2 * config.num_hidden_layers * shared * head_width * self._item
+        # Residual, norm, queries and the three parts of the gated MLP live at a time.
+        self._active = (6 * config.hidden_size + 3 * config.intermediate_size) * self._item
+        self._heads, self._vocabulary = heads // shared, config.vocab_size
+        # Width 1 times 4 in the MLP, twice for gates, and the attention's own.
+        self._visual = 16 * family.tower.width * 4
+
+    def need(self, group: Sequence[Asked]) -> int:
+        """Return roughly how many bytes *group* takes beside the weights."""
+        prefix = max(self._family.visual_tokens(item.picture.layout) for item in group)
+        asked = [sum(len(row.suffix) for row in item.rows) for item in group]
+        rows = sum(len(item.rows) for item in group)
+        lines = sum(1 + tokens // prefix for tokens in asked)
+        longest = min(max(asked), prefix)
+        answers = max(len(item.rows) for item in group) * _ANSWER_TOKENS
+        tokens = lines * (prefix + longest + min(answers, 4 * prefix))
+        mask = lines * longest * (prefix + longest) * (1 + self._heads * self._item)
+        patches = sum(item.picture.layout.tiles * item.picture.layout.tokens for item in group)
+        at_once = max(len(group) * prefix, lines * longest) * self._active
+        logits = rows * self._vocabulary * (self._item + 4)
+        return tokens * self._cached + at_once + mask + logits + patches * self._visual
+
+    def allows(self, group: Sequence[Asked]) -> bool:
+        """Return whether *group* fits."""
+        return self.need(group) <= min(self._ceiling, self._available())
+
+    def exceeded_by(self, group: Sequence[Asked]) -> None:
+        """Note that *group* did not fit."""
+        self._ceiling = min(self._ceiling, self.need(group) / 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _available(self) -> float:
+        if self._fixed is not None:
+            return self._fixed
+        device = next(self._family.decoder.parameters()).device
+        free = free_memory(device) * _SHARE
+        return min(free, _CPU_BYTES) if device.type == "cpu" else free

@@ -1,0 +1,275 @@
+"""VLMs that a plugin configures: checkpoint and options in, answers out."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+import transformers
+from PIL.Image import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import AutoConfig
+
+from lossylens.errors import RequirementError
+from lossylens.toolkit.transformers_vlm import checkpoint
+from lossylens.toolkit.transformers_vlm.engine import Asked, Encoder, Engine, Row, Written
+from lossylens.toolkit.transformers_vlm.family import Family
+from lossylens.toolkit.transformers_vlm.memory import Budget, free_memory
+from lossylens.toolkit.transformers_vlm.options import VlmOptions
+from lossylens.toolkit.transformers_vlm.placement import place, spread
+from lossylens.toolkit.transformers_vlm.preprocessing import Pending, Preprocessing
+from lossylens.toolkit.transformers_vlm.tower import VisionTower
+from lossylens.vlm import Answer, Condition, ImageQuestions, Question, VisionEncoder, Vlm
+
+#: How many announced images are held before the oldest are forgotten.
+_MOST_EXPECTED = 256
+
+
+class TransformersVlm(Vlm):
+    """A VLM over transformers; each architecture derives one class from it.
+
+    The checkpoint is found and checked when the object is made, and loaded when it is
+    first asked something.
+
+    Raises:
+        ConfigError: a device that does not exist here.
+        RequirementError: no such checkpoint, a file of it is missing or damaged, or it
+            is of another architecture.
+    """
+
+    #: ``model_type`` of the checkpoint's configuration.
+    model_type: ClassVar[str]
+
+    #: Its class in transformers.
+    model_class: ClassVar[Any]
+
+    #: What to do about a checkpoint of another architecture.
+    other_model_hint: ClassVar[str] = ""
+
+    def __init__(self, options: VlmOptions) -> None:
+        self.options = options
+        self.placement = place(options)
+        self.folder = checkpoint.find(options.checkpoint)
+        self._files = self.weight_files()
+        found = checkpoint.model_type(self.folder)
+        if found != self.model_type:
+            reason = f"{self.folder} is a model of type {found!r}, not {self.model_type!r}"
+            raise RequirementError(f"{reason}{self.other_model_hint}")
+        gpu = self.placement.devices[0].type == "cuda"
+        self.batch_images = options.batch_images or (32 if gpu else 8)
+        self._loaded: _Loaded | None = None
+        self._encode: Encoder | None = None
+        self._adaptation: Mapping[str, str] = {}
+
+    @abstractmethod
+    def load(self) -> Family:
+        """Load the checkpoint; :meth:`pretrained` does most of it."""
+
+    def weight_files(self) -> list[Path]:
+        """Return the files of the weights, checked for being there and whole.
+
+        Raises:
+            RequirementError: they are not.
+        """
+        return checkpoint.weight_files(self.folder)
+
+    def pretrained(self) -> Any:
+        """Return the model with the checkpoint's weights.
+
+        Raises:
+            RequirementError: the memory does not suffice, or a weight is missing.
+        """
+        parameters = checkpoint.parameters(self._files)
+        self.placement.check_memory(str(self.folder), parameters)
+        device_map = self._device_map()
+        # Its bars would run into the progress bars of a run.
+        transformers.utils.logging.disable_progress_bar()
+        model, notes = self.model_class.from_pretrained(
+            self.folder,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            device_map=device_map,
+            **self.placement.loading,
+        )
+        if notes["missing_keys"]:
+            some = ", ".join(sorted(notes["missing_keys"])[:3])
+            raise RequirementError(f"the weights in {self.folder} lack {some}")
+        if device_map is None:
+            model.to(self.placement.devices[0])
+        return model.eval().requires_grad_(False)
+
+    def _device_map(self) -> Any:
+        devices = self.placement.devices
+        if len(devices) > 1:
+            config = AutoConfig.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False
+            )
+            with torch.device("meta"):
+                model = self.model_class(config)
+            return spread(model, {n: free_memory(device) for n, device in enumerate(devices)})
+        return {"": devices[0]} if self.placement.quantization != "none" else None
+
+    def part(self, loader: Any) -> Any:
+        """Return a tokenizer or image processor of the checkpoint."""
+        return loader.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+
+    def answer(self, batch: Sequence[ImageQuestions]) -> list[list[Answer]]:
+        """Answer all questions of all images, in order; see :class:`Vlm`."""
+        loaded = self._model()
+        jobs = [job for item in batch for job in loaded.jobs(item)]
+        answers = iter(self._answers(loaded, jobs))
+        found: list[list[Answer]] = []
+        for item in batch:
+            given: list[Answer | None] = [None] * len(item.questions)
+            for places in loaded.by_detail(item.questions).values():
+                for place_, answer in zip(places, next(answers), strict=True):
+                    given[place_] = answer
+            found.append([answer for answer in given if answer is not None])
+        return found
+
+    def expect(self, item: ImageQuestions) -> None:
+        """Begin to preprocess an image, if there are workers for it; see :class:`Vlm`."""
+        if self._loaded is not None:
+            self._loaded.expect(item)
+
+    def _answers(self, loaded: _Loaded, jobs: Sequence[_Job]) -> Iterator[list[Answer]]:
+        """Yield the answers of each job."""
+        failures: dict[int, str] = {}
+
+        def asked() -> Iterator[Asked]:
+            for number, job in enumerate(jobs):
+                try:
+                    picture = job.pending()
+                except ValueError as error:
+                    failures[number] = f"the image cannot be preprocessed: {error}"
+                    continue
+                yield Asked(picture, job.condition, job.rows)
+
+        with self._kernel():
+            written = iter(list(Engine(loaded.family, self._encode, loaded.budget).answer(asked())))
+        for number, job in enumerate(jobs):
+            if number in failures:
+                yield [Answer(None, failures[number])] * len(job.rows)
+            else:
+                yield [loaded.answer(each) for each in next(written)]
+
+    def _kernel(self) -> AbstractContextManager[Any]:
+        if self.options.attention == "math":
+            return cast(AbstractContextManager[Any], sdpa_kernel(SDPBackend.MATH))
+        return nullcontext()
+
+    def _model(self) -> _Loaded:
+        if self._loaded is None:
+            family = self.load()
+            workers = self.options.preprocess_workers
+            if workers < 0:
+                workers = 4 if self.placement.devices[0].type == "cuda" else 0
+            self._loaded = _Loaded(family, Preprocessing(family.preprocess, workers))
+        return self._loaded
+
+    @property
+    def family(self) -> Family:
+        """The loaded model."""
+        return self._model().family
+
+    @property
+    def vision(self) -> VisionTower:
+        """The vision encoder; see :class:`lossylens.vlm.VisionAccess`."""
+        return self.family.tower
+
+    def with_encoder(
+        self,
+        encode: VisionEncoder,
+        *,
+        wants_bitstream: bool = False,
+        provenance: Mapping[str, str] | None = None,
+    ) -> TransformersVlm:
+        """Return a VLM of the same weights whose images *encode* encodes."""
+        self._model()
+        adapted = copy.copy(self)
+        adapted._encode = encode
+        adapted.wants_bitstream = wants_bitstream
+        adapted._adaptation = {**self._adaptation, **(provenance or {})}
+        return adapted
+
+    def provenance(self) -> Mapping[str, str]:
+        """Return hashes of the weights, versions, and how they are computed with."""
+        hashes = checkpoint.fingerprint(self._files)
+        return {
+            **{f"weights {name}": value for name, value in hashes.items()},
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "image processor": "PIL",
+            "attention": self.options.attention,
+            **self.placement.describe(),
+            **self._adaptation,
+        }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The questions about one image that need it at one detail."""
+
+    pending: Pending
+    condition: Condition
+    rows: tuple[Row, ...]
+
+
+class _Loaded:
+    """A loaded model with what belongs to it."""
+
+    def __init__(self, family: Family, preprocessing: Preprocessing) -> None:
+        self.family = family
+        self.preprocessing = preprocessing
+        self.budget = Budget(family)
+        self._expected: dict[tuple[int, Hashable], tuple[Image, Pending]] = {}
+
+    def by_detail(self, questions: Sequence[Question]) -> dict[Hashable, list[int]]:
+        """Return the places of *questions*, by the detail at which they need the image."""
+        found: dict[Hashable, list[int]] = {}
+        for number, question in enumerate(questions):
+            found.setdefault(self.family.detail(question), []).append(number)
+        return found
+
+    def expect(self, item: ImageQuestions) -> None:
+        """Begin to preprocess *item*, which will be asked about soon."""
+        if not self.preprocessing.works_ahead:
+            return
+        for detail in self.by_detail(item.questions):
+            pending = self.preprocessing.submit(item.image, detail)
+            # The image is kept, so that no other can get its id meanwhile.
+            self._expected[id(item.image), detail] = (item.image, pending)
+        while len(self._expected) > _MOST_EXPECTED:
+            # Images that were announced and never asked about.
+            self._expected.pop(next(iter(self._expected)), None)
+
+    def _pending(self, image: Image, detail: Hashable) -> Pending:
+        expected = self._expected.pop((id(image), detail), None)
+        return self.preprocessing.submit(image, detail) if expected is None else expected[1]
+
+    def jobs(self, item: ImageQuestions) -> Iterator[_Job]:
+        """Yield the jobs of one image, and begin to preprocess it for them."""
+        for detail, places in self.by_detail(item.questions).items():
+            rows = tuple(self._row(item.questions[place_]) for place_ in places)
+            pending = self._pending(item.image, detail)
+            yield _Job(pending, item.condition, rows)
+
+    def _row(self, question: Question) -> Row:
+        suffix = self.family.suffix_ids(self.family.wording(question))
+        return Row(suffix, question.max_new_tokens or self.family.limit)
+
+    def answer(self, written: Written) -> Answer:
+        """Return what was written as text."""
+        usage = {"input_tokens": written.prompt, "output_tokens": len(written.tokens)}
+        if written.failure:
+            return Answer(None, written.failure)
+        text: Any = self.family.tokenizer.decode(written.tokens, skip_special_tokens=True)
+        return Answer(text, usage=usage)

@@ -1,0 +1,50 @@
+"""How the reference evaluator words questions for models that have a wording of their own.
+
+The texts follow the image immediately, so some begin with a newline.  Models without an
+own wording get :func:`lossylens.vlm.default_prompt`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from lossylens.vlm import Question, QuestionKind
+
+_SHORT = "Answer the question using a single word or phrase."
+_LETTER = "Answer with the option's letter from the given choices directly."
+_CJK = re.compile("[\u4e00-\u9fff]")
+
+
+def internvl_wording(question: Question) -> str:
+    """Return *question* as InternVL3 gets it."""
+    text = question.text
+    if question.kind is QuestionKind.MULTIPLE_CHOICE:
+        text = f"{question.hint}\n{text}" if question.hint else text
+        text += "".join(f"\n{letter}. {option}" for letter, option in question.options.items())
+        text += "\n" + _internvl_request(bool(question.options), _CJK.search(text) is not None)
+    elif question.task == "mme":
+        text += f" {_SHORT}"
+    elif question.kind is QuestionKind.SHORT_ANSWER or question.task == "ocrbench":
+        text += f"\n{_SHORT}"
+    return f"\n{text}"
+
+
+def _internvl_request(options: bool, chinese: bool) -> str:
+    if options:
+        return "请直接回答选项字母。" if chinese else _LETTER
+    return "请直接回答问题。" if chinese else "Answer the question directly."
+
+
+def janus_wording(question: Question) -> str:
+    """Return *question* as Janus-Pro gets it."""
+    text = question.text
+    if question.kind is QuestionKind.MULTIPLE_CHOICE:
+        hint = f"Hint: {question.hint}\n" if question.hint else ""
+        options = "".join(f"{letter}. {option}\n" for letter, option in question.options.items())
+        request = f"\n{_LETTER}" if options else "Answer the question directly. "
+        return f"\n{hint}{text}\n{options}{request}"
+    if question.kind is QuestionKind.YES_NO:
+        if question.task == "pope":
+            text = text.replace(" Please answer yes or no.", "")
+        return f"\n{text}\n{_SHORT}"
+    return f"{text}\n{_SHORT}" if question.kind is QuestionKind.SHORT_ANSWER else text

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+from lossylens.cli import main
+from lossylens.cli.new import names
+
+
+def refused(capsys, *arguments):
+    assert main(["new", "codec", *map(str, arguments)]) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "My", "1st", "a--b", "a/b", "../a", "a b", "a-", "ä", "${x}"])
+def test_no_name(name, capsys, tmp_path):
+    assert "is no name for a plugin" in refused(capsys, "--into", tmp_path, "--", name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_taken_by_the_core(capsys, tmp_path):
+    said = refused(capsys, "raw", "--into", tmp_path)
+    assert said == "lossylens: there is a codec 'raw' already, in lossylens; choose another name\n"
+
+
+def test_nothing_is_overwritten(capsys, tmp_path):
+    (tmp_path / "lossylens-codec-mine").mkdir()
+    said = refused(capsys, "mine", "--into", tmp_path)
+    assert "lossylens-codec-mine is there already" in said
+    assert list((tmp_path / "lossylens-codec-mine").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["level", "image", "codec", "my.own_codec-2"])
+def test_whatever_the_name_the_modules_compile(name, tmp_path):
+    assert main(["new", "codec", name, "--into", str(tmp_path)]) == 0
+    (project,) = tmp_path.iterdir()
+    assert project.name == names("codec", name)["distribution"]
+    modules = list(project.rglob("*.py"))
+    assert len(modules) == 4
+    for module in modules:
+        compile(module.read_text(), str(module), "exec")
+        assert "${" not in module.read_text()
+    assert (project / names("codec", name)["package"] / "py.typed").exists()
+
+
+def test_class_names_clash_with_nothing():
+    assert names("codec", "codec")["class_name"] == "CodecCodec"
+    assert names("codec", "level")["class_name"] == "LevelCodec"
+
+
+def test_templates_are_in_the_package():
+    import lossylens.cli.new
+
+    assert (Path(lossylens.cli.new.__file__).parent / "templates/codec/pyproject.toml.in").exists()

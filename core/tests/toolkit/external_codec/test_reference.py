@@ -1,0 +1,231 @@
+"""Codecs around programs, with stand-ins for these: real processes, files and time limits."""
+
+import numpy as np
+import pytest
+from lossylens.codec import Level
+from lossylens.errors import (
+    BitstreamError,
+    ConfigError,
+    ImageError,
+    LossylensError,
+    RequirementError,
+)
+from lossylens.toolkit.external_codec.options import ReferenceOptions, qp_level
+from lossylens.toolkit.external_codec.programs import Program
+from lossylens.toolkit.external_codec.reference import ReferenceCodec
+from lossylens.toolkit.external_codec.software import Software
+from lossylens.toolkit.external_codec.testing import CONFIGS, install_programs
+from PIL import Image
+
+
+def program(name, banner):
+    return Program(name, "option", "LOSSYLENS_TEST_PROGRAM", (name,), "get it", banner)
+
+
+class Hevc(ReferenceCodec):
+    name = "test-hevc"
+    standard = "hevc"
+    largest_qp = 51
+    software = Software(
+        program("TAppEncoder", "Encoder Version"),
+        program("TAppDecoder", "Decoder Version"),
+        dict(zip(("4:2:0", "4:4:4"), CONFIGS, strict=False)),
+    )
+
+
+class Vvc(ReferenceCodec):
+    name = "test-vvc"
+    standard = "vvc"
+    largest_qp = 63
+    software = Software(
+        program("EncoderApp", "VTM Encoder"),
+        program("DecoderApp", "VTM Decoder"),
+        dict.fromkeys(("4:2:0", "4:4:4"), CONFIGS[2]),
+    )
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    names = ["TAppEncoder", "TAppDecoder", "EncoderApp", "DecoderApp"]
+    return install_programs(tmp_path_factory.mktemp("release"), names)
+
+
+@pytest.fixture
+def make(programs, tmp_path, monkeypatch):
+    """Builds a codec whose temporary files go to ``tmp_path / "temporary"``."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def make(kind=Hevc, qp=0, **options):
+        chosen = ReferenceOptions(**{"encoder": programs, "decoder": programs, **options})
+        return kind(qp_level(qp), chosen)
+
+    yield make
+    assert not list((tmp_path / "temporary").iterdir()), "temporary files were left behind"
+
+
+def picture(width, height):
+    shape = (height, width, 3)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 18)], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "options", "bound"),
+    [
+        (Hevc, {}, 4),
+        (Hevc, {"matrix": "rgb"}, 0),
+        (Hevc, {"matrix": "rgb", "input_depth": 10}, 0),
+        (Vvc, {"matrix": "bt601", "full_range": False}, 5),
+        (Vvc, {"input_depth": 10}, 2),
+        (Hevc, {"subsampling": "4:2:0"}, None),
+        (Vvc, {"subsampling": "4:2:0", "matrix": "bt601"}, None),
+    ],
+    ids=str,
+)
+def test_there_and_back(kind, options, bound, size, make):
+    """At the finest quantisation the stand-ins lose nothing, so what is lost is ours."""
+    codec = make(kind, **options)
+    image = picture(*size)
+    decoded = make(kind, 30).decode(codec.encode(image))
+    assert (decoded.mode, decoded.size) == ("RGB", size)
+    if bound is not None:
+        error = np.asarray(decoded).astype(int) - np.asarray(image)
+        assert abs(error).max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "header"),
+    [
+        ((33, 18), {}, b""),
+        ((32, 18), {"subsampling": "4:2:0"}, b""),
+        ((32, 18), {"subsampling": "4:2:0", "matrix": "bt601"}, b"\x01"),
+        ((33, 18), {"subsampling": "4:2:0"}, b"\x10\x21\x12"),
+        ((200, 3), {}, b"\x10\xc8\x01\x03"),
+    ],
+)
+def test_header(size, options, header, make):
+    """Nothing is before the encoder's file but where it must."""
+    bitstream = make(**options).encode(picture(*size))
+    assert bitstream.startswith(header + b"\0\0\0\1")
+
+
+def test_provenance(make, programs):
+    found = make(qp=37, extra_arguments=["--Level=6.2"], internal_depth=8).provenance()
+    assert found["encoder"] == "HM software: Encoder Version [18.0] (stand-in)"
+    assert found["encoder_arguments"] == (
+        "-c encoder_intra_main_rext.cfg -i in.yuv -b str.bin -o /dev/null -wdt 0 -hgt 0 -fr 1 -f 1"
+        " -q 37 --InputChromaFormat=444 --InputBitDepth=8 --InternalBitDepth=8"
+        " --ConformanceWindowMode=1 --SEIDecodedPictureHash=0 --Level=6.2"
+    )
+    assert found["decoder_arguments"] == "-b str.bin -o out.yuv -d 8"
+    assert all(len(found[f"{each}_sha256"]) == 64 for each in ("encoder", "decoder", "config"))
+    assert not [value for value in found.values() if str(programs) in value]
+    assert dict(make(Vvc).provenance()) != dict(make(Hevc).provenance())
+
+
+class TestEncoderFails:
+    @pytest.mark.parametrize(
+        ("how", "match"),
+        [
+            ("crash", "killed by SIGABRT; it said: .*before the end .*Assertion"),
+            ("silent", "it wrote nothing to str.bin"),
+            ("fork", "exit code 1; it said: .*the parent is gone"),
+        ],
+    )
+    def test_in_one_picture(self, how, match, make, monkeypatch):
+        codec = make()
+        codec.encode(picture(8, 8))
+        monkeypatch.setenv("LOSSYLENS_FAKE", how)
+        with pytest.raises(ImageError, match=f"^test-hevc: the encoder failed on 9x8: {match}"):
+            codec.encode(picture(9, 8))
+
+    def test_time_limit(self, make, monkeypatch):
+        codec = make(encoder_limit=0.01)
+        assert codec.encoder_path
+        monkeypatch.setenv("LOSSYLENS_FAKE", "hang")
+        with pytest.raises(ImageError, match=r"ended after 0\.6 s"):
+            codec.encode(picture(8, 8))
+
+    def test_an_argument_it_does_not_know(self, make):
+        with pytest.raises(ImageError, match=r"exit code 1; .*Unknown option: --What=1"):
+            make(extra_arguments=["--What=1"]).encode(picture(8, 8))
+
+    def test_it_is_missing(self, make, tmp_path):
+        codec = make(encoder=tmp_path)
+        with pytest.raises(RequirementError, match="TAppEncoder"):
+            codec.encode(picture(8, 8))
+
+    def test_it_writes_something_else(self, make, programs):
+        """A program whose streams cannot be read says so at once, not when decoding."""
+
+        class Odd(Hevc):
+            standard = "vvc"
+
+        with pytest.raises(LossylensError, match="not write a plain stream of one picture"):
+            make(Odd).encode(picture(8, 8))
+
+
+class TestDecoderFails:
+    @pytest.mark.parametrize(
+        ("how", "match"),
+        [
+            ("crash", "killed by SIGABRT; it said: "),
+            ("silent", "wrote nothing to out.yuv"),
+            ("short", "the decoder wrote 191 bytes instead of 192"),
+            ("flood", "exit code 120; it said: .*Warning"),  # Python ignores SIGXFSZ
+        ],
+    )
+    def test_in_one_bitstream(self, how, match, make, monkeypatch):
+        codec = make()
+        bitstream = codec.encode(picture(8, 8))
+        codec.decode(bitstream)
+        monkeypatch.setenv("LOSSYLENS_FAKE", how)
+        with pytest.raises(BitstreamError, match=f"^test-hevc: .*({match})"):
+            codec.decode(bitstream)
+
+    def test_time_limit(self, make, monkeypatch):
+        codec = make(decoder_limit=0.01)
+        bitstream = codec.encode(picture(8, 8))
+        assert codec.decoder_path
+        monkeypatch.setenv("LOSSYLENS_FAKE", "hang")
+        with pytest.raises(BitstreamError, match=r"ended after 0\.6 s"):
+            codec.decode(bitstream)
+
+    def test_another_standard(self, make):
+        with pytest.raises(BitstreamError, match=r"^test-vvc: "):
+            make(Vvc).decode(make(Hevc).encode(picture(8, 8)))
+
+    @pytest.mark.parametrize("size", [(16384, 2200), (20000, 8)])
+    def test_sizes_beyond_the_limits_never_reach_it(self, size, make, tmp_path):
+        from lossylens.toolkit.external_codec.fake_program import hevc_set, protected
+
+        sps = protected(hevc_set(*size, "444", 8))
+        stream = b"\0\0\0\1" + sps + b"\0\0\1\x26\x01\x80\x80"
+        with pytest.raises(BitstreamError, match="above the limit"):
+            make(decoder=tmp_path).decode(stream)
+
+    def test_a_size_in_the_header_that_does_not_fit(self, make):
+        bitstream = make().encode(picture(3, 3))
+        assert bitstream[:3] == b"\x10\x03\x03"
+        for size in (b"\x09\x03", b"\x00\x03", b"\x03\xff\x7f"):
+            with pytest.raises(BitstreamError, match="sizes in its headers differ"):
+                make().decode(b"\x10" + size + bitstream[3:])
+
+    def test_rgb_that_is_subsampled(self, make):
+        bitstream = make(subsampling="420").encode(picture(8, 8))
+        with pytest.raises(BitstreamError, match="never subsampled"):
+            make().decode(b"\x02" + bitstream)
+
+
+@pytest.mark.parametrize(("qp", "kind"), [(52, Hevc), (64, Vvc), (-1, Hevc), ("9", Vvc)])
+def test_quantisation_parameters_are_checked(qp, kind, make):
+    with pytest.raises(ConfigError, match="outside 0"):
+        kind(Level("any", {"qp": qp}), ReferenceOptions())
+
+
+@pytest.mark.parametrize("size", [(16385, 1), (6000, 6000)])
+def test_sizes_beyond_the_limits(size, make):
+    with pytest.raises(ImageError, match="too large"):
+        make().encode(Image.new("RGB", size))

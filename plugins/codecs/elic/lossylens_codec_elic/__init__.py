@@ -1,0 +1,1 @@
+"""ELIC, a codec plugin of lossylens."""

@@ -1,0 +1,1 @@
+"""HEVC by x265, a codec plugin of lossylens."""

@@ -1,0 +1,1 @@
+"""HEVC by its reference software HM, a codec plugin of lossylens."""

@@ -1,0 +1,1 @@
+"""JPEG XL, a codec plugin of lossylens."""

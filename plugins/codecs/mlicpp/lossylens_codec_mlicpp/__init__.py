@@ -1,0 +1,1 @@
+"""MLIC++, a codec plugin of lossylens."""

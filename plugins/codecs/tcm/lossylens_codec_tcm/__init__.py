@@ -1,0 +1,1 @@
+"""TCM, a codec plugin of lossylens."""

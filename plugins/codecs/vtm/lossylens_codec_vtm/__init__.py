@@ -1,0 +1,1 @@
+"""VVC by its reference software VTM, a codec plugin of lossylens."""

@@ -1,0 +1,1 @@
+"""VVC by VVenC, a codec plugin of lossylens."""

@@ -1,0 +1,94 @@
+"""VVenC with stand-ins for its programs, and with themselves where they are found."""
+
+import numpy as np
+import pytest
+from lossylens.codec import CodecSpec
+from lossylens.errors import BitstreamError, ConfigError
+from lossylens.options import resolve_options
+from lossylens.testing.codec import CodecConformance
+from lossylens.testing.pictures import picture
+from lossylens.toolkit.external_codec.options import qp_level
+from lossylens.toolkit.external_codec.testing import install_programs
+from lossylens_codec_vvc_vvenc.codec import Vvenc
+from lossylens_codec_vvc_vvenc.plugin import SOFTWARE, VvencOptions, register_codecs
+
+MISSING = SOFTWARE.missing(VvencOptions())
+
+
+def spec() -> CodecSpec:
+    found = []
+    register_codecs(found.append)
+    return found[0]
+
+
+def codec(qp=30, **options):
+    return Vvenc(qp_level(qp), VvencOptions(**options))
+
+
+def test_levels():
+    names = [level.name for level in spec().levels]
+    assert names == ["qp53", "qp50", "qp49", "qp45", "qp42", "qp40"]
+    assert spec().level("qp63").parameters == {"qp": 63}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"subsampling": "444"}, {"preset": "placebo"}, {"matrix": "rgb"}, {"input_depth": 12}],
+)
+def test_options_are_validated(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        resolve_options(spec(), options, "codecs.vvc-vvenc")
+
+
+@pytest.mark.skipif(bool(MISSING), reason="; ".join(f"no {each.what}" for each in MISSING))
+@pytest.mark.parametrize("size", [(1, 1), (157, 203), (256, 256)])
+def test_real_programs(size):
+    """With VVenC and VVdeC themselves."""
+    image = picture(*size)
+    decoded = codec().decode(codec().encode(image))
+    error = np.asarray(decoded, float) - np.asarray(image, float)
+    assert np.mean(error**2) < 100
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory):
+    """Stand-ins for the programs, where a codec without options finds them."""
+    folder = install_programs(tmp_path_factory.mktemp("vvenc"), ["vvencapp", "vvdecapp"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOSSYLENS_VVENC_ENCODER", str(folder))
+        patch.setenv("LOSSYLENS_VVENC_DECODER", str(folder))
+        yield
+
+
+@pytest.mark.usefixtures("stand_ins")
+class TestStandIns:
+    def test_command_lines(self):
+        found = codec(45, preset="fast").provenance()
+        assert found["encoder"] == "vvencapp version 1.14.0 (stand-in)"
+        assert found["encoder_arguments"] == (
+            "--input in.yuv --output str.bin --size 0x0 --format yuv420 --framerate 1 --frames 1"
+            " --preset fast --qp 45 --qpa 0 --internal-bitdepth 10 --threads 1"
+        )
+        assert found["decoder_arguments"] == "--bitstream str.bin --output out.yuv --threads 1"
+        deep = codec(input_depth=10).provenance()["encoder_arguments"]
+        assert "--format yuv420_10 " in deep
+
+    @pytest.mark.parametrize("depth", [8, 10])
+    def test_ten_bits_that_come_back_are_rounded(self, depth):
+        """The decoder writes 10 bits whatever went in; at QP 0 the stand-in loses nothing."""
+        image = picture(40, 50).convert("L").convert("RGB")
+        tested = codec(0, input_depth=depth)
+        error = np.asarray(tested.decode(tested.encode(image))).astype(int) - np.asarray(image)
+        assert abs(error).max() <= 1
+
+    def test_another_codec(self):
+        with pytest.raises(BitstreamError, match=r"^vvc-vvenc: "):
+            codec().decode(b"\xff\xd8\xff")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stand_ins")
+class TestConformance(CodecConformance):
+    """With stand-ins; how it does with VVenC is told by ``--codec vvc-vvenc``."""
+
+    codecs = ("vvc-vvenc",)

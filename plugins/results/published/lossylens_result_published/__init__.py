@@ -1,0 +1,1 @@
+"""Published results of the compressed-image VLM benchmark."""

@@ -1,0 +1,1 @@
+"""InternVL3-1B as a VLM of lossylens."""

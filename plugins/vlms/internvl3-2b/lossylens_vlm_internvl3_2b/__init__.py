@@ -1,0 +1,1 @@
+"""InternVL3-2B as a VLM of lossylens."""

@@ -1,0 +1,37 @@
+"""Registers InternVL3-2B; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lossylens.hookspecs import hookimpl
+from lossylens.toolkit.transformers_vlm.checkpoint import needs_checkpoint
+from lossylens.toolkit.transformers_vlm.options import InternVLOptions
+from lossylens.vlm import VlmSpec
+
+
+@dataclass
+class Options(InternVLOptions):
+    """Options of InternVL3-2B."""
+
+    checkpoint: str = "OpenGVLab/InternVL3-2B-hf"
+
+
+@hookimpl
+def register_vlms(register: Callable[[VlmSpec], None]) -> None:
+    """Register the model."""
+    register(
+        VlmSpec(
+            name="internvl3-2b",
+            summary="InternVL3-2B: 2.1 billion parameters, open weights",
+            category="open weights",
+            factory="lossylens.toolkit.transformers_vlm.families.internvl:InternVLVlm",
+            options=Options,
+            requirements=needs_checkpoint(gigabytes=4.2),
+            parameters=2089,
+            citation="Zhu et al., InternVL3: Exploring Advanced Training and Test-Time Recipes "
+            "for Open-Source Multimodal Models, arXiv:2504.10479",
+            licence="Apache-2.0",
+        )
+    )

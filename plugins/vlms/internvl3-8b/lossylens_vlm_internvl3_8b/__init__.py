@@ -1,0 +1,1 @@
+"""InternVL3-8B as a VLM of lossylens."""

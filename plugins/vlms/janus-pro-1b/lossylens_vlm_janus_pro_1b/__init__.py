@@ -1,0 +1,1 @@
+"""Janus-Pro-1B as a VLM of lossylens."""

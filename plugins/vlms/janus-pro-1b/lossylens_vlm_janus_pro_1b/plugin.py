@@ -1,0 +1,37 @@
+"""Registers Janus-Pro-1B; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lossylens.hookspecs import hookimpl
+from lossylens.toolkit.transformers_vlm.checkpoint import needs_checkpoint
+from lossylens.toolkit.transformers_vlm.options import JanusOptions
+from lossylens.vlm import VlmSpec
+
+
+@dataclass
+class Options(JanusOptions):
+    """Options of Janus-Pro-1B."""
+
+    checkpoint: str = "deepseek-community/Janus-Pro-1B"
+
+
+@hookimpl
+def register_vlms(register: Callable[[VlmSpec], None]) -> None:
+    """Register the model."""
+    register(
+        VlmSpec(
+            name="janus-pro-1b",
+            summary="Janus-Pro-1B: 2.1 billion parameters, open weights",
+            category="open weights",
+            factory="lossylens.toolkit.transformers_vlm.families.janus:JanusVlm",
+            options=Options,
+            requirements=needs_checkpoint(gigabytes=4.2),
+            parameters=2077,
+            citation="Chen et al., Janus-Pro: Unified Multimodal Understanding and Generation "
+            "with Data and Model Scaling, arXiv:2501.17811",
+            licence="Apache-2.0 (weights: LicenseRef-DeepSeek-Model)",
+        )
+    )

@@ -1,0 +1,1 @@
+"""Janus-Pro-7B as a VLM of lossylens."""

@@ -1,0 +1,1 @@
+"""Qwen-VL-Chat, the first generation, natively in PyTorch."""

@@ -1,0 +1,168 @@
+"""Qwen-VL-Chat as the engine uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lossylens.toolkit.transformers_vlm.attention import use_grouped_attention
+from lossylens.toolkit.transformers_vlm.family import Family
+from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
+from lossylens.toolkit.transformers_vlm.tower import TiledTower
+from lossylens.vlm import Question, default_prompt
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+from lossylens_vlm_qwen_vl_chat.configuration import QwenVLConfig, VisionConfig
+from lossylens_vlm_qwen_vl_chat.tokenizer import (
+    END_OF_TEXT,
+    IMAGE_END,
+    IMAGE_PAD,
+    IMAGE_START,
+    TURN_END,
+    TURN_START,
+)
+from lossylens_vlm_qwen_vl_chat.vision import VisionEncoder
+
+#: Longest answer, in tokens, of the official generation settings.
+LIMIT = 512
+
+# Those of CLIP.
+_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
+_STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Scales an image to a square, whatever its aspect ratio.
+
+    Attributes:
+        side: of the square, in pixels.
+        patch: side of a patch.
+    """
+
+    side: int
+    patch: int
+
+    def __call__(self, image: Image.Image, detail: Hashable) -> Picture:
+        """Return ``(1, 3, side, side)``; there is one detail."""
+        square = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
+        pixels = (np.asarray(square, dtype=np.float32) / 255 - _MEAN) / _STD
+        grid = self.side // self.patch
+        return Picture(torch.from_numpy(pixels).permute(2, 0, 1)[None], Layout(1, grid, grid))
+
+
+class Tower(TiledTower):
+    """ViT-bigG and the resampler.
+
+    Conditions are added before the norm that precedes the first layer, so hidden states
+    0 are those before that norm.
+    """
+
+    module: VisionEncoder
+
+    def __init__(self, encoder: VisionEncoder, config: VisionConfig) -> None:
+        self.module = encoder
+        self._blocks: Any = encoder.transformer.resblocks
+        self.preprocess = Preprocessor(config.image_size, config.patch_size)
+        self.layers, self.width = config.layers, config.width
+
+    def first(self, pixels: Tensor) -> Tensor:
+        """Return patch embedding and positions."""
+        return self.module.embed(pixels)
+
+    def block(self, number: int, hidden: Tensor) -> Tensor:
+        """Return the output of one layer."""
+        return self._blocks[number](self.module.before(number, hidden))
+
+    def query_key(self, number: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return query and key of one layer."""
+        block = self._blocks[number]
+        given = block.ln_1(self.module.before(number, hidden))
+        query, key, _ = block.attn.query_key_value(given)
+        return query, key
+
+    def last(self, hidden: Tensor) -> Tensor:
+        """Return the resampled tokens."""
+        return self.module.pool(hidden)
+
+
+class QwenVLChat(Family):
+    """Qwen-VL-Chat.
+
+    The official prompt spells the image's path between ``<img>`` and ``</img>``, filled
+    up with ``<imgpad>`` to 256 tokens, and overwrites them with the features.  Here
+    all 256 are ``<imgpad>``, which gives the same embeddings and needs no path.
+
+    Args:
+        vision: loaded.
+        language: loaded.
+        tokenizer: of the checkpoint.
+        config: of the checkpoint.
+        system: system prompt.
+        space: whether a space precedes the image.
+        limit: most tokens of an answer where the question sets none.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+
+    def __init__(
+        self,
+        vision: VisionEncoder,
+        language: Qwen2ForCausalLM,
+        tokenizer: PreTrainedTokenizerFast,
+        config: QwenVLConfig,
+        *,
+        system: str,
+        space: bool,
+        limit: int = LIMIT,
+    ) -> None:
+        self.tower = Tower(vision, config.vision)
+        self.preprocess = self.tower.preprocess
+        self.tokenizer = tokenizer
+        self.embedding = language.get_input_embeddings()
+        self.decoder = language.model
+        self.head = language.lm_head
+        self.config = config.text
+        use_grouped_attention(language.model)
+        self.image_token = self._token(IMAGE_PAD)
+        self.stop = frozenset(map(self._token, (END_OF_TEXT, TURN_START, TURN_END)))
+        self.context = config.context
+        self.limit = limit
+        self._queries = config.vision.queries
+        opening = self._turn("system", system) + self._turn("user", "", closed=False)
+        picture = self.encode_text("Picture 1: " if space else "Picture 1:")
+        self._before = [*opening, *picture, self._token(IMAGE_START)]
+
+    def _token(self, name: str) -> int:
+        token = self.tokenizer.convert_tokens_to_ids(name)
+        assert isinstance(token, int)
+        return token
+
+    def _turn(self, role: str, content: str, *, closed: bool = True) -> list[int]:
+        # Officially role, newline and content are tokenised one by one.
+        newline = self.encode_text("\n")
+        opened = [self._token(TURN_START), *self.encode_text(role), *newline]
+        end = [self._token(TURN_END), *newline] if closed else []
+        return opened + self.encode_text(content) + end
+
+    def wording(self, question: Question) -> str:
+        """Return the reference evaluator's generic wording; the model has none of its own."""
+        return default_prompt(question)
+
+    def visual_tokens(self, layout: Layout) -> int:
+        """Return 256, for every image."""
+        return self._queries
+
+    def prefix_ids(self, layout: Layout) -> list[int]:
+        """Return system turn, user turn opening and image."""
+        return [*self._before, *[self.image_token] * self._queries, self._token(IMAGE_END)]
+
+    def suffix_ids(self, text: str) -> list[int]:
+        """Return the newline after the image, text, turn end and answer opening."""
+        end = [self._token(TURN_END), *self.encode_text("\n")]
+        return self.encode_text(f"\n{text}") + end + self._turn("assistant", "", closed=False)

@@ -1,0 +1,37 @@
+"""Registers Qwen2.5-VL-3B-Instruct; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lossylens.hookspecs import hookimpl
+from lossylens.toolkit.transformers_vlm.checkpoint import needs_checkpoint
+from lossylens.toolkit.transformers_vlm.options import Qwen25Options
+from lossylens.vlm import VlmSpec
+
+
+@dataclass
+class Options(Qwen25Options):
+    """Options of Qwen2.5-VL-3B-Instruct."""
+
+    checkpoint: str = "Qwen/Qwen2.5-VL-3B-Instruct"
+
+
+@hookimpl
+def register_vlms(register: Callable[[VlmSpec], None]) -> None:
+    """Register the model."""
+    register(
+        VlmSpec(
+            name="qwen2.5-vl-3b",
+            aliases=("qwen2.5-vl-3b-instruct",),
+            summary="Qwen2.5-VL-3B-Instruct: 3.8 billion parameters, open weights",
+            category="open weights",
+            factory="lossylens.toolkit.transformers_vlm.families.qwen2_5_vl:Qwen25Vlm",
+            options=Options,
+            requirements=needs_checkpoint(gigabytes=7.5),
+            parameters=3755,
+            citation="Bai et al., Qwen2.5-VL Technical Report, arXiv:2502.13923",
+            licence="Apache-2.0 (weights: LicenseRef-Qwen-Research)",
+        )
+    )

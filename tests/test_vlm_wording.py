@@ -1,0 +1,48 @@
+"""Prompts of models with a wording of their own, task by task, are the reference evaluator's."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lossylens.plugins import load_registry
+from lossylens.toolkit.transformers_vlm.wording import internvl_wording, janus_wording
+from lossylens.vlm import Question, QuestionKind, default_prompt
+
+TASKS = Path(__file__).parents[1] / "plugins" / "tasks"
+WORDINGS: dict[str, Callable[[Question], str]] = {
+    "generic": default_prompt,
+    "qwen25vl": default_prompt,
+    "internvl3": internvl_wording,
+    "janus_pro": janus_wording,
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["coco-caption", "gqa", "mmbench", "mme", "ocrbench", "pope", "seedbench"]
+)
+def test_prompts_are_the_evaluators(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LOSSYLENS_CACHE", str(tmp_path / "cache"))
+    golden = TASKS / name.replace("-", "_") / "tests" / "golden"
+    data = tmp_path / "data.tsv"
+    data.write_bytes(gzip.decompress((golden / f"task-{name}.tsv.gz").read_bytes()))
+    expected = json.loads((golden / f"task-{name}.expected.json").read_text())["prompts"]
+    registry = load_registry()
+    options = registry.options(registry.find("task", name), {"data": str(data)})
+    seen = 0
+    for sample in registry.build_task(name, options).samples():
+        for model, prompt in expected.get(sample.id, {}).items():
+            assert f"<image>{WORDINGS[model](sample.question)}" == prompt, model
+            seen += 1
+    assert seen == len(expected) * len(WORDINGS)
+
+
+def test_what_the_golden_prompts_leave_out() -> None:
+    bare = Question(QuestionKind.MULTIPLE_CHOICE, "Which?")
+    assert internvl_wording(bare) == "\nWhich?\nAnswer the question directly."
+    assert janus_wording(bare) == "\nWhich?\nAnswer the question directly. "
+    chinese = Question(QuestionKind.MULTIPLE_CHOICE, "哪一个?", options={"A": "一"})
+    assert internvl_wording(chinese) == "\n哪一个?\nA. 一\n请直接回答选项字母。"
