@@ -44,6 +44,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/listing.py
+	$(BIN)/python benchmarks/neural_codecs.py
 	$(BIN)/python benchmarks/report.py
 
 dist: $(VENV)/installed-dev

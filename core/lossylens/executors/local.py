@@ -42,6 +42,13 @@ _PATIENCE = 5.0
 #: takes longer would only wait there while another worker may be idle.
 _SHORT = 1.0
 
+#: Jobs that a worker may have begun and the driver has no answer of; what a killed
+#: driver loses, however slow it was.
+_AHEAD = 3
+
+#: What the driver sends when it has taken an answer; no pickle is as short.
+_TAKEN = b""
+
 #: One process for each CPU, so one thread for each process.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -155,9 +162,12 @@ class _Worker(Generic[J, R]):
         self._send(self._chunks[-1])
 
     def _send(self, jobs: deque[J]) -> None:
+        self._send_bytes(pickle.dumps(jobs, pickle.HIGHEST_PROTOCOL))
+
+    def _send_bytes(self, message: bytes) -> None:
         # If it died just now, that shows when the next answer is taken.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send_bytes(pickle.dumps(jobs, pickle.HIGHEST_PROTOCOL))
+            self.pipe.send_bytes(message)
 
     def take(self) -> tuple[J, R | Failure]:
         """Return the job that is done and its result.
@@ -169,6 +179,7 @@ class _Worker(Generic[J, R]):
             result, problem = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             return self._next_job(), self._replace()
+        self._send_bytes(_TAKEN)
         if problem:
             raise LossylensError(problem)
         return self._next_job(), result
@@ -211,10 +222,12 @@ def _serve(pipe: Connection[Any, Any], function: Callable[[Any], Any]) -> None:
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, _leave)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
+    ahead = threading.Semaphore(_AHEAD)
+    threading.Thread(target=_receive, args=(pipe, inbox, ahead), daemon=True).start()
     with contextlib.suppress(ConnectionError):
         while True:
             for job in inbox.get():
+                ahead.acquire()
                 try:
                     answer = (attempt(function, job), "")
                 except LossylensError as error:
@@ -222,11 +235,16 @@ def _serve(pipe: Connection[Any, Any], function: Callable[[Any], Any]) -> None:
                 pipe.send(answer)
 
 
-def _receive(pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any]) -> None:
+def _receive(
+    pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any], ahead: threading.Semaphore
+) -> None:
     """Take in jobs while others are done, so that the driver never waits to be rid of them."""
     try:
         while True:
             message = pipe.recv_bytes()
+            if message == _TAKEN:
+                ahead.release()
+                continue
             try:
                 inbox.put(pickle.loads(message))  # noqa: S301  from the driver
             except Exception as error:

@@ -160,7 +160,7 @@ def _kept_by_model(group: GroupAnalysis) -> dict[str, dict[str, float]]:
 
 def _radar(analysis: Analysis, values: dict[str, dict[str, float]]) -> Figure:
     figure = Figure(figsize=(COLUMN, COLUMN * 1.25), layout="constrained")
-    axis = figure.add_subplot(projection="polar")
+    axis: Any = figure.add_subplot(projection="polar")
     angles = [math.tau * place / len(values) for place in range(len(values))]
     for codec in analysis.codecs:
         points = [of_axis[codec] for of_axis in values.values() if codec in of_axis]

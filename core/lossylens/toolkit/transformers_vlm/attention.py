@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 #: Name under which transformers knows it.
@@ -52,8 +52,8 @@ def grouped_attention(
     return out.reshape(batch, heads, length, width).transpose(1, 2).contiguous(), None
 
 
-def use_grouped_attention(decoder: PreTrainedModel) -> None:
-    """Make *decoder* attend with :func:`grouped_attention`."""
+def use_grouped_attention(decoder: Any) -> None:
+    """Make *decoder*, a model of transformers, attend with :func:`grouped_attention`."""
     AttentionInterface.register(GROUPED, grouped_attention)
     AttentionMaskInterface.register(GROUPED, sdpa_mask)
     decoder.set_attn_implementation(GROUPED)

@@ -16,9 +16,9 @@ class GrowingLayer(DynamicLayer):
     copy is made when the room is used up, an eighth more than is needed at a time.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._room: tuple[Tensor, Tensor] | None = None
+    keys: Any
+    values: Any
+    _room: tuple[Tensor, Tensor] | None = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any

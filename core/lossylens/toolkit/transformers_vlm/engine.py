@@ -28,7 +28,7 @@ from lossylens.toolkit.transformers_vlm.pictures import Picture, VisualTokens
 from lossylens.vlm import Condition
 
 #: Encodes images, given how each was compressed.
-Encoder = Callable[[Sequence[Picture], Sequence[Condition]], list[VisualTokens]]
+Encoder = Callable[[Sequence[Picture], Sequence[Condition]], Sequence[VisualTokens]]
 
 #: Labels of cached tokens: seen by all questions of their sequence, or by none.
 _SHARED, _NOBODY = 0, -1

@@ -60,7 +60,7 @@ class Placement:
         Raises:
             RequirementError: they do not; the message says what is needed and there.
         """
-        bits = self.dtype.itemsize * 8
+        bits: float = self.dtype.itemsize * 8
         if self.quantization != "none":
             bits = _QUANTIZATIONS[self.quantization][1]
         need = parameters * bits / 8 * (1 + _HEADROOM)

@@ -144,7 +144,7 @@ def save_internvl(
     config = InternVLConfig(
         text_config={"model_type": "qwen2", **_TEXT, **_special(tokenizer), **(text or {})},
         vision_config=tower,
-        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_token_id=_id(tokenizer, "<IMG_CONTEXT>"),
         image_seq_length=(side // tower["patch_size"][0]) ** 2 // 4,
         downsample_ratio=0.5,
         tie_word_embeddings=False,
@@ -201,7 +201,7 @@ def save_janus(
             "projection_dim": text["hidden_size"],
             "image_token_embed_dim": text["hidden_size"],
         },
-        image_token_id=tokenizer.convert_tokens_to_ids(image[0]),
+        image_token_id=_id(tokenizer, image[0]),
         tie_word_embeddings=False,
     )
     processor = JanusImageProcessorPil(size={"height": side, "width": side}, min_size=2)
@@ -214,6 +214,10 @@ SAVE: Mapping[str, Callable[[Path], None]] = {
     "internvl": save_internvl,
     "janus": save_janus,
 }
+
+
+def _id(tokenizer: Any, token: str) -> int:
+    return int(tokenizer.convert_tokens_to_ids(token))
 
 
 def _special(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

@@ -8,6 +8,7 @@ shorter of two that are equally near.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 from itertools import pairwise
@@ -84,10 +85,9 @@ def _matches(words: Words) -> tuple[int, ...]:
 
 def _surplus(found: Sequence[str], references: Sequence[list[str]], order: int) -> int:
     """Return how many of the n-grams *found* no reference has as often."""
-    distinct = set(found)
-    if len(distinct) == len(found):
+    if len(set(found)) == len(found):
         return 0
-    counts = [(ngram, count) for ngram in distinct if (count := found.count(ngram)) > 1]
+    counts = [(ngram, count) for ngram, count in Counter(found).items() if count > 1]
     return sum([max(0, count - _most(ngram, references, order)) for ngram, count in counts])
 
 

@@ -42,7 +42,7 @@ class InternVLPreprocessor:
     """Cuts an image into square tiles and adds a thumbnail; the detail is their number."""
 
     def __init__(self, processor: GotOcr2ImageProcessorPil, patch: int) -> None:
-        self.processor = processor
+        self.processor: Any = processor
         self.patch = patch
 
     def __call__(self, image: Image, detail: Hashable) -> Picture:
@@ -128,8 +128,8 @@ class InternVL(Family):
         limit: int = LIMIT,
         tiles: Callable[[str], int] = lambda task: TASK_TILES.get(task, TILES),
     ) -> None:
-        patch = model.config.vision_config.patch_size
-        self.preprocess = InternVLPreprocessor(processor, patch[0])
+        vision: Any = model.config.vision_config
+        self.preprocess = InternVLPreprocessor(processor, vision.patch_size[0])
         self.tower = InternVLTower(model, self.preprocess)
         self.tokenizer = tokenizer
         self.embedding = model.get_input_embeddings()

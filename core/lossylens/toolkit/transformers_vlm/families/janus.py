@@ -26,7 +26,7 @@ class JanusPreprocessor:
     """Scales the longer side to the encoder's size and pads to a square."""
 
     def __init__(self, processor: JanusImageProcessorPil, patch: int) -> None:
-        self.processor = processor
+        self.processor: Any = processor
         self.patch = patch
 
     def __call__(self, image: Image, detail: Hashable) -> Picture:
@@ -90,7 +90,8 @@ class Janus(Family):
         *,
         limit: int = LIMIT,
     ) -> None:
-        self.preprocess = JanusPreprocessor(processor, model.config.vision_config.patch_size)
+        vision: Any = model.config.vision_config
+        self.preprocess = JanusPreprocessor(processor, vision.patch_size)
         self.tower = JanusTower(model, self.preprocess)
         self.tokenizer = tokenizer
         self.embedding = model.get_input_embeddings()

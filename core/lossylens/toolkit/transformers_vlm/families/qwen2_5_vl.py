@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
@@ -45,7 +45,7 @@ class Qwen25Preprocessor:
     """
 
     def __init__(self, processor: Qwen2VLImageProcessorPil) -> None:
-        self.processor = processor
+        self.processor: Any = processor
 
     def __call__(self, image: Image, detail: Hashable) -> Picture:
         """Return patches ``(N, 3 * 2 * 14 * 14)``, in blocks of 2x2."""
@@ -131,7 +131,8 @@ class Qwen25Tower(VisionTower):
         """Return patch embeddings, windows together."""
         pixels = torch.cat([picture.pixels for picture in pictures])
         weight = self.module.patch_embed.proj.weight
-        hidden = self.module.patch_embed(pixels.to(weight.device, weight.dtype))
+        # A convolution whose stride is its kernel, over patches that are cut out already.
+        hidden = linear(pixels.to(weight.device, weight.dtype), weight.flatten(1))
         flow = self._flow(hidden, tuple(picture.layout for picture in pictures))
         return replace(flow, hidden=hidden[flow.extra.geometry.order])
 
@@ -207,7 +208,9 @@ class Qwen25Tower(VisionTower):
 
     def _located(self, layouts: tuple[Layout, ...], device: torch.device) -> _Geometry:
         unit = self.merge**2
-        blocks, windows, raster_of = [], [], []
+        blocks: list[Tensor] = []
+        windows: list[Tensor] = []
+        raster_of: list[Tensor] = []
         for image, layout in enumerate(layouts):
             rows, columns = layout.rows // self.merge, layout.columns // self.merge
             at = torch.arange(rows * columns)
@@ -324,6 +327,7 @@ class Qwen25(Family):
             processor's own.
     """
 
+    tower: Qwen25Tower
     position_axes = 3
 
     def __init__(

@@ -180,12 +180,16 @@ def collate(rows: list[dict[str, object]]) -> Batch:
 
 
 def questions_of(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
-    """Return the scene's questions in random order, captions in two scenes of five."""
+    """Return the scene's questions in random order, multiple choice first.
+
+    Multiple choice comes first so that it always finds room in a row: it is long, and
+    learned last.  A caption is asked for in one scene of five.
+    """
     questions = ask(scene, rng)
     rng.shuffle(questions)  # type: ignore[arg-type]
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         questions = [question for question in questions if question.kind != "caption"]
-    return questions
+    return sorted(questions, key=lambda question: not question.options)
 
 
 def looking_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
