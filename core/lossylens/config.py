@@ -7,7 +7,7 @@ as ``codecs.jpeg.levels[2]`` (items count from 0), before anything is written.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec, Level
 from lossylens.errors import ConfigError, PluginError
+from lossylens.fidelity import FIDELITIES
 from lossylens.loading import Registered, S
 from lossylens.names import canonical, suggestion
 from lossylens.options import resolve_options
@@ -55,6 +56,8 @@ class RunOptions:
         decode_ahead: how many decoded images may wait for the VLM.
         retry_failed: try again what failed in an earlier start of this run.
         uncompressed: add the codec ``uncompressed`` to the grid.
+        fidelity: metrics by which decoded images are compared with their originals,
+            members of :data:`~lossylens.fidelity.FIDELITIES`.
     """
 
     out: Path = MISSING
@@ -66,6 +69,7 @@ class RunOptions:
     decode_ahead: int = 16
     retry_failed: bool = False
     uncompressed: bool = True
+    fidelity: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -282,10 +286,25 @@ def _run_options(values: Mapping[str, Any]) -> RunOptions:
     if run.executor not in EXECUTORS:
         hint = suggestion(run.executor, EXECUTORS)
         raise ConfigError(f"run.executor: unknown executor {run.executor!r}. {hint}")
+    run.fidelity = list(_fidelities(run.fidelity))
     _check_folder("run.out", run.out)
     if run.cache:
         _check_folder("run.cache", run.cache)
     return run
+
+
+def _fidelities(names: Sequence[str]) -> Iterator[str]:
+    """Yield the canonical names of metrics."""
+    seen = set()
+    for number, given in enumerate(names):
+        name = next((each for each in FIDELITIES if canonical(each) == canonical(given)), None)
+        if name is None:
+            hint = suggestion(given, FIDELITIES)
+            raise ConfigError(f"run.fidelity[{number}]: unknown metric {given!r}. {hint}")
+        if name in seen:
+            raise ConfigError(f"run.fidelity[{number}]: {name} is named twice.")
+        seen.add(name)
+        yield name
 
 
 def _check_folder(where: str, folder: Path) -> None:

@@ -157,7 +157,7 @@ def _jobs(
     """Return the jobs of a chunk, fit to be sent to another process if they are."""
     jobs = []
     for work in chunk:
-        picture = _portable(work.picture) if sent else work.picture
+        picture = portable(work.picture) if sent else work.picture
         jobs += [
             EncodeJob(
                 plugin=work.plugin,
@@ -175,7 +175,7 @@ def _jobs(
     return jobs
 
 
-def _portable(picture: Picture) -> Picture:
+def portable(picture: Picture) -> Picture:
     """Return *picture* with a reader that works in another process.
 
     Most read from a file, which the worker does itself; else the image is sent.

@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -102,7 +103,7 @@ class Fidelity:
     per_set: bool = False
     higher_is_better: bool = False
 
-    @property
+    @cached_property
     def method(self) -> str:
         """All that decides its values; what was measured by another method is measured anew."""
         versions = [f"{name} {_version(name)}" for name in self.packages[:1]]

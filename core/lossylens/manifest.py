@@ -13,6 +13,7 @@ from typing import Any
 from lossylens import __version__
 from lossylens.config import Choice, Config
 from lossylens.discovery import CORE
+from lossylens.fidelity import FIDELITIES
 from lossylens.plan import KEY_VERSION, Plan, plain
 
 #: Whose versions are recorded wherever they are installed.
@@ -36,6 +37,7 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
         "workers": config.workers,
         "parts": {part.key: {"kind": part.kind, **part.description} for part in plan.parts},
         "seeds": dict(_seeds(config)),
+        "fidelity": {name: FIDELITIES[name].method for name in config.run.fidelity},
         "metrics": {
             each.choice.label: dataclasses.asdict(each.choice.spec.primary)
             for each in plan.benchmarks

@@ -1,4 +1,4 @@
-"""A run: plan, encode, answer, score.  Each step takes up where the store leaves off."""
+"""A run: plan, encode, answer, score, measure.  Each step takes up where the store leaves off."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from lossylens.config import Config
 from lossylens.cost import describe_cost, estimate
 from lossylens.encoding import encode_all
 from lossylens.errors import StoreError
+from lossylens.fidelity import check_fidelities
 from lossylens.manifest import make_manifest
+from lossylens.measuring import measure_all
 from lossylens.plan import Plan, make_plan
 from lossylens.progress import progress
 from lossylens.scoring import score_all
@@ -35,6 +37,7 @@ def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int
     Raises:
         LossylensError: something is wrong or missing, or the store cannot be used.
     """
+    check_fidelities(config.run.fidelity)
     plan = make_plan(config)
     with ExitStack() as stack:
         store = None
@@ -70,6 +73,7 @@ def _do(config: Config, plan: Plan, material: Material, store: Store) -> None:
     encode_all(plan, material, store, workers=config.workers, parity=parity, shared=shared)
     answer_all(config, plan, material, store)
     score_all(plan, material, store)
+    measure_all(config, plan, material, store)
 
 
 @contextmanager

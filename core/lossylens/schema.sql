@@ -41,6 +41,28 @@ CREATE TABLE encodings (
     PRIMARY KEY (codec, image)
 ) WITHOUT ROWID;
 
+-- How far decoded images are from their originals, where that was asked for.
+CREATE TABLE fidelity (
+    codec TEXT NOT NULL REFERENCES parts,
+    image TEXT NOT NULL REFERENCES images,
+    metric TEXT NOT NULL,           -- such as psnr
+    method TEXT NOT NULL,           -- library with its version, weights, definition
+    value REAL,                     -- infinite where the metric says so
+    failure TEXT,
+    PRIMARY KEY (codec, image, metric)
+) WITHOUT ROWID;
+
+-- The same of all images of a task together.
+CREATE TABLE set_fidelity (
+    codec TEXT NOT NULL REFERENCES parts,
+    task TEXT NOT NULL REFERENCES parts,
+    metric TEXT NOT NULL,           -- such as fid
+    inputs TEXT NOT NULL,           -- hash of method and images; another is measured anew
+    value REAL,                     -- NULL: fewer than two images
+    images INTEGER NOT NULL,
+    PRIMARY KEY (codec, task, metric)
+) WITHOUT ROWID;
+
 -- Of the latest configuration that had the task.
 CREATE TABLE samples (
     task TEXT NOT NULL REFERENCES parts,

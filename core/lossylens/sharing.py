@@ -1,4 +1,4 @@
-"""Bitstreams that runs share: the folder ``run.cache``.
+"""Bitstreams, and what is measured on them, that runs share: the folder ``run.cache``.
 
 An entry is named by what decides its content: the key of the codec at its level
 (see :class:`lossylens.plan.Part`) and the hash of the image file.  It holds the
@@ -7,7 +7,8 @@ there.  Several processes may use the folder at once, and it may be emptied at a
 time.
 
 ``encodings/<codec>/<first two digits>/<image>``
-    The entries.
+    The entries.  Other sections beside it are laid out alike, see
+    :mod:`lossylens.measuring`.
 ``locks/``
     Files whose lock is held, by the operating system, while an entry is made, so
     that two runs do not make it twice.
@@ -33,11 +34,18 @@ _DIGEST = hashlib.sha256().digest_size
 class SharedBitstreams:
     """The folder.
 
+    Attributes:
+        folder: where it is.
+        section: part of it, for one kind of entries.
+        where: place of the folder in the configuration, for error messages.
+
     Raises:
         StoreError: by every method, if the folder cannot be used.
     """
 
     folder: Path
+    section: str = "encodings"
+    where: str = "run.cache"
 
     def get(self, codec: str, image: str) -> bytes | None:
         """Return the bitstream of *image*, None if it is not there or damaged."""
@@ -83,7 +91,7 @@ class SharedBitstreams:
             os.close(lock)
 
     def _path(self, codec: str, image: str) -> Path:
-        return self.folder / "encodings" / codec / image[:2] / image
+        return self.folder / self.section / codec / image[:2] / image
 
     def _unusable(self, error: OSError) -> StoreError:
-        return StoreError(f"cannot use run.cache {self.folder}: {error.strerror}")
+        return StoreError(f"cannot use {self.where} {self.folder}: {error.strerror}")

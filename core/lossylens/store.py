@@ -41,7 +41,7 @@ from lossylens.plan import Cell, Part, plain
 from lossylens.task import Score
 
 #: Raised with every change to ``schema.sql``.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # "llns" in SQLite's field for the application.
 _APPLICATION = 0x6C6C6E73
@@ -252,14 +252,7 @@ class Store:
         Raises:
             BitstreamError: its file is gone or is not what was stored.
         """
-        path = self._bitstream_path(sha256)
-        try:
-            bitstream = path.read_bytes()
-        except OSError as error:
-            raise BitstreamError(f"cannot read the stored bitstream: {error.strerror}") from error
-        if hashlib.sha256(bitstream).hexdigest() != sha256:
-            raise BitstreamError("the stored bitstream is damaged")
-        return bitstream
+        return read_bitstream(self.folder, sha256)
 
     def drop_lost_bitstreams(self, *, thorough: bool) -> int:
         """Forget encodings whose files are gone or of the wrong size; return how many.
@@ -287,7 +280,7 @@ class Store:
         return True
 
     def _bitstream_path(self, sha256: str) -> Path:
-        return self.folder / "bitstreams" / sha256[:2] / sha256
+        return _bitstream_path(self.folder, sha256)
 
     # Predictions and scores
 
@@ -311,6 +304,7 @@ class Store:
         with self._writing() as database:
             database.execute("DELETE FROM predictions WHERE text IS NULL")
             database.execute("DELETE FROM encodings WHERE failure IS NOT NULL")
+            database.execute("DELETE FROM fidelity WHERE failure IS NOT NULL")
 
     def count_failures(self) -> int:
         """Return how many samples have failed in the latest configuration, in all cells."""
@@ -337,6 +331,54 @@ class Store:
                 "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (cell, inputs, plain(score.value), to_json(score.metrics), *plain(counts), *rate),
             )
+
+    # Fidelity
+
+    def fidelities(self, codec: str) -> dict[str, set[tuple[str, str]]]:
+        """Return metric and method of what is measured of a codec's encodings, by image."""
+        found: dict[str, set[tuple[str, str]]] = {}
+        for image, metric, method in self.rows(
+            "SELECT image, metric, method FROM fidelity WHERE codec = ?", (codec,)
+        ):
+            found.setdefault(image, set()).add((metric, method))
+        return found
+
+    def add_fidelities(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Add rows of the table ``fidelity``, together; values may be infinite."""
+        with self._writing() as database:
+            database.executemany("INSERT OR REPLACE INTO fidelity VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def set_fidelity_inputs(self, codec: str, task: str, metric: str) -> str | None:
+        """Return the hash of what was measured of a set, None if nothing was."""
+        rows = self.rows(
+            "SELECT inputs FROM set_fidelity WHERE codec = ? AND task = ? AND metric = ?",
+            (codec, task, metric),
+        )
+        return rows[0]["inputs"] if rows else None
+
+    def set_set_fidelity(self, row: Sequence[Any]) -> None:
+        """Keep a row of the table ``set_fidelity``."""
+        with self._writing() as database:
+            database.execute("INSERT OR REPLACE INTO set_fidelity VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+def read_bitstream(folder: Path, sha256: str) -> bytes:
+    """Return a bitstream of the run in *folder*.
+
+    Raises:
+        BitstreamError: its file is gone or is not what was stored.
+    """
+    try:
+        bitstream = _bitstream_path(folder, sha256).read_bytes()
+    except OSError as error:
+        raise BitstreamError(f"cannot read the stored bitstream: {error.strerror}") from error
+    if hashlib.sha256(bitstream).hexdigest() != sha256:
+        raise BitstreamError("the stored bitstream is damaged")
+    return bitstream
+
+
+def _bitstream_path(folder: Path, sha256: str) -> Path:
+    return folder / "bitstreams" / sha256[:2] / sha256
 
 
 def to_json(value: Any) -> str:

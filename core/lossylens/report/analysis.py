@@ -327,6 +327,7 @@ def _correlations(groups: Sequence[GroupAnalysis], fidelity: Fidelity) -> Correl
                 metrics = {
                     **fidelity.get((codec, cell.level, ""), {}),
                     **fidelity.get((codec, cell.level, group.group.task), {}),
+                    **cell.fidelity,
                 }
                 for name, value in metrics.items():
                     row.setdefault(name, []).append(value)

@@ -36,6 +36,8 @@ class CellResult:
         metrics: all metrics, as the task nests them.
         interval: confidence interval of the value; None where there is none.
         key: of the cell in its run folder.
+        fidelity: how far the decoded images are from their originals, by title of the
+            metric; what was not measured is left out.
     """
 
     vlm: str
@@ -58,6 +60,7 @@ class CellResult:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     key: str = ""
+    fidelity: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def model(self) -> str:

@@ -18,6 +18,7 @@ from lossylens.images import SourceFormat
 from lossylens.metrics.bootstrap import interval
 from lossylens.plugins import load_registry
 from lossylens.report.cells import UNCOMPRESSED, CellResult, Results, TaskData
+from lossylens.report.fidelity import read_fidelities
 from lossylens.report.verdicts import Replicates, TaskVerdicts, read_verdicts, replicate
 from lossylens.store import Store
 
@@ -84,7 +85,13 @@ def read_run(folder: Path) -> RunReading:
         if not scored:
             raise StoreError(f"nothing in {folder} is scored yet: finish it with `lossylens run`")
         sizes = _sizes(scored)
-        cells = [_cell(row, manifest, sizes) for row in scored]
+        fidelity = read_fidelities(store)
+        cells = [
+            dataclasses.replace(
+                _cell(row, manifest, sizes), fidelity=fidelity.get((row["codec"], row["task"]), {})
+            )
+            for row in scored
+        ]
         verdicts = read_verdicts(store, scored)
         replicates = replicate(store, scored, cells, verdicts)
         results = Results(

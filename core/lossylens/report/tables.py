@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lossylens.metrics.fidelity import MOST_PSNR
 from lossylens.report.analysis import (
     Analysis,
     CodecCurve,
@@ -57,6 +58,7 @@ def all_tables(analysis: Analysis) -> list[Table]:
         _robustness(analysis),
         _codec_ranks(analysis),
         _correlations(analysis),
+        _fidelity(analysis),
         *(reported_table(analysis, each) for each in analysis.comparison.sources),
         *map(_gains, analysis.comparison.sources),
     ]
@@ -267,6 +269,27 @@ def _correlations(analysis: Analysis) -> Table:
             (name, *map(_finite, row)) for name, row in zip(found.names, found.values, strict=True)
         ),
         "Over model, codec and rate point (numbered by rate).",
+    )
+
+
+def _fidelity(analysis: Analysis) -> Table:
+    measured = [
+        (group, cell) for group in analysis.groups for cell in group.group.cells if cell.fidelity
+    ]
+    titles = list(dict.fromkeys(title for _, cell in measured for title in cell.fidelity))
+    rows = {}
+    for group, cell in measured:
+        # The same for every model of a source.
+        labels = (group.group.title, group.group.origins[cell.model], cell.codec, cell.level)
+        rows[labels] = (_finite(cell.bpp), *(cell.fidelity.get(title) for title in titles))
+    return Table(
+        "fidelity",
+        "Fidelity of the decoded images",
+        ("task", "source", "codec", "level", "bpp", *titles),
+        tuple((*labels, *values) for labels, values in rows.items()),
+        "Means over the distinct images that could be measured, an identical one counting as a"
+        f" PSNR of {MOST_PSNR:.0f} dB; FID of all of them together, which few images bias upwards.",
+        4,
     )
 
 

@@ -1,0 +1,63 @@
+"""``lossylens train``: training of learned codecs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lossylens.cli import INTERRUPTED
+
+if TYPE_CHECKING:
+    from lossylens.toolkit.training.options import CodecTrainingOptions
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train a learned codec.")
+
+
+@app.callback()
+def train() -> None:
+    """Train a learned codec."""
+
+
+@app.command("codec")
+def codec(
+    name: Annotated[str, typer.Argument(help="Name of the codec, such as elic.")],
+    config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Such as steps=1000."),
+    ] = None,
+) -> None:
+    """Train a learned codec for one level, or fine-tune it from a checkpoint.
+
+    Started again with the same folder, it goes on with the last state.
+    """
+    options = load_options(config, overrides or ())
+    from lossylens.plugins import load_registry
+    from lossylens.toolkit.training.codec import train_codec
+
+    try:
+        path = train_codec(name, options, load_registry(), typer.echo)
+    except KeyboardInterrupt:
+        typer.echo(f"The last state is in {options.out}; the same command goes on with it.")
+        raise typer.Exit(INTERRUPTED) from None
+    typer.echo(f"Checkpoint: {path}")
+
+
+def load_options(config: Path, overrides: list[str] | tuple[str, ...]) -> CodecTrainingOptions:
+    """Return the options in a configuration.
+
+    Raises:
+        ConfigError: the file cannot be read, or an option is unknown or wrong.
+    """
+    from lossylens.config import read_yaml
+    from lossylens.options import resolve_options
+    from lossylens.spec import PluginSpec
+    from lossylens.toolkit.training.options import CodecTrainingOptions
+
+    values = read_yaml(config, overrides)
+    # Checked as the options of a plugin are.
+    spec = PluginSpec(name="training", summary="", factory="", options=CodecTrainingOptions)
+    options: CodecTrainingOptions = resolve_options(spec, values, "")
+    return options

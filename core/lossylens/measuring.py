@@ -1,0 +1,415 @@
+"""The last step of a run, on request: how far decoded images are from their originals.
+
+Compared are what the codec was given and what it gave back; steps that come before the
+one or after the other (``run.evaluator_parity``) are no part of it.  Each encoding is
+decoded and measured once, and each metric stored with the method that decides its
+values, so that a metric that is added later needs nothing else again.
+
+The FID is of all images of a task.  The features that it is made of are kept one by
+one, in ``run.cache`` if there is one and else in the run folder, so that a run that is
+killed repeats nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from lossylens.codec import Codec, Level
+from lossylens.collect import Material, Picture
+from lossylens.config import Config
+from lossylens.encoding import portable
+from lossylens.errors import StoreError
+from lossylens.executors.local import run_jobs
+from lossylens.failure import Failure, attempt
+from lossylens.fidelity import FIDELITIES, Fidelity
+from lossylens.loading import import_object
+from lossylens.pixels import decoded_image, source_image
+from lossylens.plan import CodecLevel, Plan, short_hash
+from lossylens.progress import progress
+from lossylens.schedule import Schedule, Work
+from lossylens.sharing import SharedBitstreams
+from lossylens.store import Store, read_bitstream
+
+#: Values of an encoding by metric, or why there are none.
+Values = Mapping[str, float | Failure]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where values and features are found that need not be computed again.
+
+    Attributes:
+        values: of other runs; None to share none.
+        features: of this run and others.
+    """
+
+    values: SharedBitstreams | None
+    features: SharedBitstreams
+
+    @classmethod
+    def of(cls, config: Config) -> Shelf:
+        """Return that of a run."""
+        cache = config.run.cache
+        if cache is None:
+            return cls(None, SharedBitstreams(config.run.out, "features", "run.out"))
+        return cls(SharedBitstreams(cache, "fidelity"), SharedBitstreams(cache, "features"))
+
+
+@dataclass(frozen=True)
+class MeasureJob:
+    """An encoding to be measured; all that a worker process needs.
+
+    Attributes:
+        plugin: place of the codec in the configuration.
+        codec: key of the codec and level.
+        factory, level, options: to build the codec from.
+        picture: the original image.
+        folder, bitstream: the run folder, and the hash of the bitstream in it.
+        metrics: names of what is to be measured.
+        parity: see :mod:`lossylens.pixels`.
+        shelf: what is there already.
+    """
+
+    plugin: str
+    codec: str
+    factory: str
+    level: Level
+    options: Any
+    picture: Picture
+    folder: Path
+    bitstream: str
+    metrics: tuple[str, ...]
+    parity: bool
+    shelf: Shelf
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, and how many seconds that took."""
+
+    values: Values
+    spent: float
+
+
+def measure_all(config: Config, plan: Plan, material: Material, store: Store) -> None:
+    """Measure what is not in the store; each encoding is stored as it comes.
+
+    Raises:
+        LossylensError: a metric or codec cannot work at all, or the store cannot be
+            written.
+    """
+    metrics = [FIDELITIES[name] for name in config.run.fidelity]
+    shelf = Shelf.of(config)
+    pending = {
+        codec.part.key: _pending(codec, metrics, plan, material, store, shelf)
+        for codec in plan.codecs
+        if codec.encodes
+    }
+    _measure_images(config, _works(plan, material, pending), pending, store, shelf)
+    for metric in metrics:
+        if metric.per_set:
+            _measure_sets(config, metric, plan, material, store, shelf)
+
+
+def _pending(
+    codec: CodecLevel,
+    metrics: Iterable[Fidelity],
+    plan: Plan,
+    material: Material,
+    store: Store,
+    shelf: Shelf,
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return bitstream and metrics that are to be measured, by image."""
+    key = codec.part.key
+    done = store.fidelities(key)
+    lacking: dict[str, list[str]] = {}
+    streams = {
+        image: row["bitstream"]
+        for image, row in store.encodings(key).items()
+        if row["bitstream"] and image in material.pictures
+    }
+    for metric in metrics:
+        images: Iterable[str] = streams
+        if metric.per_set:
+            images = _lacking_features(metric, codec, plan, material, store, shelf)
+        for image in images:
+            if (metric.name, metric.method) not in done.get(image, ()):
+                lacking.setdefault(image, []).append(metric.name)
+    return {image: (streams[image], tuple(names)) for image, names in lacking.items()}
+
+
+def _works(
+    plan: Plan, material: Material, pending: Mapping[str, Mapping[str, Any]]
+) -> list[list[Work]]:
+    """Return images with the levels at which they are to be measured, apart by codec."""
+    encoding = [codec for codec in plan.codecs if codec.encodes]
+    backlogs = []
+    for _, group in groupby(encoding, lambda codec: codec.choice.where):
+        levels = list(group)
+        works = []
+        for image, picture in material.pictures.items():
+            codecs = tuple(codec for codec in levels if image in pending[codec.part.key])
+            if codecs:
+                works.append(Work(picture, codecs))
+        if works:
+            backlogs.append(works)
+    return backlogs
+
+
+def _measure_images(
+    config: Config,
+    backlogs: list[list[Work]],
+    pending: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]],
+    store: Store,
+    shelf: Shelf,
+) -> None:
+    count = sum(len(work.codecs) for works in backlogs for work in works)
+    if not count:
+        return
+    workers = min(config.workers, count)
+
+    def jobs(chunk: Sequence[Work]) -> list[MeasureJob]:
+        return [
+            MeasureJob(
+                plugin=work.plugin,
+                codec=codec.part.key,
+                factory=codec.choice.spec.factory,
+                level=codec.level,
+                options=codec.choice.options,
+                picture=picture,
+                folder=config.run.out,
+                bitstream=pending[codec.part.key][picture.sha256][0],
+                metrics=pending[codec.part.key][picture.sha256][1],
+                parity=config.run.evaluator_parity,
+                shelf=shelf,
+            )
+            for work in chunk
+            for picture in (portable(work.picture) if workers > 1 else work.picture,)
+            for codec in work.codecs
+        ]
+
+    with progress("Measuring fidelity", count, "images") as step:
+        schedule = Schedule(backlogs, workers)
+        # As in encoding: one worker has room for the levels of one codec.
+        chunks = schedule if workers > 1 else ([work] for works in backlogs for work in works)
+        for job, result in run_jobs(measure, map(jobs, chunks), workers):
+            values: Values
+            if isinstance(result, Failure):
+                values = dict.fromkeys(job.metrics, result)
+            else:
+                values = result.values
+                schedule.learn(job.plugin, job.picture, result.spent)
+            rows = [_row(job, name, value) for name, value in values.items()]
+            store.add_fidelities(rows)
+            step.advance()
+    for cached in (_built, _original, _function):
+        cached.cache_clear()
+
+
+def _row(job: MeasureJob, name: str, value: float | Failure) -> tuple[Any, ...]:
+    failed = isinstance(value, Failure)
+    known = (job.codec, job.picture.sha256, name, FIDELITIES[name].method)
+    return (*known, None, value.reason) if failed else (*known, value, None)
+
+
+def measure(job: MeasureJob) -> Measured:
+    """Do one job.
+
+    Raises:
+        Exception: whatever reading, decoding or a metric raises.
+    """
+    start = time.perf_counter()
+    found = _found(job)
+    lacking = [name for name in job.metrics if name not in found]
+    if lacking:
+        decoded = _decoded(job)
+        original = _original(job.picture, job.parity)
+        for name in lacking:
+            value = attempt(_measure, (job, name, original, decoded))
+            if value is not None:
+                found[name] = value
+        _share(job, found)
+    return Measured(found, time.perf_counter() - start)
+
+
+def _measure(what: tuple[MeasureJob, str, Image, Image]) -> float | None:
+    """Return one metric, None where what it needs of an image is kept."""
+    job, name, original, decoded = what
+    if FIDELITIES[name].per_set:
+        _keep_features(job, name, original, decoded)
+        return None
+    return float(_function(name)(original, decoded))
+
+
+def _decoded(job: MeasureJob) -> Image:
+    levels = _built(job.plugin)
+    if job.codec not in levels:
+        levels[job.codec] = import_object(job.factory)(job.level, job.options)
+    bitstream = read_bitstream(job.folder, job.bitstream)
+    return decoded_image(levels[job.codec], bitstream, job.picture.size, parity=False)
+
+
+def _found(job: MeasureJob) -> dict[str, float | Failure]:
+    """Return what other runs have measured of what is asked."""
+    stored = _shared_values(job)
+    methods = {name: FIDELITIES[name].method for name in job.metrics}
+    return {
+        name: float(stored[name][1])
+        for name, method in methods.items()
+        if name in stored and stored[name][0] == method
+    }
+
+
+def _shared_values(job: MeasureJob) -> dict[str, Any]:
+    """Return method and value by metric."""
+    shared = job.shelf.values
+    entry = shared.get(job.codec, job.picture.sha256) if shared else None
+    return dict(json.loads(entry)) if entry else {}
+
+
+def _share(job: MeasureJob, values: Values) -> None:
+    """Add *values* to what other runs can use; of two that add at once, one is lost."""
+    if job.shelf.values is None:
+        return
+    fresh = {
+        name: [FIDELITIES[name].method, value]
+        for name, value in values.items()
+        if not isinstance(value, Failure)
+    }
+    if fresh:
+        entry = json.dumps(_shared_values(job) | fresh).encode()
+        job.shelf.values.put(job.codec, job.picture.sha256, entry)
+
+
+@lru_cache(maxsize=1)
+def _original(picture: Picture, parity: bool) -> Image:
+    return source_image(picture.content(), parity=parity)
+
+
+@lru_cache(maxsize=1)
+def _built(plugin: str) -> dict[str, Codec]:
+    """Return the levels built in this process of the plugin whose turn it is, by key."""
+    return {}
+
+
+@lru_cache(maxsize=len(FIDELITIES))
+def _function(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = import_object(FIDELITIES[name].factory)()
+    return function
+
+
+# Sets
+
+
+def _features_key(metric: Fidelity, codec: str, parity: bool) -> str:
+    """Return where features are kept; *codec* is ``""`` for those of the originals."""
+    # What a codec's key says, the original's does not.
+    return short_hash([metric.method, codec or ["original", parity]])
+
+
+def _keep_features(job: MeasureJob, name: str, original: Image, decoded: Image) -> None:
+    metric, image = FIDELITIES[name], job.picture.sha256
+    for codec, picture in (("", original), (job.codec, decoded)):
+        key = _features_key(metric, codec, job.parity)
+        if job.shelf.features.get(key, image) is None:
+            job.shelf.features.put(key, image, _function(name)(picture).tobytes())
+
+
+def _members(
+    metric: Fidelity, codec: CodecLevel, task: str, material: Material, store: Store
+) -> tuple[str, ...]:
+    """Return the images of a task that could be encoded, and decoded as far as is known."""
+    encodings = store.encodings(codec.part.key)
+    done = store.fidelities(codec.part.key)
+    used = {each.image for each in material.samples[task] if each.image}
+    return tuple(
+        image
+        for image in sorted(used)
+        if image in encodings
+        and encodings[image]["bitstream"]
+        and (metric.name, metric.method) not in done.get(image, ())
+    )
+
+
+def _sets(
+    metric: Fidelity, codec: CodecLevel, plan: Plan, material: Material, store: Store
+) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Yield task, images and their hash, of sets that are not measured yet."""
+    for benchmark in plan.benchmarks:
+        task = benchmark.part.key
+        members = _members(metric, codec, task, material, store)
+        inputs = short_hash([metric.method, members])
+        if store.set_fidelity_inputs(codec.part.key, task, metric.name) != inputs:
+            yield task, members, inputs
+
+
+def _lacking_features(
+    metric: Fidelity,
+    codec: CodecLevel,
+    plan: Plan,
+    material: Material,
+    store: Store,
+    shelf: Shelf,
+) -> set[str]:
+    """Return the images without features, in sets that are not measured yet."""
+    parity = codec.part.description["evaluator_parity"]
+    keys = [_features_key(metric, each, parity) for each in ("", codec.part.key)]
+    return {
+        image
+        for _, members, _ in _sets(metric, codec, plan, material, store)
+        for image in members
+        if any(shelf.features.get(key, image) is None for key in keys)
+    }
+
+
+def _measure_sets(
+    config: Config,
+    metric: Fidelity,
+    plan: Plan,
+    material: Material,
+    store: Store,
+    shelf: Shelf,
+) -> None:
+    pending = [
+        (codec, *each)
+        for codec in plan.codecs
+        if codec.encodes
+        for each in _sets(metric, codec, plan, material, store)
+    ]
+    if not pending:
+        return
+    with progress(f"Computing {metric.title}", len(pending), "sets") as step:
+        for codec, task, members, inputs in pending:
+            value = _distance(metric, codec.part.key, members, config, shelf)
+            row = (codec.part.key, task, metric.name, inputs, value, len(members))
+            store.set_set_fidelity(row)
+            step.advance()
+
+
+def _distance(
+    metric: Fidelity, codec: str, images: Sequence[str], config: Config, shelf: Shelf
+) -> float | None:
+    """Return the distance of decoded and original images; None for fewer than two."""
+    import numpy as np
+
+    from lossylens.metrics.fidelity import frechet_distance
+
+    if len(images) < 2:
+        return None
+    sets = []
+    for each in ("", codec):
+        key = _features_key(metric, each, config.run.evaluator_parity)
+        found = [shelf.features.get(key, image) for image in images]
+        if None in found:
+            raise StoreError("features are gone from run.cache; run the same command again")
+        sets.append(np.stack([np.frombuffer(each or b"", np.float32) for each in found]))
+    return frechet_distance(sets[0], sets[1])

@@ -1,0 +1,382 @@
+"""Rate-distortion training of a learned codec, from scratch or from a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lossylens.building import load_factory
+from lossylens.errors import ConfigError, LossylensError
+from lossylens.plugins import Registry
+from lossylens.progress import progress
+from lossylens.toolkit.neural_codec.checkpoints import (
+    Checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from lossylens.toolkit.neural_codec.codec import NeuralCodec
+from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
+from lossylens.toolkit.training.crops import Crops, picture_tensor
+from lossylens.toolkit.training.curve import Curve
+from lossylens.toolkit.training.objective import Objective, Terms, estimated_bits, psnr
+from lossylens.toolkit.training.options import CodecTrainingOptions
+from lossylens.toolkit.training.pictures import Pictures, find_pictures
+from lossylens.toolkit.training.states import States
+
+#: Options without which it would be another training; a folder holds one.
+_IDENTITY = ("level", "multiplier", "network", "start", "distortion")
+
+#: What the rates fall to at the end, as a share.
+_LAST_RATE = 0.01
+
+
+class TrainingError(LossylensError):
+    """A training cannot go on."""
+
+
+def train_codec(
+    name: str,
+    options: CodecTrainingOptions,
+    registry: Registry,
+    say: Callable[[str], object] = print,
+) -> Path:
+    """Train a learned codec, or go on with it; return the checkpoint.
+
+    Args:
+        name: of the codec.
+        options: see their class.
+        registry: in which the codec is found.
+        say: is given a line for each validation.
+
+    Raises:
+        ConfigError: the codec has no network to train, a level or a picture folder is
+            unknown, the checkpoint to start from is another codec's, or the folder holds
+            another training.
+        RequirementError: what names the photographs is not installed.
+        TrainingError: the loss is no number any more.
+    """
+    codec = _codec(name, options, registry)
+    training = CodecTraining(codec, options, registry, say)
+    training.run()
+    return training.export()
+
+
+def _codec(name: str, options: CodecTrainingOptions, registry: Registry) -> NeuralCodec:
+    found = registry.find("codec", name)
+    factory = load_factory(found)
+    if not issubclass(factory, NeuralCodec):
+        raise ConfigError(f"codec {found.spec.name!r} has no network of lossylens's to train")
+    codec: NeuralCodec = factory(found.spec.level(options.level), found.spec.options())
+    return codec
+
+
+class _Trained(nn.Module):
+    """A network with its auxiliary loss, in one forward pass as data parallelism wants it."""
+
+    def __init__(self, network: HyperpriorNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        return {**self.network(x), "auxiliary": self.network.aux_loss()}
+
+
+class CodecTraining:
+    """One training of one level, in a folder of its own; see :func:`train_codec`."""
+
+    def __init__(
+        self,
+        codec: NeuralCodec,
+        options: CodecTrainingOptions,
+        registry: Registry,
+        say: Callable[[str], object],
+    ) -> None:
+        self.codec, self.options, self.say = codec, options, say
+        self.objective = Objective(_multiplier(codec, options), options.distortion)
+        self.train_pictures = find_pictures(options.train, registry, "train")
+        self.validation_pictures = find_pictures(options.validation, registry, "validation")
+        self.accelerator = _accelerator(options)
+        set_seed(options.seed, device_specific=True)
+        network, self.config = _network(codec, options)
+        main, auxiliary = _parameters(network)
+        adam = functools.partial(torch.optim.Adam, fused=True)
+        self.model, self.optimizer, self.auxiliary_optimizer = self.accelerator.prepare(
+            _Trained(network),
+            adam(main, lr=options.learning_rate),
+            adam(auxiliary, lr=options.auxiliary_learning_rate),
+        )
+        self.curve = Curve(options.out / "curve.jsonl")
+        self.states = States(options.out / "states")
+        self.step = 0
+        self._begin()
+
+    @property
+    def network(self) -> HyperpriorNetwork:
+        """The network that is trained."""
+        network: HyperpriorNetwork = self.accelerator.unwrap_model(self.model).network
+        return network
+
+    # ---------------------------------------------------------------- beginning
+
+    def _begin(self) -> None:
+        """Take up what the folder holds."""
+        self.options.out.mkdir(parents=True, exist_ok=True)
+        self._check_identity()
+        newest = self.states.newest()
+        if newest:
+            path, self.step = newest
+            self.accelerator.load_state(str(path))
+            self.say(f"Going on at step {self.step} of {self.options.steps}.")
+        if self.accelerator.is_main_process:
+            self.curve.go_back(self.step)
+        self.accelerator.wait_for_everyone()
+
+    def _check_identity(self) -> None:
+        path = self.options.out / "training.json"
+        own = {"codec": self.codec.name, **_plain(self.options)}
+        if path.exists():
+            there = json.loads(path.read_text())
+            for key in ("codec", *_IDENTITY):
+                if there.get(key) != own[key]:
+                    raise ConfigError(
+                        f"{self.options.out} holds a training with {key} {there.get(key)!r}, not"
+                        f" {own[key]!r}; name another folder in out"
+                    )
+        if self.accelerator.is_main_process:
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(own, indent=2))
+            temporary.replace(path)
+
+    # ---------------------------------------------------------------- training
+
+    def run(self) -> None:
+        """Do the steps that are left."""
+        options, saved, sums = self.options, time.monotonic(), _Sums()
+        self.model.train()
+        with progress("Training", options.steps, "steps") as shown:
+            shown.advance(self.step)
+            for x in self._batches():
+                terms = self._update(x)
+                self.step += 1
+                sums.add(terms)
+                shown.advance()
+                last = self.step == options.steps
+                if last or self.step % options.validate_every == 0:
+                    self._record(sums)
+                    sums = _Sums()
+                if last or time.monotonic() - saved > 60 * options.state_minutes:
+                    self._save()
+                    saved = time.monotonic()
+
+    def _batches(self) -> Iterator[Tensor]:
+        options = self.options
+        count = options.steps * options.batch
+        crops = Crops(
+            self.train_pictures, self.codec.padding, options.crop, count, options.seed
+        )
+        loader = DataLoader(
+            crops,
+            batch_size=options.batch,
+            sampler=range(self.step * options.batch, count),
+            num_workers=options.workers,
+            # With its own, it leaves alone the generator of the noise.
+            generator=torch.Generator(),
+        )
+        yield from self.accelerator.prepare(loader)
+
+    def _update(self, x: Tensor) -> Terms:
+        for optimizer, rate in (
+            (self.optimizer, self.options.learning_rate),
+            (self.auxiliary_optimizer, self.options.auxiliary_learning_rate),
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * schedule(self.step, self.options)
+            optimizer.zero_grad()
+        out = self.model(x)
+        terms = self.objective(out, x)
+        # No parameter is in both losses.
+        self.accelerator.backward(terms.loss + out["auxiliary"])
+        self.accelerator.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.options.clip)
+        self.optimizer.step()
+        self.auxiliary_optimizer.step()
+        return terms
+
+    def _save(self) -> None:
+        # Each process adds its random state to what the first one writes.
+        if self.accelerator.is_main_process:
+            self.states.prepare()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(self.states.unfinished))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.states.finish(self.step)
+
+    # ---------------------------------------------------------------- validation
+
+    def _record(self, sums: _Sums) -> None:
+        means = sums.means()
+        if not math.isfinite(means["loss"]):
+            raise TrainingError(
+                f"{self.options.out}: the loss is {means['loss']} at step {self.step}; lower"
+                " learning_rate or clip, and start from the last state"
+            )
+        if self.accelerator.is_main_process:
+            found = self.validate()
+            self.curve.add({"step": self.step, "training": means, "validation": found})
+            self.say(
+                f"step {self.step}: training loss {means['loss']:.4f}, {means['bpp']:.4f} bpp;"
+                f" validation loss {found['loss']:.4f}, {found['bpp']:.4f} bpp,"
+                f" {found['psnr']:.2f} dB"
+            )
+        self.accelerator.wait_for_everyone()
+
+    def validate(self) -> dict[str, float]:
+        """Return mean loss, estimated bits per pixel, distortion and PSNR over whole pictures."""
+        network = self.network.eval()
+        points = [self._point(network, *each) for each in self.validation_pictures.items()]
+        self.model.train()
+        return {key: sum(point[key] for point in points) / len(points) for key in points[0]}
+
+    @torch.no_grad()
+    def _point(
+        self, network: HyperpriorNetwork, name: str, read: Callable[[], bytes]
+    ) -> dict[str, float]:
+        x = (picture_tensor(name, read)[None].float() / 255).to(self.accelerator.device)
+        height, width = x.shape[2:]
+        out = network(self.codec.padding.pad(x))
+        x_hat = self.codec.padding.crop(out["x_hat"], width, height)
+        bits = estimated_bits(out["likelihoods"])
+        terms = self.objective({"likelihoods": {}, "x_hat": x_hat}, x)
+        bpp = bits.item() / (height * width)
+        distortion = terms.distortion.item()
+        return {
+            "loss": bpp + self.objective.multiplier * distortion,
+            "bpp": bpp,
+            "distortion": distortion,
+            "psnr": psnr(x_hat, x),
+        }
+
+    def export(self) -> Path:
+        """Write the checkpoint of the level and return its path."""
+        path = self.options.out / f"{self.codec.level.name}.safetensors"
+        if self.accelerator.is_main_process:
+            dtype = getattr(torch, self.options.weights)
+            state = self.codec.official_state(self.network)
+            about = {
+                "codec": self.codec.name,
+                "level": self.codec.level.name,
+                "config": self.config,
+                "multiplier": self.objective.multiplier,
+                "distortion": self.objective.distortion,
+                "steps": self.step,
+            }
+            temporary = path.with_suffix(".tmp")
+            write_checkpoint(
+                temporary, {name: value.to(dtype) for name, value in state.items()}, about
+            )
+            temporary.replace(path)
+        self.accelerator.wait_for_everyone()
+        return path
+
+
+class _Sums:
+    """Sums of the terms of steps, on their device."""
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, terms: Terms) -> None:
+        values = torch.stack([terms.loss, terms.bpp, terms.distortion]).detach()
+        self._sum = values if self._sum is None else self._sum + values
+        self._count += 1
+
+    def means(self) -> dict[str, float]:
+        if self._sum is None:
+            return dict.fromkeys(("loss", "bpp", "distortion"), math.nan)
+        loss, bpp, distortion = (self._sum / self._count).tolist()
+        return {"loss": loss, "bpp": bpp, "distortion": distortion}
+
+
+def schedule(step: int, options: CodecTrainingOptions) -> float:
+    """Return the share of the learning rates at *step*: linear rise, constant, cosine fall."""
+    rise = min(1.0, (step + 1) / (options.warmup + 1))
+    falling = options.decay * options.steps
+    left = (options.steps - step) / falling if falling else 1.0
+    if left >= 1:
+        return rise
+    return rise * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 - math.cos(math.pi * left)))
+
+
+def _accelerator(options: CodecTrainingOptions) -> Accelerator:
+    if options.mixed_precision == "fp16" and (
+        options.device == "cpu" or not torch.cuda.is_available()
+    ):
+        raise ConfigError("mixed_precision: fp16 needs a GPU; bf16 works on the CPU too")
+    return Accelerator(
+        cpu=options.device == "cpu",
+        mixed_precision=options.mixed_precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
+
+
+def _multiplier(codec: NeuralCodec, options: CodecTrainingOptions) -> float:
+    if options.multiplier is not None:
+        return options.multiplier
+    named = codec.level.parameters.get("lambda")
+    if named is None:
+        raise ConfigError(
+            f"multiplier: must be given; level {codec.level.name} of {codec.name} names none"
+        )
+    return float(named)
+
+
+def _network(
+    codec: NeuralCodec, options: CodecTrainingOptions
+) -> tuple[HyperpriorNetwork, Mapping[str, Any]]:
+    """Return the network to begin with, and the arguments that it was built with."""
+    start = read_checkpoint(options.start) if options.start else Checkpoint({})
+    config = options.network or start.about.get("config")
+    if config is None:
+        config = codec.official_config(start.state)
+    try:
+        _check_start(codec, start)
+        network = codec.build(config)
+        if options.start:
+            codec.load_official(network, start.state)
+    except (ConfigError, TypeError, ValueError) as error:
+        where = f"{options.start}" if options.start else "network"
+        raise ConfigError(f"{where}: {error}") from error
+    return network.float(), dict(config)
+
+
+def _check_start(codec: NeuralCodec, start: Checkpoint) -> None:
+    found = start.about.get("codec", codec.name)
+    if found != codec.name:
+        raise ConfigError(f"the checkpoint is of codec {found}, not {codec.name}")
+
+
+def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the parameters of the network, and those of the auxiliary optimiser."""
+    main, auxiliary = [], []
+    for name, parameter in network.named_parameters():
+        (auxiliary if name.endswith(".quantiles") else main).append(parameter)
+    return main, auxiliary
+
+
+def _plain(options: CodecTrainingOptions) -> dict[str, Any]:
+    """Return options as JSON holds them."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(options), default=str))
+    return plain

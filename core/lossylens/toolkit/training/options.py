@@ -1,0 +1,119 @@
+"""What the configuration of a training says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lossylens.spec import MANDATORY
+
+PRECISIONS = ("no", "bf16", "fp16")
+DISTORTIONS = ("mse", "ms-ssim")
+WEIGHTS = ("float32", "float16")
+DEVICES = ("auto", "cpu")
+
+
+@dataclass
+class PictureOptions:
+    """Where pictures come from; several sources are taken together.
+
+    Attributes:
+        folders: of image files, subfolders included.
+        photographs: those that scikit-image and scikit-learn ship: ``held-in`` for
+            training, ``held-out`` for validation, or ``all``; the distribution
+            ``lossylens-task-scenes`` says which they are and under which licence.
+        tasks: tasks whose images are taken, with their options:
+            ``{scenes: {images: 64, photographs: held-in}}``.
+    """
+
+    folders: list[Path] = field(default_factory=list)
+    photographs: str | None = None
+    tasks: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class CodecTrainingOptions:
+    """Options of ``lossylens train codec``.
+
+    Attributes:
+        out: folder of the states, the curve and the checkpoint, ``LEVEL.safetensors``.
+        level: that the checkpoint is of.
+        multiplier: Lagrangian multiplier of the distortion; by default the parameter
+            ``lambda`` of the level.
+        network: arguments of the network's ``build``; by default those of ``start``, or
+            the official ones.
+        start: checkpoint to fine-tune from; it may be of another level.
+        train: pictures to train on.
+        validation: pictures to validate on.
+        distortion: ``mse``, on the scale of 0..255, or ``ms-ssim``, as 1 - MS-SSIM.
+        crop: side of the square crops, in pixels.
+        batch: crops in a step, of all processes together.
+        steps: of the whole training; may be changed on resuming.
+        learning_rate: of Adam.
+        auxiliary_learning_rate: of the optimiser of the entropy bottleneck's quantiles.
+        warmup: steps of linear rise of both rates.
+        decay: share of the steps, at the end, in which both fall to a hundredth, as a cosine.
+        clip: largest norm of the gradient.
+        mixed_precision: of the analysis and synthesis transforms: ``no``, ``bf16`` or
+            ``fp16``; the probability model is always in float32.
+        weights: type in which the checkpoint is written.
+        seed: of weights, crops and noise.
+        device: ``auto`` or ``cpu``; ``accelerate launch`` and ``CUDA_VISIBLE_DEVICES``
+            choose among GPUs.
+        workers: processes that read pictures; 0 for the process itself.
+        validate_every: steps between validations.
+        state_minutes: between two states on disk.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    out: Path = MANDATORY  # type: ignore[assignment]
+    level: str = MANDATORY
+    multiplier: float | None = None
+    network: dict[str, Any] = field(default_factory=dict)
+    start: Path | None = None
+    train: PictureOptions = field(default_factory=PictureOptions)
+    validation: PictureOptions = field(default_factory=PictureOptions)
+    distortion: str = "mse"
+    crop: int = 256
+    batch: int = 8
+    steps: int = 1_000_000
+    learning_rate: float = 1e-4
+    auxiliary_learning_rate: float = 1e-3
+    warmup: int = 0
+    decay: float = 0.2
+    clip: float = 1.0
+    mixed_precision: str = "no"
+    weights: str = "float32"
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 0
+    validate_every: int = 5000
+    state_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _one_of("mixed_precision", self.mixed_precision, PRECISIONS)
+        _one_of("distortion", self.distortion, DISTORTIONS)
+        _one_of("weights", self.weights, WEIGHTS)
+        _one_of("device", self.device, DEVICES)
+        for name in ("crop", "batch", "steps", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "auxiliary_learning_rate", "clip", "multiplier"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be a number above 0, got {value}")
+        for name in ("warmup", "workers", "state_minutes", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay is a share of the steps, 0 to 1, got {self.decay}")
+
+
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
