@@ -3,7 +3,8 @@
 Both ways run in this process, on the same pictures, questions and weights, in
 alternating rounds; the figure is the ratio of their rates.  "One at a time" is
 how the reference evaluator works: for each question decode the picture,
-preprocess it, call ``generate`` on picture and prompt, decode the answer.
+preprocess it, call ``generate`` of transformers' own model on picture and prompt,
+decode the answer.
 
     python benchmarks/answering.py [--images 8] [--questions 18] [--rounds 3] [--threads 2]
 """
@@ -15,6 +16,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +26,10 @@ from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.prompt import prompt_prefix, prompt_suffix
-from lossylens_vlm_nano.vlm import ANSWER_LIMIT, Nano
+from lossylens_vlm_nano.vlm import ANSWER_LIMIT, BUNDLED, Nano
 from PIL import Image
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 SEED = 21
 
@@ -48,31 +52,39 @@ def pope_like(images: int, questions: int) -> tuple[list[bytes], list[list[Quest
     return files, asked
 
 
-@torch.inference_mode()
-def one_at_a_time(nano: Nano, files: list[bytes], asked: list[list[Question]]) -> list[str]:
-    """Answer as the reference evaluator does: picture and prompt anew for each question."""
-    answerer = nano.answerer
-    model, tokenizer = answerer.model, answerer.tokenizer
-    answers = []
-    for data, questions in zip(files, asked, strict=True):
-        for question in questions:
-            image = Image.open(io.BytesIO(data)).convert("RGB")
-            inputs = answerer.processor(images=[image], return_tensors="pt")
-            visual = int(inputs["image_grid_thw"].prod()) // 4
-            prompt = prompt_prefix(visual) + prompt_suffix(default_prompt(question))
-            tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-            written = model.generate(
-                input_ids=tokens,
-                attention_mask=torch.ones_like(tokens),
-                mm_token_type_ids=(tokens == model.config.image_token_id).int(),
-                max_new_tokens=ANSWER_LIMIT,
-                do_sample=False,
-                **inputs,
-            )
-            answers.append(
-                tokenizer.decode(written[0, tokens.shape[1] :], skip_special_tokens=True)
-            )
-    return answers
+class OneAtATime:
+    """Answers as the reference evaluator does: picture and prompt anew for each question."""
+
+    def __init__(self) -> None:
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(BUNDLED, dtype=torch.float32)
+        self.model = model.eval()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(BUNDLED)
+        self.processor = Qwen2VLImageProcessorPil.from_pretrained(BUNDLED)
+
+    @torch.inference_mode()
+    def answer(self, files: list[bytes], asked: list[list[Question]]) -> list[str]:
+        """Return the answers to all questions."""
+        return [
+            self._answer(data, question)
+            for data, questions in zip(files, asked, strict=True)
+            for question in questions
+        ]
+
+    def _answer(self, data: bytes, question: Question) -> str:
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        inputs = self.processor(images=[image], return_tensors="pt")
+        visual = int(inputs["image_grid_thw"].prod()) // 4
+        prompt = prompt_prefix(visual) + prompt_suffix(default_prompt(question))
+        tokens = self.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        written = self.model.generate(
+            input_ids=tokens,
+            attention_mask=torch.ones_like(tokens),
+            mm_token_type_ids=(tokens == self.model.config.image_token_id).int(),
+            max_new_tokens=ANSWER_LIMIT,
+            do_sample=False,
+            **inputs,
+        )
+        return self.tokenizer.decode(written[0, tokens.shape[1] :], skip_special_tokens=True)
 
 
 def batched(nano: Nano, files: list[bytes], asked: list[list[Question]]) -> list[str]:
@@ -107,14 +119,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    nano = Nano(NanoOptions())
+    nano, single = Nano(NanoOptions(device="cpu")), OneAtATime()
     files, asked = pope_like(arguments.images, arguments.questions)
     total = sum(map(len, asked))
-    one_at_a_time(nano, files[:1], asked[:1])
+    single.answer(files[:1], asked[:1])
     batched(nano, files[:1], asked[:1])
     slow, fast = [], []
     for _ in range(arguments.rounds):
-        seconds, expected = _timed(lambda: one_at_a_time(nano, files, asked))
+        seconds, expected = _timed(lambda: single.answer(files, asked))
         slow.append(total / seconds)
         seconds, answers = _timed(lambda: batched(nano, files, asked))
         fast.append(total / seconds)

@@ -167,6 +167,18 @@ def read_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         ConfigError: the file cannot be read, is no YAML mapping or has a key twice;
             an override is not ``key=value``; a section is unknown or missing.
     """
+    values = read_yaml(path, overrides)
+    _check_sections(values, path)
+    return values
+
+
+def read_yaml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the mapping in *path* with *overrides* applied and ``${...}`` resolved.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML mapping or has a key twice;
+            an override is not ``key=value``.
+    """
     try:
         loaded = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -176,7 +188,7 @@ def read_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         raise ConfigError(_yaml_problem(path, error)) from error
     values = OmegaConf.to_container(loaded, resolve=False)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping with {', '.join(SECTIONS)}")
+        raise ConfigError(f"{path}: expected a mapping, one key for each section or option")
     for override in overrides:
         _apply(values, override)
     try:
@@ -186,7 +198,6 @@ def read_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{error.full_key or path}: {reason}") from error
     assert isinstance(values, dict)
-    _check_sections(values, path)
     return {str(key): value for key, value in values.items()}
 
 

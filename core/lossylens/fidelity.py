@@ -65,9 +65,7 @@ def hub_folder() -> Path:
 
 
 _TORCHVISION = "https://download.pytorch.org/models"
-ALEXNET = Weights(
-    "alexnet-owt-7be5be79.pth", 233, f"{_TORCHVISION}/alexnet-owt-7be5be79.pth"
-)
+ALEXNET = Weights("alexnet-owt-7be5be79.pth", 233, f"{_TORCHVISION}/alexnet-owt-7be5be79.pth")
 VGG16 = Weights("vgg16-397923af.pth", 528, f"{_TORCHVISION}/vgg16-397923af.pth")
 INCEPTION = Weights(
     "weights-inception-2015-12-05-6726825d.pth",

@@ -216,9 +216,10 @@ def _measure_images(
 
 
 def _row(job: MeasureJob, name: str, value: float | Failure) -> tuple[Any, ...]:
-    failed = isinstance(value, Failure)
     known = (job.codec, job.picture.sha256, name, FIDELITIES[name].method)
-    return (*known, None, value.reason) if failed else (*known, value, None)
+    if isinstance(value, Failure):
+        return (*known, None, value.reason)
+    return (*known, value, None)
 
 
 def measure(job: MeasureJob) -> Measured:

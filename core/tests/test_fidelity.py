@@ -147,9 +147,7 @@ def test_another_method_measures_anew(make_config, decoded, monkeypatch):
 
 def test_processes_measure_the_same(make_config, tmp_path):
     alone = make_config("run.fidelity=[psnr]")
-    pool = make_config(
-        "run.fidelity=[psnr]", "run.workers=2", f"run.out={tmp_path / 'pool'}"
-    )
+    pool = make_config("run.fidelity=[psnr]", "run.workers=2", f"run.out={tmp_path / 'pool'}")
     do(alone)
     do(pool)
     assert values(pool.run.out) == values(alone.run.out) != {}
@@ -223,10 +221,10 @@ def test_the_codec_alone_is_measured_with_parity(make_config):
 
 def test_a_report_has_the_means(make_config):
     pytest.importorskip("plotly")
-    from lossylens.report.reading import read_run
-    from lossylens.report.tables import all_tables
     from lossylens.report.analysis import analyse
     from lossylens.report.comparing import Source, compare
+    from lossylens.report.reading import read_run
+    from lossylens.report.tables import all_tables
 
     config = make_config("run.fidelity=[psnr]", "codecs.blocky.levels=[b64,b16,b4,b1]")
     do(config)
@@ -250,7 +248,7 @@ def test_a_report_has_the_means(make_config):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("[psnr,lpip]", r"run\.fidelity\[1\]: unknown metric 'lpip'. Did you mean 'lpips'\?"),
+        ("[psnr,lpip]", r"run\.fidelity\[1\]: unknown metric 'lpip'. Did you mean lpips\?"),
         ("[psnr,PSNR]", r"run\.fidelity\[1\]: psnr is named twice"),
         ("psnr", r"run\.fidelity: expected a list"),
     ],

@@ -29,11 +29,13 @@ COMMANDS: dict[str, str] = {
     "report": "lossylens.cli.report:report",
     "plugins": "lossylens.cli.plugins:app",
     "doctor": "lossylens.cli.doctor:doctor",
+    "analyze": "lossylens.cli.analyze:app",
     "encode": "lossylens.cli.encode:encode",
     "decode": "lossylens.cli.decode:decode",
     "ask": "lossylens.cli.ask:ask",
     "score": "lossylens.cli.score:score",
     "bd": "lossylens.cli.bd:bd",
+    "train": "lossylens.cli.train:app",
     "new": "lossylens.cli.new:app",
 }
 

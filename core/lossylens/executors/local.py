@@ -49,8 +49,15 @@ _AHEAD = 3
 #: What the driver sends when it has taken an answer; no pickle is as short.
 _TAKEN = b""
 
-#: One process for each CPU, so one thread for each process.
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: What worker processes are started with, unless it is set already.
+_ENVIRONMENT = {
+    # One process for each CPU, so one thread for each process.
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    # The C library gives the memory of an image back to the system, only to get it
+    # again for the next one, page by page, which can take as long as encoding does.
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
+}
 
 
 def run_jobs(
@@ -149,7 +156,7 @@ class _Worker(Generic[J, R]):
         self._process: BaseProcess = context.Process(
             target=_serve, args=(theirs, self._function), daemon=True
         )
-        with _one_thread():
+        with _environment_of_workers():
             self._process.start()
         # Theirs alone, so that the pipe ends when the process does.
         theirs.close()
@@ -261,10 +268,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes that are started inside compute in one thread, unless told otherwise."""
-    added = [name for name in _ONE_THREAD if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, "1"))
+def _environment_of_workers() -> Iterator[None]:
+    """Start processes inside with :data:`_ENVIRONMENT`."""
+    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:

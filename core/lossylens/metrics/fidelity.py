@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def make_psnr() -> Callable[[Image, Image], float]:
     return psnr
 
 
-def frechet_distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+def frechet_distance(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Return the Fréchet distance of two sets of features, each taken as Gaussian.
 
     ``|m1 - m2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2))`` with means ``m`` and sample

@@ -33,6 +33,8 @@ def read_fidelities(store: Store) -> dict[tuple[str, str], Mapping[str, float]]:
         if metric in FIDELITIES:
             found.setdefault((codec, task), {})[FIDELITIES[metric].title] = value
     return {
-        key: {each.title: values[each.title] for each in FIDELITIES.values() if each.title in values}
+        key: {
+            each.title: values[each.title] for each in FIDELITIES.values() if each.title in values
+        }
         for key, values in found.items()
     }

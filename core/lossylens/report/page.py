@@ -61,9 +61,9 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         samples=samples,
         own_range=OWN_RANGE,
         shared_range=SHARED_RANGE,
-        data=_embedded(_data(analysis, samples)),
-        style=_part("report.css"),
-        script=_part("report.js"),
+        data=embedded(_data(analysis, samples)),
+        style=part("report.css"),
+        script=part("report.js"),
         plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly's own script
         version=__version__,
     )
@@ -201,13 +201,13 @@ def _data(analysis: Analysis, samples: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _part(name: str) -> Markup:
+def part(name: str) -> Markup:
     """Return a part of the page that is ours, as it is."""
     path = resources.files("lossylens.report") / "templates" / name
     return Markup(path.read_text(encoding="utf-8"))  # noqa: S704 - our own file
 
 
-def _embedded(value: Any) -> Markup:
+def embedded(value: Any) -> Markup:
     """Return *value* as JSON that is safe inside a script element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028")

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
@@ -55,8 +55,14 @@ def make_lpips() -> Metric:
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     with _weights_only():
-        network = LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
-    return _metric(network, _LEAST_LPIPS, "LPIPS")
+        network = LearnedPerceptualImagePatchSimilarity("alex", normalize=True).to(_device())
+
+    def distance(original: Tensor, decoded: Tensor) -> Tensor:
+        # It adds up what it is given.
+        network.reset()
+        return network(original, decoded)
+
+    return _metric(distance, _LEAST_LPIPS, "LPIPS")
 
 
 def make_dists() -> Metric:
@@ -65,14 +71,15 @@ def make_dists() -> Metric:
     Raises:
         ImageError: by the metric, where a side is shorter than 16 pixels.
     """
-    from torchmetrics.image.dists import DeepImageStructureAndTextureSimilarity
+    # The class for users would load the weights anew for every pair.
+    from torchmetrics.functional.image.dists import DISTSNetwork
 
     with _weights_only():
-        network = DeepImageStructureAndTextureSimilarity()
+        network = DISTSNetwork().to(_device()).eval()
     return _metric(network, _LEAST_DISTS, "DISTS")
 
 
-def make_inception() -> Callable[[Image], np.ndarray[Any, np.dtype[np.float32]]]:
+def make_inception() -> Callable[[Image], NDArray[np.float32]]:
     """Return the pooled features of the Inception network of the FID: 2048 numbers.
 
     Images are resized to 299x299 as the original implementation does.
@@ -84,25 +91,22 @@ def make_inception() -> Callable[[Image], np.ndarray[Any, np.dtype[np.float32]]]
         network = FrechetInceptionDistance(2048, antialias=False).inception.to(device)
 
     @torch.inference_mode()
-    def features(image: Image) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def features(image: Image) -> NDArray[np.float32]:
         found: Tensor = network(_pixels(image, device))
         return found[0].float().cpu().numpy()
 
     return features
 
 
-def _metric(network: Any, least: int, name: str) -> Metric:
-    """Return a metric of torchmetrics, for one pair at a time."""
+def _metric(distance: Callable[[Tensor, Tensor], Tensor], least: int, name: str) -> Metric:
+    """Return a metric of images from one of ``(1, 3, height, width)``, 0 to 1."""
     device = _device()
-    network.to(device)
 
     @torch.inference_mode()
     def metric(original: Image, decoded: Image) -> float:
         _check_size(original, least, name)
-        pair = [_pixels(image, device) / 255 for image in (original, decoded)]
-        # They add up what they are given.
-        network.reset()
-        return float(network(*pair))
+        first, second = (_pixels(image, device) / 255 for image in (original, decoded))
+        return float(distance(first, second))
 
     return metric
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
@@ -22,9 +23,12 @@ from lossylens.toolkit.neural_codec.checkpoints import Checkpoint, file_hash, re
 from lossylens.toolkit.neural_codec.container import Content, pack, unpack
 from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
 from lossylens.toolkit.neural_codec.options import (
+    NANO,
+    VARIANTS,
     NeuralCodecOptions,
     checkpoint_folder,
     find_checkpoint,
+    nano_checkpoint,
     no_other_stems,
 )
 from lossylens.toolkit.neural_codec.padding import Padding
@@ -73,6 +77,10 @@ class NeuralCodec(Codec):
         Raises:
             ConfigError: names or shapes differ; nothing is loaded then.
         """
+
+    def official_state(self, network: HyperpriorNetwork) -> Mapping[str, Tensor]:
+        """Return the parameters of *network* in official names; by default its own names."""
+        return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
     def stems(self, level: Level) -> Sequence[str]:
         """Return other stems of the checkpoint's name; none by default."""
@@ -133,7 +141,7 @@ class NeuralCodec(Codec):
             BitstreamError: as for :meth:`decode`.
         """
         values = self._latents([self._unpack(bitstream)])[0].float().cpu().numpy()
-        return Latents(values, f"{self.name}/{self.level.name}", self.network.stride)
+        return Latents(values, self._identity(self.level), self.network.stride)
 
     def provenance(self) -> Mapping[str, str]:
         """Return the checkpoint's hash and the versions of torch and CompressAI.
@@ -151,9 +159,20 @@ class NeuralCodec(Codec):
         """Path of this level's checkpoint."""
         try:
             folder = checkpoint_folder(self.name, self.options)
+            if self.options.variant == NANO:
+                return self._nano_checkpoint(folder)
             return find_checkpoint(folder, self.level, self.stems)
         except RequirementError as error:
             raise RequirementError(f"{self.name}: {error}") from error
+
+    def _nano_checkpoint(self, folder: Path) -> Path:
+        path = nano_checkpoint(folder, self.level)
+        if not path.exists():
+            there = ", ".join(sorted(each.stem for each in folder.glob("*"))) or "none"
+            raise RequirementError(
+                f"there is no nano checkpoint of level {self.level.name}; there are {there}"
+            )
+        return path
 
     @functools.cached_property
     def network(self) -> HyperpriorNetwork:
@@ -267,11 +286,13 @@ class NeuralCodec(Codec):
 
     # ---------------------------------------------------------------- checks
 
-    def _identity(self, level: Level) -> str:
-        return f"{self.name}/{level.name}"
+    def _identity(self, level: Level, variant: str | None = None) -> str:
+        """Return what a bitstream says it is of; nano is never taken for the official."""
+        nano = "-nano" if (variant or self.options.variant) == NANO else ""
+        return f"{self.name}{nano}/{level.name}"
 
     def _unpack(self, bitstream: bytes) -> Content:
-        others = map(self._identity, self.levels)
+        others = [self._identity(*each) for each in itertools.product(self.levels, VARIANTS)]
         try:
             content = unpack(bitstream, self._identity(self.level), others, self.options.max_pixels)
         except BitstreamError as error:

@@ -94,12 +94,15 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
                 :attr:`hyper_stride`.
         """
         y = self.g_a(x)
-        z = self.hyper_analysis(y)
-        _, z_likelihoods = self.bottleneck(z)
-        medians = self._medians
-        z_hat = quantize_ste(z - medians) + medians
-        coder = Likelihoods(self.gaussian)
-        y_hat = self.walk(self.hyper_synthesis(z_hat), y, coder)
+        # What probabilities depend on is never in less than full precision.
+        with torch.autocast(x.device.type, enabled=False):
+            y = y.to(self._dtype)
+            z = self.hyper_analysis(y)
+            _, z_likelihoods = self.bottleneck(z)
+            medians = self._medians
+            z_hat = quantize_ste(z - medians) + medians
+            coder = Likelihoods(self.gaussian)
+            y_hat = self.walk(self.hyper_synthesis(z_hat), y, coder)
         likelihoods = {"y": self.in_channel_order(coder.segments), "z": z_likelihoods}
         return {"x_hat": self.g_s(y_hat), "likelihoods": likelihoods, "y_hat": y_hat}
 

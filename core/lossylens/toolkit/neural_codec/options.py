@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from lossylens.codec import Level
@@ -20,6 +21,10 @@ SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt")
 
 DTYPES = ("float32", "bfloat16", "float16")
 ENTROPY_DTYPES = ("float64", "float32")
+
+#: Of small networks, trained by lossylens, whose checkpoints come with the plugin.
+NANO = "nano"
+VARIANTS = ("official", NANO)
 
 
 @dataclass
@@ -39,6 +44,8 @@ class NeuralCodecOptions:
         batch_images: pictures of one size that a GPU transforms together; the CPU
             gains nothing and takes them one by one.
         max_pixels: largest picture that is coded, which bounds the memory.
+        variant: ``official`` for checkpoints that the user has, or ``nano`` for the
+            small ones that come with the plugin, for demonstrations and tests.
 
     Raises:
         ValueError: a value that is none of these.
@@ -50,9 +57,14 @@ class NeuralCodecOptions:
     entropy_dtype: str = "float64"
     batch_images: int = 4
     max_pixels: int = 2**24
+    variant: str = "official"
 
     def __post_init__(self) -> None:
         """Check the values."""
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant {self.variant!r} is not one of {', '.join(VARIANTS)}")
+        if self.variant == NANO and self.checkpoints:
+            raise ValueError("the variant nano brings its checkpoints; leave out checkpoints")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device, re.ASCII):
             raise ValueError(f"device {self.device!r} is not auto, cpu, cuda or cuda:N")
         if self.dtype not in DTYPES:
@@ -72,7 +84,15 @@ def lambda_level(name: str) -> Level | None:
 
 
 def checkpoint_folder(codec: str, options: NeuralCodecOptions) -> Path:
-    """Return the folder in which the checkpoints of *codec* are looked for."""
+    """Return the folder in which the checkpoints of *codec* are looked for.
+
+    Those of the variant nano lie in the folder ``nano`` of the plugin's package, which
+    is called ``lossylens_codec_<codec>``.
+    """
+    if options.variant == NANO:
+        package = find_spec(f"lossylens_codec_{codec.replace('-', '_')}")
+        if package and package.submodule_search_locations:
+            return Path(package.submodule_search_locations[0]) / NANO
     return options.checkpoints or cache_folder() / "checkpoints" / codec
 
 
@@ -109,6 +129,11 @@ def find_checkpoint(folder: Path, level: Level, stems: Stems = no_other_stems) -
     )
 
 
+def nano_checkpoint(folder: Path, level: Level) -> Path:
+    """Return where the nano checkpoint of *level* lies."""
+    return folder / f"{level.name}{SUFFIXES[0]}"
+
+
 def missing_checkpoints(
     codec: str,
     options: NeuralCodecOptions,
@@ -126,6 +151,10 @@ def missing_checkpoints(
         stems: see :func:`find_checkpoint`.
     """
     folder = checkpoint_folder(codec, options)
+    if options.variant == NANO:
+        lacking = [each.name for each in levels if not nano_checkpoint(folder, each).exists()]
+        remedy = "install the distribution of the plugin anew"
+        return (Missing(f"nano checkpoints of {', '.join(lacking)}", remedy),) if lacking else ()
     if any(path.name.endswith(SUFFIXES) for path in folder.glob("*")):
         return ()
     names = ", ".join(f"{level.name}{SUFFIXES[1]}" for level in levels)

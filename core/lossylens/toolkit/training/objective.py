@@ -54,6 +54,10 @@ class Terms:
     bpp: Tensor
     distortion: Tensor
 
+    def values(self) -> dict[str, float]:
+        """Return them as numbers, by name."""
+        return {name: value.item() for name, value in vars(self).items()}
+
 
 def estimated_bits(likelihoods: Mapping[str, Tensor]) -> Tensor:
     """Return the information content of all latents together, in bits."""

@@ -33,6 +33,10 @@ class ElicCodec(NeuralCodec):
         """See the base."""
         network.load_official(network_, state)
 
+    def official_state(self, network_: nn.Module) -> Mapping[str, Tensor]:
+        """See the base."""
+        return network.official_state_dict(network_)
+
     def stems(self, level: Level) -> Sequence[str]:
         """See the base."""
         return stems(level)

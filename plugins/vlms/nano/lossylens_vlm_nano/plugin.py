@@ -1,29 +1,27 @@
-"""Registers the nano VLM."""
+"""Registers the nano VLM; imports nothing heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from lossylens.hookspecs import hookimpl
+from lossylens.toolkit.transformers_vlm.options import VlmOptions
 from lossylens.vlm import VlmSpec
 
 
 @dataclass
-class NanoOptions:
+class NanoOptions(VlmOptions):
     """Options of the nano VLM.
 
     Attributes:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         checkpoint: folder of another checkpoint; empty for the bundled one.
-        batch_images: pictures per batch.
-        rows_at_once: questions decoded together.
+        dtype: float32 also on a GPU, where so small a model gains nothing by less.
     """
 
-    device: str = "auto"
     checkpoint: str = ""
-    batch_images: int = 8
-    rows_at_once: int = 192
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
 
 
 @hookimpl

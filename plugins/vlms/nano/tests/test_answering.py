@@ -1,86 +1,132 @@
-"""Batched answering gives what transformers' generate gives one question at a time."""
+"""Answers are what transformers' generate gives one question at a time, in fp32."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
-from lossylens_vlm_nano.answering import Answerer, Row
+from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind, default_prompt
+from lossylens_task_scenes.questions import ask
+from lossylens_task_scenes.render import render
+from lossylens_task_scenes.scene import make_scene
+from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.prompt import prompt_prefix, prompt_suffix
+from lossylens_vlm_nano.training.data import HELD_OUT_SEED
+from lossylens_vlm_nano.training.evaluate import structured
+from lossylens_vlm_nano.vlm import ANSWER_LIMIT, BUNDLED, Nano
 from PIL import Image
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+CONDITION = Condition("", "")
 QUESTIONS = (
-    "Is there a star?",
-    "Is there a very large purple star in the image? Please answer yes or no.",
-    "What color is the ring?\nAnswer the question using a single word or phrase.",
-    "Hint: none\nQuestion: Which?\nOptions:\nA. x\nB. y\n",
+    Question(QuestionKind.OPEN, "Is there a star?", max_new_tokens=6),
+    Question(
+        QuestionKind.YES_NO,
+        "Is there a very large purple star in the image? Please answer yes or no.",
+        max_new_tokens=5,
+    ),
+    Question(QuestionKind.SHORT_ANSWER, "What color is the ring?", max_new_tokens=1),
+    Question(
+        QuestionKind.MULTIPLE_CHOICE,
+        "Which?",
+        options={"A": "x", "B": "y"},
+        hint="none",
+        max_new_tokens=6,
+    ),
 )
-LIMIT = 6
 
 
-def pictures() -> list[Image.Image]:
+class OneAtATime:
+    """A checkpoint as transformers runs it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            folder, dtype=torch.float32
+        ).eval()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
+
+    def answer(self, image: Image.Image, question: Question) -> tuple[str, int]:
+        """Return the answer and how many tokens it has."""
+        inputs = self.processor(images=[image], return_tensors="pt")
+        visual = int(inputs["image_grid_thw"].prod()) // 4
+        prompt = prompt_prefix(visual) + prompt_suffix(default_prompt(question))
+        ids = self.tokenizer.encode(prompt, add_special_tokens=False)
+        tokens = torch.tensor([ids])
+        out = self.model.generate(
+            input_ids=tokens,
+            attention_mask=torch.ones_like(tokens),
+            mm_token_type_ids=(tokens == self.model.config.image_token_id).int(),
+            max_new_tokens=question.max_new_tokens or ANSWER_LIMIT,
+            do_sample=False,
+            **inputs,
+        )
+        written = out[0, len(ids) :].tolist()
+        end = self.tokenizer.eos_token_id
+        tokens_before = written.index(end) if end in written else len(written)
+        text = self.tokenizer.decode(written[:tokens_before], skip_special_tokens=True)
+        return text, tokens_before
+
+
+def assert_equal(folder: Path, items: list[ImageQuestions]) -> list[str]:
+    """Compare both ways on *items*; return the answers."""
+    single = OneAtATime(folder)
+    expected = [[single.answer(item.image, each) for each in item.questions] for item in items]
+    nano = Nano(NanoOptions(checkpoint=str(folder), device="cpu"))
+    answers = nano.answer(items)
+    assert [
+        [(each.text, each.usage["output_tokens"]) for each in given] for given in answers
+    ] == expected
+    return [text for given in expected for text, _ in given]
+
+
+@pytest.fixture
+def random_checkpoint(random_model, tokenizer, tmp_path) -> Path:
+    for part in (
+        random_model,
+        tokenizer,
+        Qwen2VLImageProcessorPil(min_pixels=112**2, max_pixels=224**2),
+    ):
+        part.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_random_weights_and_pictures_of_many_sizes(random_checkpoint) -> None:
     rng = np.random.default_rng(5)
-    sizes = ((224, 224), (150, 300), (70, 64))
-    return [
-        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        for height, width in sizes
+    items = [
+        ImageQuestions(
+            Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)),
+            QUESTIONS,
+            CONDITION,
+        )
+        for height, width in ((224, 224), (150, 300), (70, 64))
     ]
-
-
-def one_at_a_time(model, tokenizer, processor, image: Image.Image, text: str) -> list[int]:
-    inputs = processor(images=[image], return_tensors="pt")
-    visual = int(inputs["image_grid_thw"].prod()) // 4
-    ids = tokenizer.encode(prompt_prefix(visual) + prompt_suffix(text), add_special_tokens=False)
-    tokens = torch.tensor([ids])
-    out = model.generate(
-        input_ids=tokens,
-        attention_mask=torch.ones_like(tokens),
-        mm_token_type_ids=(tokens == model.config.image_token_id).int(),
-        max_new_tokens=LIMIT,
-        do_sample=False,
-        **inputs,
-    )
-    written = out[0, len(ids) :].tolist()
-    return (
-        written[: written.index(tokenizer.eos_token_id)]
-        if tokenizer.eos_token_id in written
-        else written
-    )
-
-
-def test_batched_answers_equal_generate(random_model, tokenizer) -> None:
-    processor = Qwen2VLImageProcessorPil(min_pixels=112**2, max_pixels=224**2)
-    images = pictures()
-    answerer = Answerer(random_model, tokenizer, processor, rows_at_once=5)
-    rows = [Row(i, text, LIMIT) for i in range(len(images)) for text in QUESTIONS]
-    batched = answerer.answer(images, rows)
-    single = [
-        one_at_a_time(random_model, tokenizer, processor, images[row.image], row.text)
-        for row in rows
-    ]
-    assert batched == single
+    answers = assert_equal(random_checkpoint, items)
     # Answers must differ, or equality would say little.
-    assert len({tuple(answer) for answer in batched}) > len(rows) // 2
+    assert len(set(answers)) > len(answers) // 2
 
 
-def test_each_row_has_its_own_limit(random_model, tokenizer) -> None:
-    processor = Qwen2VLImageProcessorPil(min_pixels=112**2, max_pixels=224**2)
-    answerer = Answerer(random_model, tokenizer, processor, rows_at_once=8)
-    image = pictures()[:1]
-    long = answerer.answer(image, [Row(0, text, LIMIT) for text in QUESTIONS])
-    mixed = answerer.answer(image, [Row(0, text, 1 + i) for i, text in enumerate(QUESTIONS)])
-    assert mixed == [answer[: 1 + i] for i, answer in enumerate(long)]
+def test_bundled_weights_and_questions_of_all_kinds() -> None:
+    scenes = [make_scene(HELD_OUT_SEED, index) for index in range(2)]
+    items = [
+        ImageQuestions(render(scene), tuple(map(structured, ask(scene)[::3])), CONDITION)
+        for scene in scenes
+    ]
+    answers = assert_equal(BUNDLED, items)
+    assert len(set(answers)) > 3
 
 
-def test_finished_rows_do_not_disturb_the_others(random_model, tokenizer) -> None:
-    """The token that ends answers is moved, so that rows end at different steps."""
-    processor = Qwen2VLImageProcessorPil(min_pixels=112**2, max_pixels=224**2)
-    answerer = Answerer(random_model, tokenizer, processor, rows_at_once=8)
-    images = pictures()
-    rows = [Row(i, text, LIMIT) for i in range(len(images)) for text in QUESTIONS]
-    plain = answerer.answer(images, rows)
-    answerer.end = plain[0][2]
-    cut = answerer.answer(images, rows)
-    for full, short in zip(plain, cut, strict=True):
-        stop = full.index(answerer.end) if answerer.end in full else len(full)
-        assert short == full[:stop]
+def test_prompt_is_what_the_weights_were_trained_with() -> None:
+    family = Nano(NanoOptions(device="cpu")).family
+    [picture] = family.tower.prepare([Image.new("RGB", (300, 200))])
+    visual = family.visual_tokens(picture.layout)
+    text = "Is there a star?\nAnswer yes or no. \n"
+    for given, expected in (
+        (family.prefix_ids(picture.layout), prompt_prefix(visual)),
+        (family.suffix_ids(text), prompt_suffix(text)),
+    ):
+        assert given == family.tokenizer.encode(expected, add_special_tokens=False)

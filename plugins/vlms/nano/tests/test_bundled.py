@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import struct
 
 import pytest
 from lossylens.errors import RequirementError
 from lossylens.plugins import load_registry
 from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens_task_scenes.questions import ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.training.data import CROWD_SEED, HELD_OUT_SEED, TRAIN_SEED
+from lossylens_vlm_nano.training.evaluate import structured
 from lossylens_vlm_nano.vlm import BUNDLED, Nano
 
 
@@ -43,8 +47,33 @@ def test_too_long_a_question_fails_alone(nano: Nano) -> None:
 
 
 def test_incomplete_checkpoint_is_named(tmp_path) -> None:
-    with pytest.raises(RequirementError, match=r"holds no model\.safetensors"):
-        Nano(NanoOptions(checkpoint=str(tmp_path)))
+    shutil.copytree(BUNDLED, tmp_path / "nano")
+    (tmp_path / "nano" / "model.safetensors").unlink()
+    with pytest.raises(RequirementError, match=r"nano holds no model\.safetensors"):
+        Nano(NanoOptions(checkpoint=str(tmp_path / "nano")))
+
+
+def test_provenance_names_the_weights_and_how_they_are_computed_with(
+    nano: Nano, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("LOSSYLENS_CACHE", str(tmp_path))
+    provenance = nano.provenance()
+    weights = (BUNDLED / "model.safetensors").read_bytes()
+    assert provenance["weights model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert provenance["dtype"] == "float32"
+    assert {"torch", "transformers", "image processor", "device"} <= provenance.keys()
+
+
+def test_an_encoder_of_ones_own_decides_what_is_seen(nano: Nano) -> None:
+    """Pictures exchanged behind the preprocessing exchange the answers."""
+    scenes = [make_scene(HELD_OUT_SEED, index) for index in range(2)]
+    questions = tuple(map(structured, ask(scenes[0])))
+    items = [ImageQuestions(render(scene), questions, Condition("", "")) for scene in scenes]
+    vision = nano.vision
+    exchanged = nano.with_encoder(lambda pictures, _: vision.encode(pictures[::-1]))
+    plain = nano.answer(items)
+    assert plain[0] != plain[1]
+    assert exchanged.answer(items) == plain[::-1]
 
 
 def test_answers_do_not_depend_on_the_batch(nano: Nano) -> None:

@@ -18,6 +18,7 @@ from lossylens.vlm import Question, QuestionKind, default_prompt
 from lossylens_task_scenes.questions import (
     SceneQuestion,
     ask,
+    choice_questions,
     color_questions,
     count_questions,
     existence_questions,
@@ -216,8 +217,15 @@ def searching_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQue
     return questions
 
 
-#: What is asked in each lesson; yes/no questions alone teach to look very slowly.
-LESSONS = (looking_questions, searching_questions, questions_of)
+def choosing_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
+    """Return multiple-choice questions, and others in the room that they leave."""
+    topics = ("color", "shape", "texture", "count")
+    return [*choice_questions(scene, rng, 5, topics), *searching_questions(scene, rng)]
+
+
+#: What is asked in each lesson; yes/no questions alone teach to look very slowly, and
+#: among many others multiple choice is learned very slowly.
+LESSONS = (looking_questions, searching_questions, choosing_questions, questions_of)
 
 
 def crowded(scene: Scene, others: Iterable[Scene]) -> Scene:

@@ -16,8 +16,8 @@ from lossylens_vlm_nano.training.loop import Training, sees
 #: New scenes per step; the rest of a batch are scenes seen not long ago.
 _FRESH = 4
 _MEMORY = 4096
-#: Steps after which the second and the third lesson begin.
-_LESSON_STEPS = (700, 1500)
+#: Steps after which the second and the further lessons begin.
+_LESSON_STEPS = (700, 1500, 2500)
 
 
 class TextTraining(Training):

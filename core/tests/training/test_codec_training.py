@@ -1,0 +1,185 @@
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from lossylens.cli import main
+from lossylens.errors import ConfigError
+from lossylens.plugins import load_registry
+from lossylens.testing.pictures import picture
+from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
+from lossylens.toolkit.neural_codec.options import NeuralCodecOptions
+from lossylens.toolkit.training.codec import TrainingError
+
+sys.path.append(str(Path(__file__).parent))
+
+from tiny import LEVELS, TinyCodec
+from training import tiny_training
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return load_registry(strict=False)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def finish(training):
+    training.run()
+    return training.export()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, folder, registry):
+    """The folder of a training that nobody disturbed."""
+    out = tmp_path_factory.mktemp("straight")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    finish(tiny_training(out, folder, registry))
+    return out
+
+
+def weights(out):
+    return read_checkpoint(out / "q1.safetensors").state
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def curve(out):
+    return [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+
+
+def test_the_loss_falls_and_the_checkpoint_is_the_codecs(tmp_path, folder, registry):
+    lines = []
+    training = tiny_training(tmp_path, folder, registry, lines.append, steps=48, validate_every=12)
+    path = finish(training)
+    losses = [point["validation"]["loss"] for point in curve(tmp_path)]
+    assert len(losses) == len(lines) == 4
+    assert losses[-1] < 0.8 * losses[0]
+    codec = TinyCodec(LEVELS[0], NeuralCodecOptions(tmp_path, device="cpu"))
+    image = picture(60, 80)
+    assert codec.decode(codec.encode(image)).size == image.size
+    about = read_checkpoint(path).about
+    assert (about["codec"], about["level"], about["steps"]) == ("tiny", "q1", 48)
+
+
+def test_stopped_and_resumed_it_is_the_same_training(tmp_path, folder, registry, straight):
+    lines = []
+
+    def stop(line):
+        lines.append(line)
+        if line.startswith("step 8"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny_training(tmp_path, folder, registry, stop, state_minutes=0).run()
+    finish(tiny_training(tmp_path, folder, registry, lines.append))
+    assert "Going on at step 7 of 12." in lines
+    assert same(weights(tmp_path), weights(straight))
+    assert [point["validation"] for point in curve(tmp_path)] == [
+        pytest.approx(point["validation"]) for point in curve(straight)
+    ]
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_is_the_same_training(tmp_path, folder, registry, straight):
+    script = Path(__file__).with_name("killed.py")
+    process = subprocess.Popen([sys.executable, script, tmp_path, folder])
+    states = tmp_path / "states"
+    while process.poll() is None and not list(states.glob("step-*[3-9]")):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    finish(tiny_training(tmp_path, folder, registry))
+    assert same(weights(tmp_path), weights(straight))
+    assert [point["step"] for point in curve(tmp_path)] == [4, 8, 12]
+
+
+def test_a_finished_training_is_left_as_it_is(folder, registry, straight):
+    before = weights(straight)
+    finish(tiny_training(straight, folder, registry))
+    assert same(weights(straight), before)
+
+
+def test_fine_tuning_at_a_lower_rate(tmp_path, folder, registry, straight):
+    start = straight / "q1.safetensors"
+    tuned = tiny_training(tmp_path, folder, registry, start=start, level=LEVELS[1], steps=1)
+    beginning = tuned.validate()
+    before = curve(straight)[-1]["validation"]
+    assert beginning["bpp"] == pytest.approx(before["bpp"], rel=1e-4)
+    lower = tiny_training(
+        tmp_path / "low", folder, registry, start=start, multiplier=1e-5, steps=40
+    )
+    finish(lower)
+    assert curve(tmp_path / "low")[-1]["validation"]["bpp"] < beginning["bpp"] / 2
+
+
+def test_width_of_the_network(tmp_path, folder, registry):
+    finish(tiny_training(tmp_path, folder, registry, steps=1, network={"width": 10}))
+    assert read_checkpoint(tmp_path / "q1.safetensors").about["config"] == {"width": 10}
+    with pytest.raises(ConfigError, match="network: .*unexpected keyword argument 'depth'"):
+        tiny_training(tmp_path / "other", folder, registry, network={"depth": 1})
+
+
+def test_mixed_precision_leaves_the_probability_model_alone(tmp_path, folder, registry):
+    training = tiny_training(tmp_path, folder, registry, mixed_precision="bf16", steps=4)
+    dtypes = {}
+    for name in ("g_a", "h_a", "h_s"):
+        getattr(training.network, name).register_forward_hook(
+            lambda module, args, out, name=name: dtypes.setdefault(name, out.dtype)
+        )
+    training.run()
+    assert dtypes == {"g_a": torch.bfloat16, "h_a": torch.float32, "h_s": torch.float32}
+    assert curve(tmp_path)[0]["training"]["loss"] > 0
+
+
+def test_half_precision_of_the_checkpoint(tmp_path, folder, registry):
+    finish(tiny_training(tmp_path, folder, registry, steps=1, weights="float16"))
+    assert {value.dtype for value in weights(tmp_path).values()} == {torch.float16}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mixed_precision": "fp16"}, "fp16 needs a GPU"),
+        ({"multiplier": None}, "multiplier: must be given; level q1 of tiny names none"),
+        ({"start": Path("/no/such.safetensors")}, "/no/such.safetensors"),
+    ],
+)
+def test_refused(values, message, tmp_path, folder, registry):
+    with pytest.raises(ConfigError, match=message):
+        tiny_training(tmp_path, folder, registry, **values)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_holds_one_training(folder, registry, straight):
+    message = f"{straight} holds a training with multiplier 0.01, not 0.02"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        tiny_training(straight, folder, registry, multiplier=0.02)
+
+
+def test_divergence(tmp_path, folder, registry):
+    training = tiny_training(tmp_path, folder, registry)
+    with torch.no_grad():
+        training.network.g_a[0].bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="the loss is nan at step 4"):
+        training.run()
+
+
+def test_a_codec_without_a_network(tmp_path, folder, capsys):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"out: {tmp_path}/out\nlevel: q5\n")
+    assert main(["train", "codec", "jpeg", str(config)]) == 2
+    assert capsys.readouterr().err == (
+        "lossylens: codec 'jpeg' has no network of lossylens's to train\n"
+    )
