@@ -25,7 +25,7 @@ ONLY_VARIABLE = "LOSSYLENS_PLUGINS"
 DISABLE_VARIABLE = "LOSSYLENS_DISABLE_PLUGINS"
 
 _OBJECT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(.*)", re.DOTALL)
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\]\s*)?(.*)", re.DOTALL)
 _AT_LEAST = re.compile(r">=\s*([0-9]+(?:\.[0-9]+)*)\s*")
 _RELEASE = re.compile(r"[0-9]+(\.[0-9]+)*")
 

@@ -16,5 +16,7 @@ def folder(tmp_path_factory):
     random = np.random.default_rng(5)
     for number, size in enumerate([(150, 100), (90, 140), (40, 30)]):
         coarse = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(
+            folder / f"{number}.png"
+        )
     return folder

@@ -75,7 +75,7 @@ def test_crops(folder, registry):
 def test_a_crop_is_of_the_padded_picture(folder, registry):
     found = find_pictures(PictureOptions(folders=[folder]), registry, "train")
     small = {"2": found[str(folder / "2.png")]}
-    (crop,) = list(Crops(small, Padding(16), 64, 1, 0))[:1]
+    crop = Crops(small, Padding(16), 64, 1, 0)[0]
     expected = torch.zeros(3, 64, 64)
     expected[:, :30, :40] = picture_tensor("2", small["2"]) / 255
     assert torch.equal(crop, expected) or torch.equal(crop, expected.flip(2))

@@ -10,7 +10,7 @@ import struct
 import pytest
 from lossylens.errors import RequirementError
 from lossylens.toolkit.transformers_vlm import checkpoint
-from lossylens.toolkit.transformers_vlm.options import VlmOptions
+from lossylens.toolkit.transformers_vlm.options import VlmOptions, needs_checkpoint
 from safetensors.torch import load_file, save_file
 
 
@@ -38,7 +38,7 @@ def sharded(folder):
 
 
 def missing(name, gigabytes=7.5):
-    return checkpoint.needs_checkpoint(gigabytes)(VlmOptions(checkpoint=str(name)))
+    return needs_checkpoint(gigabytes)(VlmOptions(checkpoint=str(name)))
 
 
 def test_a_whole_one_is_not_missing(folder) -> None:

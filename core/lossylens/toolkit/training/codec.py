@@ -183,9 +183,7 @@ class CodecTraining:
     def _batches(self) -> Iterator[Tensor]:
         options = self.options
         count = options.steps * options.batch
-        crops = Crops(
-            self.train_pictures, self.codec.padding, options.crop, count, options.seed
-        )
+        crops = Crops(self.train_pictures, self.codec.padding, options.crop, count, options.seed)
         loader = DataLoader(
             crops,
             batch_size=options.batch,
@@ -208,7 +206,9 @@ class CodecTraining:
         terms = self.objective(out, x)
         # No parameter is in both losses.
         self.accelerator.backward(terms.loss + out["auxiliary"])
-        self.accelerator.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.options.clip)
+        self.accelerator.clip_grad_norm_(
+            self.optimizer.param_groups[0]["params"], self.options.clip
+        )
         self.optimizer.step()
         self.auxiliary_optimizer.step()
         return terms

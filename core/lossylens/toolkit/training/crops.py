@@ -45,6 +45,8 @@ class Crops(Dataset[Tensor]):
         return self._count
 
     def __getitem__(self, number: int) -> Tensor:
+        if not 0 <= number < self._count:
+            raise IndexError(number)
         random = np.random.default_rng([self._seed, number])
         picture = self._padded(int(random.integers(len(self._pictures))))
         top, left = (int(random.integers(size - self._side + 1)) for size in picture.shape[1:])

@@ -1,4 +1,4 @@
-"""Where a checkpoint is, whether it is whole, and how large; imports nothing heavy.
+"""Where a checkpoint is, whether it is whole, and how large; imports no torch.
 
 Only safetensors are read: loading them runs no code.
 """
@@ -9,15 +9,13 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.spec import Missing
 from lossylens.toolkit.cache import cache_folder
-from lossylens.toolkit.transformers_vlm.options import VlmOptions
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -31,19 +29,6 @@ _NEEDED = (
 
 #: A header larger than this is refused; real ones have well below a megabyte.
 _HEADER_LIMIT = 100_000_000
-
-
-def needs_checkpoint(gigabytes: float) -> Callable[[VlmOptions], Sequence[Missing]]:
-    """Return the requirement check of a model whose download has *gigabytes*."""
-
-    def missing(options: VlmOptions) -> Sequence[Missing]:
-        try:
-            weight_files(find(options.checkpoint))
-        except RequirementError as error:
-            return (Missing(str(error), _remedy(options.checkpoint, gigabytes)),)
-        return ()
-
-    return missing
 
 
 def find(checkpoint: str) -> Path:
@@ -71,7 +56,8 @@ def _is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and ".." not in name
 
 
-def _remedy(checkpoint: str, gigabytes: float) -> str:
+def remedy(checkpoint: str, gigabytes: float) -> str:
+    """Return how to get *checkpoint*, whose download has *gigabytes*."""
     elsewhere = "or set the option checkpoint to its folder"
     if not _is_hub_id(checkpoint):
         return "set the option checkpoint to the folder of a checkpoint in safetensors"

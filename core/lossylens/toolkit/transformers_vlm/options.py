@@ -1,11 +1,13 @@
-"""Options of VLMs built with this toolkit; imports nothing heavy."""
+"""Options of VLMs built with this toolkit, and their requirement; imports nothing heavy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lossylens.spec import MANDATORY, OPERATIONAL
+from lossylens.errors import RequirementError
+from lossylens.spec import MANDATORY, OPERATIONAL, Missing
 
 
 @dataclass
@@ -71,3 +73,20 @@ class InternVLOptions(VlmOptions):
 @dataclass
 class JanusOptions(VlmOptions):
     """Options of Janus-Pro."""
+
+
+def needs_checkpoint(gigabytes: float) -> Callable[[VlmOptions], Sequence[Missing]]:
+    """Return the requirement check of a model whose download has *gigabytes*."""
+
+    def missing(options: VlmOptions) -> Sequence[Missing]:
+        # Imported here: plugins are listed without it.
+        from lossylens.toolkit.transformers_vlm import checkpoint
+
+        try:
+            checkpoint.weight_files(checkpoint.find(options.checkpoint))
+        except RequirementError as error:
+            remedy = checkpoint.remedy(options.checkpoint, gigabytes)
+            return (Missing(str(error), remedy),)
+        return ()
+
+    return missing

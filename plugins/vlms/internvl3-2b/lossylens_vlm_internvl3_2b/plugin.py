@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.transformers_vlm.checkpoint import needs_checkpoint
-from lossylens.toolkit.transformers_vlm.options import InternVLOptions
+from lossylens.toolkit.transformers_vlm.options import InternVLOptions, needs_checkpoint
 from lossylens.vlm import VlmSpec
 
 
