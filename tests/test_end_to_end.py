@@ -64,6 +64,14 @@ def test_every_cell_is_scored_without_failures(folder: Path) -> None:
     assert all(row["failed"] == row["missing"] == 0 for row in cells.values())
 
 
+@pytest.mark.parametrize("task", ["scenes", "pope"])
+def test_nano_sees_and_strong_compression_hurts(folder: Path, task: str) -> None:
+    cells = scores(folder)
+    clean, crushed = cells["uncompressed", "raw", task], cells["jpeg", "q1", task]
+    assert clean["value"] > 60
+    assert crushed["value"] < clean["value"] - 3
+
+
 def test_rates_rise_with_the_level(folder: Path) -> None:
     cells = scores(folder)
     for codec, low, high in (("jpeg", "q1", "q25"), ("webp", "q0", "q50")):

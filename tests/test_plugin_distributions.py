@@ -213,7 +213,8 @@ def test_the_core_under_test_is_the_one_that_was_installed(program):
 def test_plugins_lists_the_good_one_and_the_causes_of_the_others(program):
     done = call(program, "plugins")
     assert (done.returncode, done.stderr) == (0, "")
-    (row,) = [line for line in done.stdout.splitlines() if line.startswith("codec  inverted ")]
+    lines = done.stdout.splitlines()
+    (row,) = [line for line in lines if line.split()[:2] == ["codec", "inverted"]]
     assert row.endswith("throwaway-good 0.3")
     for name, cause in CAUSES.items():
         (line,) = [each for each in done.stdout.splitlines() if each.startswith(f"Broken: {name} ")]

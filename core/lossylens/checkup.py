@@ -14,6 +14,7 @@ from typing import Any
 
 from lossylens import __version__
 from lossylens.errors import ConfigError, LossylensError
+from lossylens.fidelity import FIDELITIES
 from lossylens.plugins import KINDS, Registered, Registry
 
 #: Libraries whose versions are reported; they are not imported.
@@ -22,10 +23,10 @@ LIBRARIES = ("numpy", "pillow", "omegaconf", "pluggy", "torch", "torchvision", "
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """The state of one codec, VLM, task or adaptor with its default options.
+    """The state of one plugin with its default options, or of a fidelity metric.
 
     Attributes:
-        kind: of plugin.
+        kind: of plugin, or ``fidelity`` for a metric of the core.
         name: canonical name.
         status: ``"ready"``, ``"needs options"``, ``"missing"`` or ``"broken"``.
         detail: what is missing and how to get it.
@@ -44,6 +45,15 @@ class Finding:
 def check_plugins(registry: Registry) -> list[Finding]:
     """Check the requirements of all that *registry* holds, without importing it."""
     return [_check(registry, each) for kind in KINDS for each in registry.all(kind)]
+
+
+def check_fidelities() -> list[Finding]:
+    """Check what the metrics of ``run.fidelity`` need."""
+    findings = []
+    for each in FIDELITIES.values():
+        detail = "; ".join(f"{one.what}: {one.remedy}" for one in each.missing())
+        findings.append(Finding("fidelity", each.name, "missing" if detail else "ready", detail))
+    return findings
 
 
 def _check(registry: Registry, found: Registered[Any]) -> Finding:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
 import math
 
 import numpy as np
 import pytest
 from lossylens import measuring
+from lossylens.cli import main
 from lossylens.errors import ConfigError, RequirementError
 from lossylens.fidelity import ALEXNET, FIDELITIES, INCEPTION, VGG16, Weights, check_fidelities
 from lossylens.images import read_image
 from lossylens.metrics.fidelity import frechet_distance, psnr
 from lossylens.plan import make_plan
+from lossylens.report.fidelity import read_fidelities
 from lossylens.run import run
 from lossylens.store import Store
 from lossylens.testing.pictures import picture
@@ -197,6 +200,9 @@ def test_fid_is_of_the_images_of_a_task_that_could_be_decoded(make_config, featu
         rows = store.rows("SELECT value, images FROM set_fidelity")
     assert [row["images"] for row in rows] == [5, 5]
     assert all(row["value"] > 0 for row in rows)
+    with Store(config.run.out, writable=False) as store:
+        shown = read_fidelities(store)
+    assert sorted(each["FID"] for each in shown.values()) == sorted(row["value"] for row in rows)
     before = features()
     do(config)
     assert features() == before == 15
@@ -281,6 +287,17 @@ def test_weights_are_checked_against_their_name(monkeypatch, tmp_path):
     assert "hash of" in weights.missing().what
     weights.path.write_bytes(content)
     assert weights.missing() is None
+
+
+def test_doctor_says_what_is_missing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("LOSSYLENS_PLUGINS", "")
+    main(["doctor", "--json"])
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    found = {each["name"]: each for each in checks if each["kind"] == "fidelity"}
+    assert found["psnr"]["status"] == "ready"
+    assert found["lpips"]["status"] == "missing"
+    assert str(tmp_path / "hub/checkpoints" / ALEXNET.file) in found["lpips"]["detail"]
 
 
 def test_packages_that_are_not_there(monkeypatch):

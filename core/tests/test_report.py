@@ -219,9 +219,9 @@ def test_colours_of_curves_have_the_contrast_of_graphics():
 
 def test_colours_of_text_have_contrast_aa():
     """WCAG 2.1, success criterion 1.4.3: 4.5:1, in both themes."""
-    from lossylens.report.page import _part
+    from lossylens.report.page import part
 
-    style = str(_part("report.css"))
+    style = str(part("report.css"))
     light, dark = re.findall(r"(?s)\{\s*color-scheme: (?:light|dark);(.*?)\}", style)[:2]
     for theme in (light, dark):
         colors = dict(re.findall(r"--([\w-]+): (#\w{6})", theme))

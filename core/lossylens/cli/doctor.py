@@ -29,12 +29,12 @@ def doctor(
     Exits with 1 if a plugin is broken; that something a plugin needs is missing
     is listed, but is no failure.
     """
-    from lossylens.checkup import check_machine, check_plugins
+    from lossylens.checkup import check_fidelities, check_machine, check_plugins
 
     registry = load_registry(strict=False)
     plugin_commands(registry)
     machine = check_machine()
-    findings = check_plugins(registry)
+    findings = [*check_plugins(registry), *check_fidelities()]
     if as_json:
         print(json.dumps(_report(registry, machine, findings), indent=2))
     else:

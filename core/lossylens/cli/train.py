@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossylens.cli import INTERRUPTED
+from lossylens.errors import RequirementError
 
 if TYPE_CHECKING:
     from lossylens.toolkit.training.options import CodecTrainingOptions
@@ -35,8 +36,13 @@ def codec(
     """
     options = load_options(config, overrides or ())
     from lossylens.plugins import load_registry
-    from lossylens.toolkit.training.codec import train_codec
 
+    try:
+        from lossylens.toolkit.training.codec import train_codec
+    except ModuleNotFoundError as error:
+        raise RequirementError(
+            f"training needs {error.name}: pip install 'lossylens[training]'"
+        ) from error
     try:
         path = train_codec(name, options, load_registry(), typer.echo)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Options, schedule, objective, states and curve."""
 
+import itertools
 import math
 
 import pytest
@@ -26,7 +27,7 @@ def options(**values):
         ("decay=2", "decay is a share of the steps"),
         ("warmup=-1", "warmup must not be negative"),
         ("mixed_precision=fp8", "mixed_precision 'fp8' is not one of no, bf16, fp16"),
-        ("train.folder=x", "train.folder: unknown option. Did you mean 'folders'"),
+        ("train.folder=x", "train.folder: unknown option. Did you mean folders?"),
         ("steps=many", "steps: expected a whole number, got 'many'"),
         ("level=null", "level: expected text, got null"),
     ],
@@ -52,7 +53,7 @@ def test_schedule():
     rates = [schedule(step, chosen) for step in range(100)]
     assert rates[:10] == [pytest.approx(0.1 * (step + 1)) for step in range(10)]
     assert rates[10:51] == [1.0] * 41
-    assert all(later < earlier for earlier, later in zip(rates[50:], rates[51:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[50:]))
     assert rates[75] == pytest.approx(0.505)
     assert rates[-1] == pytest.approx(0.01, rel=0.2)
     assert schedule(99, options(steps=100, decay=0.0)) == 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from lossylens.toolkit import layers
 from lossylens.toolkit.layers import Curve, chosen_layers, measure_layers
 from lossylens.toolkit.transformers_vlm.testing import blocks
 from PIL import Image
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHARTS = ("similarity", "distance", "most_attended", "mixing", "concentration")
 
 TINY = """
 from dataclasses import dataclass
@@ -153,6 +157,40 @@ def test_the_command_writes_a_page(config, capsys, tmp_path) -> None:
         if (row["level"], row["measure"], row["layer"]) == ("b128", "similarity", "1")
     ]
     assert value == pytest.approx(similarity["blocky b128"][0], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_drawn_by_a_browser(config, tmp_path, scheme) -> None:
+    pytest.importorskip("plotly")
+    api = pytest.importorskip("playwright.sync_api")
+    command = ["analyze", "layers", "tiny", str(config), "--images", "1", "--out", str(tmp_path)]
+    assert main(command) == 0
+    said: list[str] = []
+    requests: list[str] = []
+    with api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=120_000)
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url.partition(":")[0]))
+        page.goto((tmp_path / "index.html").as_uri(), timeout=120_000)
+        page.wait_for_selector("[data-chart=concentration] .scatterlayer .trace", timeout=60_000)
+        lines = [page.locator(f"[data-chart={name}] .trace").count() for name in CHARTS]
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.click("#theme")
+        other = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+    assert lines == [3, 4, 4, 4, 4]
+    assert said == []
+    assert set(requests) <= {"file", "data", "blob"}
+    assert (
+        [paper, other][scheme == "dark"] == "rgb(255, 255, 255)" != [other, paper][scheme == "dark"]
+    )
+    assert width == 390
 
 
 @pytest.mark.parametrize(

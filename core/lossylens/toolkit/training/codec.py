@@ -32,7 +32,7 @@ from lossylens.toolkit.training.crops import Crops, picture_tensor
 from lossylens.toolkit.training.curve import Curve
 from lossylens.toolkit.training.objective import Objective, Terms, psnr
 from lossylens.toolkit.training.options import CodecTrainingOptions
-from lossylens.toolkit.training.pictures import Pictures, find_pictures
+from lossylens.toolkit.training.pictures import find_pictures
 from lossylens.toolkit.training.states import States
 
 #: Options without which it would be another training; a folder holds one.
@@ -364,7 +364,8 @@ def _check_start(codec: NeuralCodec, start: Checkpoint) -> None:
 
 def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the parameters of the network, and those of the auxiliary optimiser."""
-    main, auxiliary = [], []
+    main: list[nn.Parameter] = []
+    auxiliary: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         (auxiliary if name.endswith(".quantiles") else main).append(parameter)
     return main, auxiliary

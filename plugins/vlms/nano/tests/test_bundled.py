@@ -16,7 +16,7 @@ from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.training.data import CROWD_SEED, HELD_OUT_SEED, TRAIN_SEED
-from lossylens_vlm_nano.training.evaluate import structured
+from lossylens_vlm_nano.training.evaluate import evaluate, structured
 from lossylens_vlm_nano.vlm import BUNDLED, Nano
 
 
@@ -87,3 +87,30 @@ def test_answers_do_not_depend_on_the_batch(nano: Nano) -> None:
     ]
     together = nano.answer(items)
     assert together == [nano.answer([item])[0] for item in items]
+
+
+@pytest.fixture(scope="module")
+def clean(nano: Nano) -> dict[str, float]:
+    """Share of exact answers per topic on held-out scenes as they are."""
+    return evaluate(nano, None, 60, HELD_OUT_SEED)
+
+
+@pytest.mark.parametrize(
+    ("topic", "least"),
+    [
+        ("existence", 0.88),
+        ("color", 0.8),
+        ("shape", 0.75),
+        ("texture", 0.7),
+        ("count", 0.45),
+        ("word", 0.45),
+        ("multiple choice", 0.4),
+    ],
+)
+def test_it_sees(clean: dict[str, float], topic: str, least: float) -> None:
+    assert clean[topic] >= least
+
+
+def test_strong_compression_hurts(nano: Nano, clean: dict[str, float]) -> None:
+    codec = load_registry().build_codec("jpeg", "q1")
+    assert evaluate(nano, codec, 60, HELD_OUT_SEED)["all"] < clean["all"] - 0.05

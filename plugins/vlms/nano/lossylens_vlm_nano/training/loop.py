@@ -138,7 +138,7 @@ class Training(ABC):
             else:
                 tokenizer = AutoTokenizer.from_pretrained(text.parent / "tokenizer")
             tokenizer.save_pretrained(folder)
-        return AutoTokenizer.from_pretrained(folder)  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(folder)
 
     @property
     def _state(self) -> Path:

@@ -82,7 +82,7 @@ class MuonWithAdamW:
         """Take one step down *loss* at learning *rate*, the gradient clipped to norm *largest*."""
         for parameter in self.parameters:
             parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, largest)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
