@@ -3,7 +3,7 @@
 Liu et al. ("When MLLMs Meet Compression Distortion", 2025) look at similarity of tokens,
 reach of attention and flow of information layer by layer, and find three stages: shallow
 layers scan widely, middle layers look at neighbours, deep layers gather at few tokens.
-They give no formulas, so the definitions are these.
+The definitions are ours:
 
 Tokens are patches; class tokens are left out.  ``A`` is a layer's attention, the mean
 over its heads, restricted to patches and normalised again, so that each row (query) sums

@@ -44,8 +44,8 @@ class NeuralCodecOptions:
         batch_images: pictures of one size that a GPU transforms together; the CPU
             gains nothing and takes them one by one.
         max_pixels: largest picture that is coded, which bounds the memory.
-        variant: ``official`` for checkpoints that the user has, or ``nano`` for the
-            small ones that come with the plugin, for demonstrations and tests.
+        variant: ``official`` for checkpoints that the user has, or ``nano`` for small
+            ones in the plugin's package, for demonstrations and tests.
 
     Raises:
         ValueError: a value that is none of these.
@@ -153,7 +153,7 @@ def missing_checkpoints(
     folder = checkpoint_folder(codec, options)
     if options.variant == NANO:
         lacking = [each.name for each in levels if not nano_checkpoint(folder, each).exists()]
-        remedy = "install the distribution of the plugin anew"
+        remedy = f"this version of the plugin has none; see its README on training {codec}"
         return (Missing(f"nano checkpoints of {', '.join(lacking)}", remedy),) if lacking else ()
     if any(path.name.endswith(SUFFIXES) for path in folder.glob("*")):
         return ()
