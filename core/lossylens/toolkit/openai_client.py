@@ -23,7 +23,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from lossylens.errors import ConfigError, DataError, RequirementError
@@ -374,6 +374,6 @@ def _usage(usage: Any) -> dict[str, float]:
     return {name: value for name, value in values.items() if _is_amount(value)}
 
 
-def _is_amount(value: Any) -> bool:
+def _is_amount(value: Any) -> TypeGuard[float]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and 0 <= value < 1e15
