@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import subprocess
@@ -28,6 +29,15 @@ def registry():
     return load_registry(strict=False)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Sums of floats depend on the number of threads, which other tests may have set."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def _fresh_accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -39,7 +49,7 @@ def finish(training):
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory, folder, registry):
+def straight(_one_thread, tmp_path_factory, folder, registry):
     """The folder of a training that nobody disturbed."""
     out = tmp_path_factory.mktemp("straight")
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -95,7 +105,8 @@ def test_stopped_and_resumed_it_is_the_same_training(tmp_path, folder, registry,
 @pytest.mark.slow
 def test_killed_and_resumed_it_is_the_same_training(tmp_path, folder, registry, straight):
     script = Path(__file__).with_name("killed.py")
-    process = subprocess.Popen([sys.executable, script, tmp_path, folder])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, script, tmp_path, folder], env=environment)
     states = tmp_path / "states"
     while process.poll() is None and not list(states.glob("step-*[3-9]")):
         time.sleep(0.001)
