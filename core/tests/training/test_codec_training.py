@@ -143,6 +143,24 @@ def test_width_of_the_network(tmp_path, folder, registry):
         tiny_training(tmp_path / "other", folder, registry, network={"depth": 1})
 
 
+@pytest.mark.parametrize("values", [{"hold": 2}, {"transform_learning_rate": 1e-30}])
+def test_the_transforms_can_be_held_or_learn_slower(values, tmp_path, folder, registry):
+    training = tiny_training(tmp_path, folder, registry, steps=2, **values)
+    before = {name: each.clone() for name, each in training.network.named_parameters()}
+    training.run()
+    changed = {
+        name.partition(".")[0]
+        for name, each in training.network.named_parameters()
+        if not torch.equal(each, before[name])
+    }
+    assert changed == {"h_a", "h_s", "entropy_bottleneck"}
+
+
+def test_a_network_that_cannot_begin_as_a_klt(tmp_path, folder, registry):
+    with pytest.raises(ConfigError, match="a transform with Conv2d cannot begin as a KLT"):
+        tiny_training(tmp_path, folder, registry, begin="klt")
+
+
 def test_mixed_precision_leaves_the_probability_model_alone(tmp_path, folder, registry):
     training = tiny_training(tmp_path, folder, registry, mixed_precision="bf16", steps=4)
     dtypes = {}

@@ -26,6 +26,8 @@ def options(**values):
         ("multiplier=.nan", "multiplier must be a number above 0"),
         ("decay=2", "decay is a share of the steps"),
         ("warmup=-1", "warmup must not be negative"),
+        ("hold=-1", "hold must not be negative"),
+        ("begin=dct", "begin 'dct' is not one of random, klt"),
         ("mixed_precision=fp8", "mixed_precision 'fp8' is not one of no, bf16, fp16"),
         ("train.folder=x", "train.folder: unknown option. Did you mean folders?"),
         ("steps=many", "steps: expected a whole number, got 'many'"),

@@ -25,6 +25,7 @@ with warnings.catch_warnings():
         subpel_conv3x3,
     )
     from compressai.models import CompressionModel, Elic2022Chandelier
+    from compressai.models.sensetime import ResidualBottleneckBlock
     from compressai.ops import quantize_ste
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ResidualBlock",
     "ResidualBlockUpsample",
     "ResidualBlockWithStride",
+    "ResidualBottleneckBlock",
     "conv1x1",
     "conv3x3",
     "pmf_to_quantized_cdf",

@@ -30,13 +30,20 @@ from lossylens.toolkit.neural_codec.codec import NeuralCodec
 from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
 from lossylens.toolkit.training.crops import Crops, picture_tensor
 from lossylens.toolkit.training.curve import Curve
+from lossylens.toolkit.training.klt import begin_as_klt, quantisation_step
 from lossylens.toolkit.training.objective import Objective, Terms, psnr
 from lossylens.toolkit.training.options import CodecTrainingOptions
 from lossylens.toolkit.training.pictures import find_pictures
 from lossylens.toolkit.training.states import States
 
 #: Options without which it would be another training; a folder holds one.
-_IDENTITY = ("level", "multiplier", "network", "start", "distortion")
+_IDENTITY = ("level", "multiplier", "network", "start", "begin", "distortion")
+
+#: Crops from which the statistics of a beginning are taken.
+_SAMPLE = 32
+
+#: Root mean square of weights of some hundred inputs.
+_USUAL = 0.03
 
 #: What the rates fall to at the end, as a share.
 _LAST_RATE = 0.01
@@ -110,12 +117,20 @@ class CodecTraining:
         self.accelerator = _accelerator(options)
         set_seed(options.seed, device_specific=True)
         network, self.config = _network(codec, options)
-        main, auxiliary = _parameters(network)
+        if options.begin == "klt" and not options.start:
+            self._begin_as_klt(network)
+        transforms, model, auxiliary = _parameters(network)
+        # The rates of the groups are set at each step, from these.
+        self.rates = [
+            *(_transform_rate(each, options) for each in transforms),
+            options.learning_rate,
+            options.auxiliary_learning_rate,
+        ]
         adam = functools.partial(torch.optim.Adam, fused=True)
         self.model, self.optimizer, self.auxiliary_optimizer = self.accelerator.prepare(
             _Trained(network),
-            adam(main, lr=options.learning_rate),
-            adam(auxiliary, lr=options.auxiliary_learning_rate),
+            adam([*({"params": [each]} for each in transforms), {"params": model}]),
+            adam(auxiliary),
         )
         self.curve = Curve(options.out / "curve.jsonl")
         self.states = States(options.out / "states")
@@ -129,6 +144,15 @@ class CodecTraining:
         return network
 
     # ---------------------------------------------------------------- beginning
+
+    def _begin_as_klt(self, network: HyperpriorNetwork) -> None:
+        crops = self._crops(_SAMPLE)
+        x = torch.stack([crops[number] for number in range(_SAMPLE)])
+        begin_as_klt(network, x, quantisation_step(self.objective.multiplier))
+
+    def _crops(self, count: int) -> Crops:
+        options = self.options
+        return Crops(self.train_pictures, self.codec.padding, options.crop, count, options.seed)
 
     def _begin(self) -> None:
         """Take up what the folder holds."""
@@ -183,9 +207,8 @@ class CodecTraining:
     def _batches(self) -> Iterator[Tensor]:
         options = self.options
         count = options.steps * options.batch
-        crops = Crops(self.train_pictures, self.codec.padding, options.crop, count, options.seed)
         loader = DataLoader(
-            crops,
+            self._crops(count),
             batch_size=options.batch,
             sampler=range(self.step * options.batch, count),
             num_workers=options.workers,
@@ -195,20 +218,20 @@ class CodecTraining:
         yield from self.accelerator.prepare(loader)
 
     def _update(self, x: Tensor) -> Terms:
-        for optimizer, rate in (
-            (self.optimizer, self.options.learning_rate),
-            (self.auxiliary_optimizer, self.options.auxiliary_learning_rate),
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * schedule(self.step, self.options)
-            optimizer.zero_grad()
+        groups = [*self.optimizer.param_groups, *self.auxiliary_optimizer.param_groups]
+        for group, rate in zip(groups, self.rates, strict=True):
+            group["lr"] = rate * schedule(self.step, self.options)
+        self.optimizer.zero_grad()
+        self.auxiliary_optimizer.zero_grad()
         out = self.model(x)
         terms = self.objective(out, x)
         # No parameter is in both losses.
         self.accelerator.backward(terms.loss + out["auxiliary"])
-        self.accelerator.clip_grad_norm_(
-            self.optimizer.param_groups[0]["params"], self.options.clip
-        )
+        if self.step < self.options.hold:
+            for transform in (self.network.g_a, self.network.g_s):
+                transform.zero_grad()
+        clipped = [each for group in self.optimizer.param_groups for each in group["params"]]
+        self.accelerator.clip_grad_norm_(clipped, self.options.clip)
         self.optimizer.step()
         self.auxiliary_optimizer.step()
         return terms
@@ -362,13 +385,29 @@ def _check_start(codec: NeuralCodec, start: Checkpoint) -> None:
         raise ConfigError(f"the checkpoint is of codec {found}, not {codec.name}")
 
 
-def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the parameters of the network, and those of the auxiliary optimiser."""
-    main: list[nn.Parameter] = []
-    auxiliary: list[nn.Parameter] = []
+def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], ...]:
+    """Return the parameters of the transforms, of the probability model and the quantiles."""
+    parts: dict[str, list[nn.Parameter]] = {"transforms": [], "model": [], "quantiles": []}
     for name, parameter in network.named_parameters():
-        (auxiliary if name.endswith(".quantiles") else main).append(parameter)
-    return main, auxiliary
+        transform = name.startswith(("g_a.", "g_s."))
+        quantiles = name.endswith(".quantiles")
+        part = "quantiles" if quantiles else "transforms" if transform else "model"
+        parts[part].append(parameter)
+    return tuple(parts.values())
+
+
+def _transform_rate(parameter: nn.Parameter, options: CodecTrainingOptions) -> float:
+    """Return the learning rate of a tensor of the transforms.
+
+    Latents are tens of steps large and pixels a few tenths, so the weights between them
+    differ by orders of magnitude, and one rate for all would drown some in noise.
+    """
+    if options.transform_learning_rate is None:
+        return options.learning_rate
+    magnitude = parameter.detach().square().mean().sqrt().item()
+    if parameter.ndim == 1 or not magnitude:
+        magnitude = max(magnitude, _USUAL)
+    return options.transform_learning_rate * magnitude
 
 
 def _plain(options: CodecTrainingOptions) -> dict[str, Any]:

@@ -13,6 +13,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 DISTORTIONS = ("mse", "ms-ssim")
 WEIGHTS = ("float32", "float16")
 DEVICES = ("auto", "cpu")
+BEGINNINGS = ("random", "klt")
 
 
 @dataclass
@@ -45,6 +46,9 @@ class CodecTrainingOptions:
         network: arguments of the network's ``build``; by default those of ``start``, or
             the official ones.
         start: checkpoint to fine-tune from; it may be of another level.
+        begin: where the analysis and synthesis transforms begin without ``start``:
+            ``random``, or ``klt`` for the Karhunen-Loève transform of the training
+            pictures, which saves thousands of steps.
         train: pictures to train on.
         validation: pictures to validate on.
         distortion: ``mse``, on the scale of 0..255, or ``ms-ssim``, as 1 - MS-SSIM.
@@ -52,8 +56,13 @@ class CodecTrainingOptions:
         batch: crops in a step, of all processes together.
         steps: of the whole training; may be changed on resuming.
         learning_rate: of Adam.
+        transform_learning_rate: of the analysis and synthesis transforms, as a share of
+            the root mean square of each of their tensors at the beginning; by default
+            they too have ``learning_rate``.
         auxiliary_learning_rate: of the optimiser of the entropy bottleneck's quantiles.
         warmup: steps of linear rise of both rates.
+        hold: steps at the beginning in which the analysis and synthesis transforms keep
+            their weights, so that the probability model learns them first.
         decay: share of the steps, at the end, in which both fall to a hundredth, as a cosine.
         clip: largest norm of the gradient.
         mixed_precision: of the analysis and synthesis transforms: ``no``, ``bf16`` or
@@ -75,6 +84,7 @@ class CodecTrainingOptions:
     multiplier: float | None = None
     network: dict[str, Any] = field(default_factory=dict)
     start: Path | None = None
+    begin: str = "random"
     train: PictureOptions = field(default_factory=PictureOptions)
     validation: PictureOptions = field(default_factory=PictureOptions)
     distortion: str = "mse"
@@ -82,8 +92,10 @@ class CodecTrainingOptions:
     batch: int = 8
     steps: int = 1_000_000
     learning_rate: float = 1e-4
+    transform_learning_rate: float | None = None
     auxiliary_learning_rate: float = 1e-3
     warmup: int = 0
+    hold: int = 0
     decay: float = 0.2
     clip: float = 1.0
     mixed_precision: str = "no"
@@ -100,14 +112,16 @@ class CodecTrainingOptions:
         _one_of("distortion", self.distortion, DISTORTIONS)
         _one_of("weights", self.weights, WEIGHTS)
         _one_of("device", self.device, DEVICES)
+        _one_of("begin", self.begin, BEGINNINGS)
         for name in ("crop", "batch", "steps", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "auxiliary_learning_rate", "clip", "multiplier"):
+        rates = ("learning_rate", "transform_learning_rate", "auxiliary_learning_rate")
+        for name in (*rates, "clip", "multiplier"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be a number above 0, got {value}")
-        for name in ("warmup", "workers", "state_minutes", "seed"):
+        for name in ("warmup", "hold", "workers", "state_minutes", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.decay <= 1:

@@ -128,6 +128,11 @@ class MixedBlock(nn.Module):
         self.conv1_2 = conv1x1(2 * channels, 2 * channels)
         self.conv_block = ResidualBlock(channels, channels)
 
+    def begin_as_identity(self) -> None:
+        """Let the block add nothing, until it is trained."""
+        nn.init.zeros_(self.conv1_2.weight)
+        nn.init.zeros_(self.conv1_2.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return what becomes of *x*, ``(B, 2C, H, W)``."""
         local, broad = self.conv1_1(x).split(self.channels, 1)
