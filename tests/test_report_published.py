@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ import pytest
 pytestmark = pytest.mark.slow
 
 PROGRAM = Path(sys.executable).parent / "lossylens"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def report(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -43,13 +40,31 @@ def test_tables_hold_the_published_bd_metrics(folder: Path) -> None:
     assert float(rows["qwen-vl-chat", "pope"]["jpeg"]) == pytest.approx(-6.36, abs=0.01)
     assert float(rows["qwen-vl-chat", "pope"]["stablecodec"]) == pytest.approx(-2.66, abs=0.01)
     assert rows["janus-pro-7b", "gqa"]["mlicpp"] == ""
-    with (folder / "tables" / "published-bd-reproduced.csv").open() as file:
-        assert sum(1 for _ in csv.DictReader(file)) == 528
+    with (folder / "tables" / "published-printed.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 528 + 6 + 96
+    assert sum(row["compares"] == "agrees" for row in rows) == 472 + 96
+
+
+def test_comparison_is_printed_without_a_report(tmp_path: Path) -> None:
+    done = report("published", "--compare", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any(
+        line.split()[:6] == ["Table", "2", "bd-metric", "264", "233", "21"] for line in lines
+    )
+    # Every cell that is not reproduced, on a line of its own with its reason.
+    assert sum(" differs " in line for line in lines) == 43 + 6
+    assert sum(line.endswith("lost in the text of the paper") for line in lines) == 12
+    assert sum(line.endswith("3 points, 4 are needed") for line in lines) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doubts_are_told_where_the_figures_are(folder: Path) -> None:
     page = (folder / "index.html").read_text()
-    assert "Table 3 of the paper has its two JPEG entries swapped" in page
+    assert page.count("Table 3 of the paper has its two JPEG entries swapped") == 2
+    gaps = page[page.index('id="gaps"') :]
+    assert "Table 3 of the paper has its two JPEG entries swapped" in gaps
     assert "the published GQA files of this VLM cannot be those behind the table" in page
     assert "qwen2.5-vl-32b, hm, pope: 1 point, 4 are needed" in page
 
@@ -65,38 +80,8 @@ def test_unknown_sources_and_formats_are_one_line(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=120_000)
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser: Any, path: Path) -> Iterator[Any]:
-    """Open a page; at the end nothing was logged and nothing requested."""
-    page = browser.new_page(viewport={"width": 1200, "height": 900})
-    page.set_default_timeout(120_000)
-    problems: list[str] = []
-    requests: list[str] = []
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(path.as_uri())
-    yield page
-    assert problems == []
-    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
-    page.close()
-
-
-@pytest.fixture(scope="module")
-def page(browser: Any, folder: Path) -> Iterator[Any]:
-    with opened(browser, folder / "index.html") as page:
+def page(opened: Any, folder: Path) -> Iterator[Any]:
+    with opened(folder / "index.html") as page:
         yield page
 
 
@@ -153,6 +138,14 @@ def test_theme_button_changes_the_colours_of_page_and_charts(page: Any) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 31)"
 
 
+@pytest.mark.parametrize("width", [390, 768, 1100])
+def test_theme_button_is_within_any_width(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    box = page.locator("#theme").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+
+
 def test_phone_width_does_not_scroll_sideways(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     deadline = time.monotonic() + 30
@@ -162,7 +155,7 @@ def test_phone_width_does_not_scroll_sideways(page: Any) -> None:
         page.wait_for_timeout(100)
 
 
-def test_published_curves_beside_a_run_are_a_toggle(browser: Any, tmp_path: Path) -> None:
+def test_published_curves_beside_a_run_are_a_toggle(opened: Any, tmp_path: Path) -> None:
     """A run on the reference evaluator's file shares its chart with the published curves."""
     from lossylens.report.analysis import analyse
     from lossylens.report.comparing import Source, compare
@@ -181,7 +174,7 @@ def test_published_curves_beside_a_run_are_a_toggle(browser: Any, tmp_path: Path
     assert analysis.comparison.apart == ()
     path = tmp_path / "index.html"
     path.write_text(render_page(analysis, {"items": [], "pictures": {}, "notes": []}))
-    with opened(browser, path) as page:
+    with opened(path) as page:
         traces = page.locator("[data-curves='0'] .scatterlayer .trace")
         page.locator("[data-curves='0']").scroll_into_view_if_needed()
         page.wait_for_selector("[data-curves='0'] .scatterlayer .trace")

@@ -181,10 +181,15 @@ def check_fidelities(names: Sequence[str]) -> None:
     Raises:
         RequirementError: something is; the message lists it with the remedies.
     """
-    lacking = {each: None for name in names for each in FIDELITIES[name].missing()}
+    lacking: dict[Missing, list[str]] = {}
+    for name in names:
+        for each in FIDELITIES[name].missing():
+            lacking.setdefault(each, []).append(name)
     if not lacking:
         return
-    listed = "\n".join(f"  {each.what}: {each.remedy}" for each in lacking)
+    listed = "\n".join(
+        f"  for {', '.join(users)}: {each.what}: {each.remedy}" for each, users in lacking.items()
+    )
     raise RequirementError(
-        f"run.fidelity: {', '.join(names)} cannot be measured, this is missing:\n{listed}"
+        f"run.fidelity cannot be measured as asked, because this is missing:\n{listed}"
     )

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from unittest.mock import ANY
 
 import pytest
 
@@ -14,11 +15,12 @@ pytest.importorskip("plotly")
 pytest.importorskip("scipy")
 
 from lossylens.report.analysis import analyse, scaling
-from lossylens.report.cells import CellResult, Reported, Results, TaskData
+from lossylens.report.cells import CellResult, Note, Reported, Results, TaskData
 from lossylens.report.charts import DARK, LIGHT, family, rate_score
 from lossylens.report.comparing import Source, compare
 from lossylens.report.findings import findings, warnings
 from lossylens.report.page import render_page
+from lossylens.report.reproduction import compare_printed
 from lossylens.report.tables import all_tables, to_csv, to_latex, to_markdown
 
 NO_SAMPLES = {"items": [], "pictures": {}, "notes": []}
@@ -96,7 +98,24 @@ def test_codecs_are_ranked_at_equal_rate_not_over_their_own_range():
     assert group.curves["nano", "better"].bd < group.curves["nano", "worse"].bd
     ratings = group.ratings["nano"]
     assert ratings["better"].value > 0 > ratings["worse"].value
-    assert "At equal rate better scores best and worse worst" in "\n".join(findings(analysis))
+    assert "At equal rate better scores better than worse." in "\n".join(findings(analysis))
+
+
+def test_order_of_codecs_over_several_tasks_comes_first():
+    def on(task, *curves):
+        return [replace(each, task=task) for each in (REFERENCE, *curves)]
+
+    better, worse = curve("better", (70, 80, 85, 90)), curve("worse")
+    two = [each for task in ("a", "b") for each in on(task, *better, *worse)]
+    [first, *_] = findings(analysis_of(results(*two)))
+    assert first == "At equal rate better scores better than worse on 2 of 2 tasks."
+    middle = curve("middle", (65, 75, 82, 89))
+    three = [*on("a", *better, *middle, *worse), *on("b", *better, *middle, *worse)]
+    three += on("c", *curve("middle", (75, 81, 88, 90)), *better, *worse)
+    [first, *_] = findings(analysis_of(results(*three)))
+    assert first == (
+        "At equal rate better scores best on 2 of 3 tasks (middle on 1), and worse worst on 3."
+    )
 
 
 def test_finding_names_the_least_rate_that_keeps_95_percent():
@@ -105,6 +124,36 @@ def test_finding_names_the_least_rate_that_keeps_95_percent():
     [never] = findings(analysis_of(results(REFERENCE, *curve(values=(1, 2, 3, 45)))))
     assert "no rate point keeps 95 %" in never
     assert "keeps 50.0 %" in never
+
+
+def test_parts_of_one_name_that_differ_are_told():
+    def part(quality, weights):
+        return {"version": "1", "options": {"quality": quality}, "weights": weights}
+
+    def made(quality, weights="w" * 64, **changes):
+        parts = {
+            ("codec", "jpeg", "q1"): part(quality, None),
+            ("codec", "jpeg", "q5"): part(quality, None),
+            ("VLM", "nano"): part(1, weights),
+        }
+        return results(REFERENCE, *curve(), parts=parts, **changes)
+
+    same = analysis_of(made(1), made(1, name="second"))
+    assert same.comparison.unlike == ()
+    other = analysis_of(made(1), made(2, weights=None, name="second"))
+    assert other.comparison.unlike == (
+        "codec jpeg is not the same in first and second: options.quality (1; 2).",
+        f"VLM nano is not the same in first and second: weights ({'w' * 37}...; none).",
+    )
+    assert other.comparison.unlike[0] in texts(other)
+
+
+def test_notes_are_told_where_the_figures_are_and_among_the_warnings():
+    note = Note("half of it is a guess", frozenset({"pope"}))
+    analysis = analysis_of(results(REFERENCE, *curve(), notes=(note, Note("so is the rest"))))
+    page = render_page(analysis, NO_SAMPLES)
+    assert page.count("first: half of it is a guess") == 2
+    assert page.count("first: so is the rest") == 1
 
 
 def test_a_falling_curve_is_a_warning():
@@ -228,7 +277,8 @@ def test_colours_of_text_have_contrast_aa():
         for ink in ("ink", "soft", "link", "good", "bad"):
             for paper in ("paper", "panel"):
                 assert contrast(colors[ink], colors[paper]) >= 4.5, (ink, paper)
-        assert contrast(colors["warn"], colors["warn-paper"]) >= 4.5
+        for paper in ("warn-paper", "paper"):
+            assert contrast(colors["warn"], colors[paper]) >= 4.5
         assert contrast(colors["ink"], colors["best"]) >= 4.5
         assert contrast(colors["edge"], colors["paper"]) >= 3
 
@@ -246,8 +296,7 @@ def test_page_holds_everything_it_needs_and_escapes_names():
 
 
 def test_tables_in_every_format():
-    printed = Reported("Table 2", "bd-metric", "nano", "jpeg", "pope", -15.0)
-    run = results(REFERENCE, *curve("j|peg_&"), *curve(), reported=(printed,))
+    run = results(REFERENCE, *curve("j|peg_&"), *curve())
     tables = {table.name: table for table in all_tables(analysis_of(run))}
     assert {"scores", "bd-metric", "bd-metric-by-model", "operating-points"} <= set(tables)
     rows = list(csv.DictReader(io.StringIO(to_csv(tables["scores"]))))
@@ -257,9 +306,50 @@ def test_tables_in_every_format():
     latex = to_latex(wide)
     assert "j|peg\\_\\&" in latex
     assert re.search(r"nano & pope & \$-\$1\d\.\d\d & \$-\$1\d\.\d\d", latex)
-    [row] = tables["first-bd-reproduced"].rows
-    assert row[4] == -15.0
-    assert row[5] == pytest.approx(-15, abs=0.3)
+
+
+def test_printed_figures_are_compared_cell_by_cell():
+    adapted = replace(curve()[0], adaptor="cve", value=75.0)
+    gap = ("generalisation gap", "nano + cve", "jpeg", "pope")
+    printed = [
+        Reported("Table 2", "bd-metric", "nano", "jpeg", "pope", -15.0, tolerance=0.3),
+        Reported("Table 7", "score", "nano", "jpeg", "pope", 61.0, level="q1", tolerance=0.5),
+        Reported("Table 7", "rate", "", "jpeg", "pope", 0.1, level="q1", tolerance=0.005),
+        Reported("Table 3", *gap, 1.0, "a slip", level="q1", tolerance=0.01),
+        Reported("Table 2", "bd-metric", "nano", "jpeg", "pope", None),
+        Reported("Table 2", "bd-metric", "nano", "webp", "pope", -1.0, tolerance=1),
+        Reported("Table 4", "bd-gain", "nano", "jpeg", "pope", 3.0, tolerance=1),
+    ]
+    run = results(REFERENCE, *curve(), adapted, reported=tuple(printed))
+    analysis = analysis_of(run)
+    [source] = analysis.comparison.sources
+    cells = [cell for table in compare_printed(analysis, source) for cell in table.cells]
+    found = {cell.printed: (cell.status, cell.reason) for cell in cells}
+    assert [found[each] for each in printed] == [
+        ("agrees", ""),
+        ("differs", "not known"),
+        ("agrees", ""),
+        ("differs", "a slip"),
+        ("illegible", "lost in the text of the paper"),
+        ("no figure", "no scores"),
+        ("no figure", "the adaptor's scores are not published"),
+    ]
+    tables = {table.name: table for table in all_tables(analysis)}
+    rows = [row[:7] for row in tables["first-agreement"].rows]
+    assert ("Table 2", "bd-metric", 3, 1, 0, 1, 1) in rows
+    assert len(tables["first-printed"].rows) == 6
+    assert tables["first-gains"].rows == (("Table 4", "nano", "pope", "jpeg", ANY, 3.0),)
+    assert "Table 3" in render_page(analysis, NO_SAMPLES)
+
+
+def test_the_performance_gap_is_told_at_the_lowest_rate():
+    tables = {t.name: t for t in all_tables(analysis_of(results(REFERENCE, *curve())))}
+    [row] = tables["performance-gap-at-lowest-rate"].rows
+    cell = min(curve(), key=lambda each: each.bpp)
+    assert row[3:] == (
+        *(cell.level, cell.bpp, 90.0, cell.value),
+        *(90.0 - cell.value, pytest.approx(100 * (90 - cell.value) / 90)),
+    )
 
 
 def test_figures_are_vector_files_and_the_same_each_time(tmp_path):
@@ -268,11 +358,14 @@ def test_figures_are_vector_files_and_the_same_each_time(tmp_path):
 
     adapted = replace(curve()[0], adaptor="cve", value=75.0)
     cells = [REFERENCE, *curve(), *curve("webp", (62, 72, 82, 90)), adapted]
-    analysis = analysis_of(results(*cells))
+    cells += [replace(each, vlm=vlm) for vlm in ("one", "two") for each in cells[:-1]]
+    gain = Reported("Table 4", "bd-gain", "nano", "jpeg", "pope", 3.0)
+    analysis = analysis_of(results(*cells, reported=(gain,)))
     first = write_figures(analysis, tmp_path / "a", ["svg", "pdf"])
     second = write_figures(analysis, tmp_path / "b", ["svg", "pdf"])
     names = {path.name for path in first}
     assert {"rate-score-nano.svg", "rate-score-nano.pdf", "gaps.svg", "correlations.pdf"} <= names
+    assert {"rate-score-linear-nano.svg", "adaptor-gains-nano.svg", "bd-radar-pope.svg"} <= names
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert b"<svg" in (tmp_path / "a" / "gaps.svg").read_bytes()[:2000]
     assert (tmp_path / "a" / "gaps.pdf").read_bytes().startswith(b"%PDF")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lossylens.cli.tables import print_table
+
 
 def report(
     sources: Annotated[
@@ -32,6 +34,14 @@ def report(
             " can be repeated.",
         ),
     ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Print how the figures that were published in print compare with those recomputed"
+            " from the published scores. Writes a report only where --format asks for one.",
+        ),
+    ] = False,
     fidelity: Annotated[
         Path | None,
         typer.Option(
@@ -47,7 +57,20 @@ def report(
     """
     from lossylens.report import FORMATS, PAGE, write_report
 
-    chosen = formats or [PAGE]
+    chosen = formats or ([] if compare else [PAGE])
     if "all" in chosen:
         chosen = list(FORMATS)
-    typer.echo(write_report(*sources, out=out, formats=chosen, fidelity=fidelity))
+    if chosen:
+        typer.echo(write_report(*sources, out=out, formats=chosen, fidelity=fidelity))
+    if compare:
+        _print_comparison(sources)
+
+
+def _print_comparison(sources: list[str]) -> None:
+    from lossylens.report import compare_with_printed
+    from lossylens.report.tables import shown
+
+    for pair in compare_with_printed(*sources):
+        for table in pair:
+            typer.echo(f"\n{table.title}. {table.note}".rstrip())
+            print_table(table.columns, shown(table))

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lossylens.errors import ConfigError, RequirementError
+
+if TYPE_CHECKING:
+    from lossylens.report.analysis import Analysis
+    from lossylens.report.reading import RunReading
+    from lossylens.report.tables import Table
 
 #: What can be written: the page, tables, figures for papers.
 PAGE = "html"
@@ -41,8 +48,47 @@ def write_report(
             raise ConfigError(f"unknown format {each!r}: use {', '.join(FORMATS)}")
     alone = len(names) == 1 and Path(names[0]).is_dir()
     folder = out or (Path(names[0]) / "report" if alone else Path("report"))
-    try:
+    with _extras_named():
         return _write(names, folder, formats, fidelity)
+
+
+def compare_with_printed(*names: str | Path) -> list[tuple[Table, Table]]:
+    """Return how the figures that the sources printed compare with those recomputed.
+
+    Args:
+        names: as for :func:`write_report`.
+
+    Returns:
+        For each source that printed any: a row for each printed table, and one for each
+        cell that does not agree, with the reason.
+
+    Raises:
+        StoreError: a run folder cannot be read, or nothing in it is scored yet.
+        ConfigError: a name is unknown, or no source printed anything.
+        RequirementError: a package that reports need is not installed.
+    """
+    with _extras_named():
+        from lossylens.report.tables import agreement_table, disagreement_table
+
+        analysis, _ = _analysis(names, None)
+        compared = [
+            (agreement_table(analysis, source), disagreement_table(analysis, source))
+            for source in analysis.comparison.sources
+            if source.reported
+        ]
+    if not compared:
+        raise ConfigError(
+            f"--compare: {', '.join(map(str, names))} printed no figures; name published results,"
+            " such as published"
+        )
+    return compared
+
+
+@contextmanager
+def _extras_named() -> Iterator[None]:
+    """Name the extra that brings a package which is not installed."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = "figures" if package == "matplotlib" else "report"
@@ -53,16 +99,22 @@ def write_report(
         ) from error
 
 
-def _write(
-    names: Sequence[str | Path], folder: Path, formats: Sequence[str], fidelity: Path | None
-) -> Path:
+def _analysis(
+    names: Sequence[str | Path], fidelity: Path | None
+) -> tuple[Analysis, list[RunReading]]:
     from lossylens.metrics.correlation import read_fidelity
     from lossylens.report.analysis import analyse
     from lossylens.report.comparing import compare
     from lossylens.report.sources import find_sources
 
     sources, runs = find_sources(names)
-    analysis = analyse(compare(sources), read_fidelity(fidelity) if fidelity else None)
+    return analyse(compare(sources), read_fidelity(fidelity) if fidelity else None), runs
+
+
+def _write(
+    names: Sequence[str | Path], folder: Path, formats: Sequence[str], fidelity: Path | None
+) -> Path:
+    analysis, runs = _analysis(names, fidelity)
     if any(each in TABLES for each in formats):
         from lossylens.report.tables import WRITERS, all_tables
 

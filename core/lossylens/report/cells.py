@@ -89,15 +89,33 @@ class TaskData:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What a reader must know about particular figures.
+
+    Attributes:
+        text: the whole of it.
+        about: labels of the tasks whose scores it concerns, or ``"gaps"``; it is told there
+            as well as among the warnings.
+    """
+
+    text: str
+    about: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Reported:
     """A figure that somebody printed, to be laid beside the recomputed one.
 
     Attributes:
         table: where it was printed.
-        measure: ``"bd-metric"``, or ``"bd-gain"`` (adapted minus base).
-        model, codec, task: labels.
+        measure: ``"bd-metric"``, ``"bd-gain"`` (adapted minus base), ``"score"``,
+            ``"rate"``, ``"performance gap"``, ``"information gap"`` or
+            ``"generalisation gap"``.
+        model, codec, task: labels; a rate is of all models, so that its model is ``""``.
         value: None where the cell is illegible.
         doubt: why it cannot be expected to be reproduced, or ``""``.
+        level: label, of what is measured at one level; a BD-metric has none.
+        tolerance: largest difference at which the recomputed figure agrees.
     """
 
     table: str
@@ -107,6 +125,8 @@ class Reported:
     task: str
     value: float | None
     doubt: str = ""
+    level: str = ""
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,10 +140,12 @@ class Results:
         unscored: cells of the plan that have no score, in words.
         failures: count of failures by (stage, reason), most frequent first.
         sources: count of distinct images by task and source format.
-        notes: what a reader must know about particular figures.
+        notes: on particular figures.
         reported: figures printed by the source.
         rate_sources: where rates come from that were not measured here, in words.
         manifest: what the results were made with, as nested mappings.
+        parts: what decides the answers of a VLM, or the bits of a codec at a level: plugin,
+            version, options, weights; by ``("VLM", label)`` or ``("codec", label, level)``.
         published: whether they are somebody's, and no run's.
     """
 
@@ -133,8 +155,9 @@ class Results:
     unscored: Sequence[str] = ()
     failures: Sequence[tuple[str, str, int]] = ()
     sources: Sequence[tuple[str, str, int]] = ()
-    notes: Sequence[str] = ()
+    notes: Sequence[Note] = ()
     reported: Sequence[Reported] = ()
     rate_sources: Sequence[str] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[tuple[str, ...], Mapping[str, Any]] = field(default_factory=dict)
     published: bool = False

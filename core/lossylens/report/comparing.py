@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
 
 from lossylens.report.cells import CellResult, Results, TaskData
 from lossylens.report.verdicts import Replicates
@@ -58,11 +60,14 @@ class Comparison:
         sources: in the order given.
         groups: in order of first appearance.
         apart: why groups of one task are not one.
+        unlike: VLMs and codecs of one name that sources do not have in common, with what
+            sets them apart.
     """
 
     sources: tuple[Results, ...]
     groups: tuple[Group, ...]
     apart: tuple[str, ...]
+    unlike: tuple[str, ...]
 
 
 def compare(sources: Sequence[Source]) -> Comparison:
@@ -91,7 +96,42 @@ def compare(sources: Sequence[Source]) -> Comparison:
         for task, of_task in drafts.items()
         for draft in of_task
     ]
-    return Comparison(tuple(each.results for each in named), tuple(groups), tuple(apart))
+    shown = tuple(each.results for each in named)
+    return Comparison(shown, tuple(groups), tuple(apart), tuple(_unlike(shown)))
+
+
+def _unlike(sources: Sequence[Results]) -> Iterator[str]:
+    """Yield what sets parts of one name apart; of a codec's levels, the first that differs."""
+    told = set()
+    for one, other in combinations(sources, 2):
+        for key in (each for each in one.parts if each in other.parts):
+            kind, label, *_ = key
+            found = list(_differences(one.parts[key], other.parts[key]))
+            if found and (one.name, other.name, kind, label) not in told:
+                told.add((one.name, other.name, kind, label))
+                more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+                yield (
+                    f"{kind} {label} is not the same in {one.name} and {other.name}:"
+                    f" {', '.join(found[:_TOLD])}{more}."
+                )
+
+
+#: Differences between two parts that are told, the others being counted.
+_TOLD = 4
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name in dict.fromkeys((*one, *other)):
+        first, second = one.get(name), other.get(name)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            yield from _differences(first, second, f"{path}{name}.")
+        elif first != second:
+            yield f"{path}{name} ({_brief(first)}; {_brief(second)})"
+
+
+def _brief(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _with_names(sources: Sequence[Source]) -> list[Source]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lossylens.report.analysis import Analysis, GroupAnalysis, scaling
+from lossylens.report.analysis import Analysis, CodecCurve, GroupAnalysis, scaling
 from lossylens.report.charts import LIGHT, family
 from lossylens.report.tables import file_name
 
@@ -63,25 +63,29 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Callable[[], Figure]]]:
     for model in analysis.models:
         groups = [group for group in analysis.groups if _curves(group, model)]
         if groups and " + " not in model:
-            yield (
-                f"rate-score-{file_name(model)}",
-                partial(_rate_score, analysis, model, groups),
-            )
+            draw = partial(_rate_score, analysis, model, groups)
+            yield f"rate-score-{file_name(model)}", draw
+            yield f"rate-score-linear-{file_name(model)}", partial(draw, log=False)
             values = _kept_by_task(analysis, model)
             if len(values) >= 3:
-                yield f"radar-{file_name(model)}", partial(_radar, analysis, values)
+                yield f"radar-{file_name(model)}", partial(_radar, analysis, values, _KEPT)
     for group in analysis.groups:
-        values = _kept_by_model(group)
-        if len(values) >= 3:
-            name = f"radar-{file_name(group.group.title)}"
-            yield name, partial(_radar, analysis, values)
-    sized = [group for group in analysis.groups if len(scaling(group)) > 1]
-    if sized:
-        yield "model-size", partial(_scaling, analysis, sized)
+        for name, measure, words in (("radar", _kept, _KEPT), ("bd-radar", _bd, "BD-metric")):
+            values = _by_model(group, measure)
+            if len(values) >= 3:
+                title = f"{name}-{file_name(group.group.title)}"
+                yield title, partial(_radar, analysis, values, words)
+    for codec in (None, *analysis.codecs):
+        sized = [group for group in analysis.groups if len(scaling(group, codec)) > 1]
+        if sized:
+            name = f"model-size-{file_name(codec)}" if codec else "model-size"
+            yield name, partial(_scaling, analysis, sized, codec)
     if len(analysis.correlations.names) > 1:
         yield "correlations", partial(_correlations, analysis)
     if any(group.gaps for group in analysis.groups):
         yield "gaps", partial(_gaps, analysis)
+    for model, gains in _printed_gains(analysis).items():
+        yield f"adaptor-gains-{file_name(model)}", partial(_gains, gains)
 
 
 def _color(analysis: Analysis, codec: str) -> dict[str, Any]:
@@ -104,7 +108,9 @@ def _grid(count: int, height: float) -> tuple[Figure, list[Any]]:
     return figure, axes[:count]
 
 
-def _rate_score(analysis: Analysis, model: str, groups: Sequence[GroupAnalysis]) -> Figure:
+def _rate_score(
+    analysis: Analysis, model: str, groups: Sequence[GroupAnalysis], *, log: bool = True
+) -> Figure:
     figure, axes = _grid(len(groups), 2.1)
     labelled: dict[str, Any] = {}
     for axis, group in zip(axes, groups, strict=True):
@@ -117,7 +123,8 @@ def _rate_score(analysis: Analysis, model: str, groups: Sequence[GroupAnalysis])
             _bars(axis, curve, style["color"])
         for value in {c.reference.value for c in _curves(group, model) if c.reference}:
             axis.axhline(value, color="#555555", linewidth=0.8, linestyle="--")
-        _log(axis)
+        if log:
+            _log(axis)
         axis.set_title(group.group.title, fontsize=8)
         axis.set_xlabel("bpp")
         axis.set_ylabel(group.group.metric)
@@ -145,26 +152,43 @@ def _kept_by_task(analysis: Analysis, model: str) -> dict[str, dict[str, float]]
     found: dict[str, dict[str, float]] = {}
     for group in analysis.groups:
         for curve in _curves(group, model):
-            if curve.kept is not None:
-                found.setdefault(group.group.title, {})[curve.codec] = curve.kept
+            if (value := _kept(curve)) is not None:
+                found.setdefault(group.group.title, {})[curve.codec] = value
     return found
 
 
-def _kept_by_model(group: GroupAnalysis) -> dict[str, dict[str, float]]:
+def _by_model(
+    group: GroupAnalysis, measure: Callable[[CodecCurve], float | None]
+) -> dict[str, dict[str, float]]:
+    """Return a measure of one task by model without adaptor, and codec."""
     found: dict[str, dict[str, float]] = {}
     for curve in group.curves.values():
-        if curve.kept is not None and " + " not in curve.model:
-            found.setdefault(curve.model, {})[curve.codec] = curve.kept
+        value = measure(curve)
+        if value is not None and " + " not in curve.model:
+            found.setdefault(curve.model, {})[curve.codec] = value
     return found
 
 
-def _radar(analysis: Analysis, values: dict[str, dict[str, float]]) -> Figure:
-    figure = Figure(figsize=(COLUMN, COLUMN * 1.25), layout="constrained")
+def _kept(curve: CodecCurve) -> float | None:
+    """Return the share of the uncompressed score that the codec keeps, in percent."""
+    return curve.kept
+
+
+def _bd(curve: CodecCurve) -> float | None:
+    """Return the BD-metric, in the unit of the task's metric."""
+    return None if isinstance(curve.bd, str) else curve.bd
+
+
+_KEPT = "kept, % of the uncompressed score"
+
+
+def _radar(analysis: Analysis, values: dict[str, dict[str, float]], words: str) -> Figure:
+    figure = Figure(figsize=(COLUMN * 1.1, COLUMN * 1.2), layout="constrained")
     axis: Any = figure.add_subplot(projection="polar")
     angles = [math.tau * place / len(values) for place in range(len(values))]
     for codec in analysis.codecs:
-        points = [of_axis[codec] for of_axis in values.values() if codec in of_axis]
-        if len(points) < len(values):
+        points = [of_axis.get(codec, math.nan) for of_axis in values.values()]
+        if all(map(math.isnan, points)):
             continue
         style = _color(analysis, codec)
         axis.plot(
@@ -175,24 +199,38 @@ def _radar(analysis: Analysis, values: dict[str, dict[str, float]]) -> Figure:
             label=codec,
             **style,
         )
-    least = min(value for of_axis in values.values() for value in of_axis.values())
-    axis.set_rmin(max(0, least // 10 * 10))
+    _radial(axis, [value for of_axis in values.values() for value in of_axis.values()])
     axis.set_rlabel_position(math.degrees(math.pi / len(values)))
     axis.set_xticks(angles, list(values))
     for label, angle in zip(axis.get_xticklabels(), angles, strict=True):
         # Outwards, so that long names do not cover the curves.
         side = round(math.cos(angle), 3)
         label.set_horizontalalignment("left" if side > 0 else "right" if side < 0 else "center")
+    figure.suptitle(words, fontsize=7)
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
-def _scaling(analysis: Analysis, groups: Sequence[GroupAnalysis]) -> Figure:
+def _radial(axis: Any, values: Sequence[float]) -> None:
+    """Let the radius begin at a round value below the least, and draw the uncompressed score."""
+    least, most = min(values), max(values)
+    axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.tick_params(axis="y", labelsize=6)
+    if least >= 0:
+        axis.set_rmin(max(0, least // 10 * 10))
+        return
+    step = 10 ** math.floor(math.log10(max(1.0, most - least)))
+    axis.set_rlim(least // step * step, max(0.0, most))
+    turn = [math.tau * place / 180 for place in range(181)]
+    axis.plot(turn, [0.0] * len(turn), color="#555555", linewidth=0.8, linestyle="--")
+
+
+def _scaling(analysis: Analysis, groups: Sequence[GroupAnalysis], codec: str | None) -> Figure:
     figure, axes = _grid(len(groups), 2.0)
     families = list(dict.fromkeys(map(family, analysis.models)))
     labelled: dict[str, Any] = {}
     for axis, group in zip(axes, groups, strict=True):
-        points = scaling(group)
+        points = scaling(group, codec)
         for place, name in enumerate(families):
             members = sorted(point for model, point in points.items() if family(model) == name)
             if members:
@@ -262,4 +300,50 @@ def _gaps(analysis: Analysis) -> Figure:
     axis.set_xticks(places, [label for label, _ in bars])
     axis.set_ylabel("gap, % of uncompressed")
     figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+#: BD-metric without adaptor and printed gain, by task and codec.
+Gains = dict[str, dict[str, tuple[float, float]]]
+
+
+def _printed_gains(analysis: Analysis) -> dict[str, Gains]:
+    """Return by model the gains of adaptors that were printed, where the BD-metric is known.
+
+    Of several tables that print the same cell, the first counts.
+    """
+    drops = {
+        (group.group.task, curve.model, curve.codec): value
+        for group in analysis.groups
+        for curve in group.curves.values()
+        if (value := _bd(curve)) is not None
+    }
+    found: dict[str, Gains] = {}
+    for source in analysis.comparison.sources:
+        for each in source.reported:
+            drop = drops.get((each.task, each.model, each.codec))
+            if each.measure == "bd-gain" and each.value is not None and drop is not None:
+                of_task = found.setdefault(each.model, {}).setdefault(each.task, {})
+                of_task.setdefault(each.codec, (drop, each.value))
+    return found
+
+
+def _gains(gains: Gains) -> Figure:
+    """Draw the drop that a codec costs, and the part of it that an adaptor wins back."""
+    figure, axes = _grid(len(gains), 1.9)
+    for axis, (task, cells) in zip(axes, gains.items(), strict=True):
+        places = range(len(cells))
+        won = [min(gain, -drop) for drop, gain in cells.values()]
+        left = [-drop - part for (drop, _), part in zip(cells.values(), won, strict=True)]
+        axis.bar(places, left, color=LIGHT[0], width=0.6, label="what remains")
+        axis.bar(
+            *(places, won),
+            **{"bottom": left, "color": LIGHT[1], "hatch": "//", "width": 0.6},
+            label="won back by the adaptor, as printed",
+        )
+        axis.set_xticks(places, list(cells), rotation=40, ha="right")
+        axis.set_title(task, fontsize=8)
+        axis.set_ylabel("drop (BD-metric)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure

@@ -50,17 +50,21 @@ def _headline(analysis: Analysis) -> Iterator[str]:
         return
     leaders = Counter(names[0] for names in orders)
     losers = Counter(names[-1] for names in orders)
+    (best, count), *_ = leaders.most_common()
+    (worst, least), *_ = losers.most_common()
+    if len({name for names in orders for name in names}) == 2:
+        yield f"At equal rate {best} scores better than {worst} on {count} of {len(orders)} tasks."
+        return
     yield (
-        f"At equal rate {_counted(leaders, len(orders))} best, and"
-        f" {_counted(losers, len(orders))} worst."
+        f"At equal rate {best} scores best on {count} of {len(orders)} tasks{_rest(leaders)},"
+        f" and {worst} worst on {least}{_rest(losers)}."
     )
 
 
-def _counted(names: Counter[str], tasks: int) -> str:
-    """Return such as ``a scores on 5 of 7 tasks (b on 2)``."""
-    (first, count), *others = names.most_common()
-    rest = ", ".join(f"{name} on {number}" for name, number in others)
-    return f"{first} scores on {count} of {tasks} tasks" + (f" ({rest})" if rest else "")
+def _rest(names: Counter[str]) -> str:
+    """Return all but the most common, such as `` (b on 2, c on 1)``."""
+    others = names.most_common()[1:]
+    return f" ({', '.join(f'{name} on {number}' for name, number in others)})" if others else ""
 
 
 def _tied(group: GroupAnalysis) -> bool:
@@ -109,8 +113,8 @@ def _cheapest(group: GroupAnalysis) -> str:
     if len(models) == 1:
         return f"{codec} keeps 95 % of the uncompressed score at the least rate, {where}."
     return (
-        f"{codec} keeps 95 % of the uncompressed score for {most} of {len(models)} VLMs, taking"
-        f" {where} (median); no codec does so for more, or for as many at less."
+        f"{codec} keeps 95 % of the uncompressed score for {most} of {len(models)} VLMs, at a"
+        f" median of {where}: no other codec does so for more VLMs, or for as many at a lower rate."
     )
 
 
@@ -124,6 +128,10 @@ def _leader(group: GroupAnalysis) -> str:
     if _tied(group):
         return "The codecs' confidence intervals overlap: no clear order at equal rate."
     over = "" if ranking.judgements == 1 else f" (mean rank over {ranking.judgements} VLMs)"
+    if len(tie) == len(ranking.ranks):
+        return f"At equal rate {' and '.join(tie)} score alike{over}."
+    if len(ranking.ranks) == 2:
+        return f"At equal rate {first} scores better than {last}{over}."
     return f"At equal rate {' and '.join(tie)} {verb} best and {last} worst{over}."
 
 
@@ -165,6 +173,7 @@ def warnings(analysis: Analysis) -> list[Warnings]:
     """Return what a reader must know before trusting the scores, by kind."""
     kinds = {
         "Shown apart, because they cannot be compared": analysis.comparison.apart,
+        "Of one name, but not the same": analysis.comparison.unlike,
         "Failures": tuple(_failures(analysis)),
         "Cells without a score": tuple(
             f"{source.name}: {cell}."
@@ -175,7 +184,7 @@ def warnings(analysis: Analysis) -> list[Warnings]:
         "Curves that fall as the rate rises": tuple(_falling(analysis)),
         "Wide confidence intervals": tuple(_wide(analysis)),
         "Notes on the sources": tuple(
-            f"{source.name}: {note}"
+            f"{source.name}: {note.text}"
             for source in analysis.comparison.sources
             for note in source.notes
         ),
@@ -224,3 +233,13 @@ def _wide(analysis: Analysis) -> Iterator[str]:
                 low, high = cell.interval
                 if high - low > _WIDE * reference.value:
                     yield f"{cell}: {cell.value:.2f}, 95 % interval {low:.2f} to {high:.2f}."
+
+
+def notes_on(analysis: Analysis, subject: str) -> list[str]:
+    """Return the notes of all sources about a task, or about the ``"gaps"``."""
+    return [
+        f"{source.name}: {note.text}"
+        for source in analysis.comparison.sources
+        for note in source.notes
+        if subject in note.about
+    ]

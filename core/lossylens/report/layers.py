@@ -9,17 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
-from plotly.offline import get_plotlyjs
 
-from lossylens import __version__
 from lossylens.layers import ImageMaps, LayerAnalysis
 from lossylens.report import charts
-from lossylens.report.page import embedded, part
+from lossylens.report.page import render
 
 if TYPE_CHECKING:
     from lossylens.toolkit.layers import Curve, Maps
@@ -92,26 +88,16 @@ def values(curve: Curve, name: str) -> list[float]:
 
 def render_layers(analysis: LayerAnalysis) -> str:
     """Return the page as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lossylens.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     data = {
         "palette": {"light": charts.LIGHT, "dark": charts.DARK},
         "charts": {each.name: _chart(analysis, each) for each in MEASURES},
     }
-    return environment.get_template("layers.html").render(
+    return render(
+        "layers",
+        data,
         analysis=analysis,
         measures=MEASURES,
         images=[_shown(image) for image in analysis.images],
-        data=embedded(data),
-        style=part("report.css"),
-        script=part("layers.js"),
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly's own script
-        version=__version__,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -15,13 +16,13 @@ from lossylens import __version__
 from lossylens.metrics.operating import SHARES
 from lossylens.report import charts
 from lossylens.report.analysis import Analysis, CodecCurve, GroupAnalysis
-from lossylens.report.findings import findings, warnings
+from lossylens.report.findings import findings, notes_on, warnings
 from lossylens.report.tables import (
     OWN_RANGE,
     SHARED_RANGE,
     all_tables,
+    file_name,
     numeric,
-    reported_table,
     shown,
 )
 
@@ -34,38 +35,28 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         samples: content of the sample browser, as
             :func:`~lossylens.report.samples.browse` returns it.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lossylens.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["pretty"] = _pretty
     tables = {table.name: table for table in all_tables(analysis)}
-    return environment.get_template("report.html").render(
+    return render(
+        "report",
+        _data(analysis, samples),
         analysis=analysis,
         title=", ".join(source.name for source in analysis.comparison.sources),
         findings=findings(analysis),
         warnings=warnings(analysis),
+        notes_on=partial(notes_on, analysis),
         measures=[_Measure(analysis, model) for model in analysis.models],
         shares=SHARES,
         tables=tables,
-        reported=[
-            table
+        printed=[
+            name
             for source in analysis.comparison.sources
-            if (table := reported_table(analysis, source)).rows
+            if f"{(name := file_name(source.name))}-printed" in tables
         ],
         shown=shown,
         numeric=numeric,
         samples=samples,
         own_range=OWN_RANGE,
         shared_range=SHARED_RANGE,
-        data=embedded(_data(analysis, samples)),
-        style=part("report.css"),
-        script=part("report.js"),
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly's own script
-        version=__version__,
     )
 
 
@@ -155,11 +146,9 @@ def _points(curve: CodecCurve) -> list[dict[str, Any]]:
 
 
 def _place(value: float, others: list[float]) -> int:
-    """Return 1 for the best, 2 for the second best, 0 for the rest."""
-    if len(others) < 2:
-        return 0
+    """Return 1 for the best of several, 2 for the second best of more than two, else 0."""
     better = sum(other > value for other in others)
-    return better + 1 if better < 2 else 0
+    return better + 1 if better < min(2, len(others) - 1) else 0
 
 
 def _signed(value: float) -> str:
@@ -172,6 +161,8 @@ def _title(curve: CodecCurve) -> str:
     text = f"{len(curve.cells)} points, {low:.3f} to {high:.3f} bpp"
     if curve.kept is not None:
         text += f"; keeps {curve.kept:.1f} %"
+    if not isinstance(curve.bd_akima, str):
+        text += f"; {_signed(curve.bd_akima)} by Akima in place of PCHIP"
     if curve.bd_interval:
         bounds = [_signed(bound) for bound in curve.bd_interval]
         text += f"; 95 % interval {bounds[0]} to {bounds[1]}"
@@ -201,13 +192,39 @@ def _data(analysis: Analysis, samples: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def render(name: str, data: Any, **content: Any) -> str:
+    """Return a page with all that it needs in it.
+
+    Args:
+        name: of its template and its script.
+        data: what the script shows; values that JSON has.
+        content: what else the template names.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lossylens.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["pretty"] = _pretty
+    return environment.get_template(f"{name}.html").render(
+        **content,
+        data=_embedded(data),
+        style=part("report.css"),
+        script=part(f"{name}.js"),
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly's own script
+        version=__version__,
+    )
+
+
 def part(name: str) -> Markup:
     """Return a part of the page that is ours, as it is."""
     path = resources.files("lossylens.report") / "templates" / name
     return Markup(path.read_text(encoding="utf-8"))  # noqa: S704 - our own file
 
 
-def embedded(value: Any) -> Markup:
+def _embedded(value: Any) -> Markup:
     """Return *value* as JSON that is safe inside a script element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028")

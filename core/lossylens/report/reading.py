@@ -17,7 +17,7 @@ from lossylens.errors import PluginError, StoreError
 from lossylens.images import SourceFormat
 from lossylens.metrics.bootstrap import interval
 from lossylens.plugins import load_registry
-from lossylens.report.cells import UNCOMPRESSED, CellResult, Results, TaskData
+from lossylens.report.cells import UNCOMPRESSED, CellResult, Note, Results, TaskData
 from lossylens.report.fidelity import read_fidelities
 from lossylens.report.verdicts import Replicates, TaskVerdicts, read_verdicts, replicate
 from lossylens.store import Store
@@ -104,6 +104,7 @@ def read_run(folder: Path) -> RunReading:
             ),
             sources=tuple(_sources(store)),
             notes=tuple(_notes(cells, replicates)),
+            parts=_parts(scored),
             manifest={
                 **manifest,
                 "started": runs[0]["started"],
@@ -114,10 +115,25 @@ def read_run(folder: Path) -> RunReading:
     return RunReading(results, folder, replicates, verdicts)
 
 
-def _label(row: Row) -> str:
+def _model(row: Row) -> str:
     adaptor = row["adaptor_label"]
-    model = row["vlm_label"] if adaptor == NO_ADAPTOR else f"{row['vlm_label']} + {adaptor}"
-    return f"{model}, {row['codec_label']} {row['level']}, {row['task_label']}"
+    return str(row["vlm_label"]) if adaptor == NO_ADAPTOR else f"{row['vlm_label']} + {adaptor}"
+
+
+def _parts(rows: list[Row]) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    found: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for row in rows:
+        for key, column in (
+            (("VLM", _model(row)), "vlm_description"),
+            (("codec", row["codec_label"], row["level"]), "codec_description"),
+        ):
+            if key not in found:
+                found[key] = json.loads(row[column])
+    return found
+
+
+def _label(row: Row) -> str:
+    return f"{_model(row)}, {row['codec_label']} {row['level']}, {row['task_label']}"
 
 
 def _cell(row: Row, manifest: Mapping[str, Any], sizes: Mapping[str, float | None]) -> CellResult:
@@ -171,14 +187,15 @@ def _with_interval(cell: CellResult, replicates: Replicates | None) -> CellResul
     return dataclasses.replace(cell, interval=interval(replicates.scores))
 
 
-def _notes(cells: list[CellResult], replicates: Mapping[str, Replicates]) -> Iterator[str]:
+def _notes(cells: list[CellResult], replicates: Mapping[str, Replicates]) -> Iterator[Note]:
     for task in dict.fromkeys(cell.task for cell in cells):
         of_task = [cell for cell in cells if cell.task == task]
         without = sum(cell.key not in replicates for cell in of_task)
         if without:
-            yield (
+            yield Note(
                 f"{task}: {without} of {len(of_task)} scores have no confidence interval, since"
-                f" {of_task[0].metric} is neither a mean nor the F1 of the stored verdicts there."
+                f" {of_task[0].metric} is neither a mean nor the F1 of the stored verdicts there.",
+                frozenset({task}),
             )
 
 

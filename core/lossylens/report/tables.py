@@ -19,6 +19,7 @@ from lossylens.report.analysis import (
     scaling_trend,
 )
 from lossylens.report.cells import Results
+from lossylens.report.reproduction import compare_printed
 
 Value = str | float | int | None
 
@@ -54,13 +55,15 @@ def all_tables(analysis: Analysis) -> list[Table]:
         _ratings(analysis),
         _operating(analysis),
         _gaps(analysis),
+        _lowest_rate(analysis),
         _scaling(analysis),
         _robustness(analysis),
         _codec_ranks(analysis),
         _correlations(analysis),
         _fidelity(analysis),
-        *(reported_table(analysis, each) for each in analysis.comparison.sources),
-        *map(_gains, analysis.comparison.sources),
+        *(agreement_table(analysis, each) for each in analysis.comparison.sources),
+        *(printed_table(analysis, each) for each in analysis.comparison.sources),
+        *(_gains(analysis, each) for each in analysis.comparison.sources),
     ]
     return [table for table in made if table.rows]
 
@@ -207,6 +210,31 @@ def _gaps(analysis: Analysis) -> Table:
     )
 
 
+def _lowest_rate(analysis: Analysis) -> Table:
+    """Return the gaps where they are widest; the two parts need an adapted model."""
+    rows: list[tuple[Value, ...]] = []
+    for group, curve in curves_of(analysis):
+        if not curve.cells or curve.reference is None or " + " in curve.model:
+            continue
+        cell, original = curve.cells[0], curve.reference.value
+        sign = 1 if group.group.higher_is_better else -1
+        labels = (group.group.title, curve.model, curve.codec, cell.level, cell.bpp)
+        drop = sign * (original - cell.value)
+        rows.append(
+            (*labels, original, cell.value, drop, 100 * drop / original if original else None)
+        )
+    return Table(
+        "performance-gap-at-lowest-rate",
+        "Performance gap at the lowest rate of every codec",
+        (
+            *("task", "model", "codec", "level", "bpp", "uncompressed", "compressed"),
+            *("performance gap", "of uncompressed, %"),
+        ),
+        tuple(rows),
+        "Its parts, information and generalisation gap, take an adapted model: table gaps.",
+    )
+
+
 def _scaling(analysis: Analysis) -> Table:
     rows: list[tuple[Value, ...]] = []
     for group in analysis.groups:
@@ -293,44 +321,88 @@ def _fidelity(analysis: Analysis) -> Table:
     )
 
 
-def reported_table(analysis: Analysis, source: Results) -> Table:
-    """Return the BD-metrics that a source printed beside the recomputed ones."""
-    curves = {
-        (curve.cells[0].task, curve.model, curve.codec): curve
-        for _, curve in curves_of(analysis)
-        if curve.cells
-    }
-    rows: list[tuple[Value, ...]] = []
-    for each in source.reported:
-        if each.measure != "bd-metric":
-            continue
-        models = (each.model, f"{each.model} ({source.name})")
-        curve = next(
-            (found for model in models if (found := curves.get((each.task, model, each.codec)))),
-            None,
-        )
-        value = curve.bd if curve else "no scores"
-        error = None
-        if each.value and not isinstance(value, str):
-            error = 100 * (value - each.value) / abs(each.value)
-        remark = each.doubt or ("" if each.value is not None else "illegible in print")
-        labels = (each.table, each.model, each.task, each.codec)
-        rows.append((*labels, each.value, value, error, remark))
+def agreement_table(analysis: Analysis, source: Results) -> Table:
+    """Return how many cells of each printed table the source's own scores reproduce."""
     return Table(
-        f"{file_name(source.name)}-bd-reproduced",
-        f"BD-metrics as printed ({source.name}) and as recomputed",
-        (*("table", "VLM", "task", "codec", "printed", "recomputed"), "difference, %", "remark"),
-        tuple(rows),
+        f"{file_name(source.name)}-agreement",
+        f"Tables as printed ({source.name}) against the scores published with them",
+        (
+            *("table", "measure", "cells", "within tolerance", "differ", "illegible"),
+            *("no figure", "largest difference within"),
+        ),
+        tuple(
+            (
+                *(each.table, each.measure, len(each.cells)),
+                *(each.count("agrees"), each.count("differs"), each.count("illegible")),
+                *(each.count("no figure"), each.largest),
+            )
+            for each in compare_printed(analysis, source)
+        ),
+        "Tolerance: 1.5 % of a BD-metric, of rates and scores what rounding and digitising admit."
+        " Gains of adaptors cannot be recomputed: the scores behind them are not published.",
     )
 
 
-def _gains(source: Results) -> Table:
+def printed_table(analysis: Analysis, source: Results) -> Table:
+    """Return every printed figure beside the recomputed one."""
+    return Table(
+        f"{file_name(source.name)}-printed",
+        f"Figures as printed ({source.name}) and as recomputed, cell by cell",
+        _PRINTED,
+        tuple(_printed_rows(analysis, source)),
+        digits=3,
+    )
+
+
+def disagreement_table(analysis: Analysis, source: Results) -> Table:
+    """Return the printed figures that are not reproduced, with the reason."""
+    status = _PRINTED.index("compares")
+    rows = (row for row in _printed_rows(analysis, source) if row[status] != "agrees")
+    return Table(
+        f"{file_name(source.name)}-not-reproduced",
+        f"Figures as printed ({source.name}) that are not reproduced",
+        _PRINTED,
+        tuple(rows),
+        digits=3,
+    )
+
+
+_PRINTED = (
+    *("table", "measure", "model", "task", "codec", "level", "printed", "recomputed"),
+    *("difference", "compares", "remark"),
+)
+
+
+def _printed_rows(analysis: Analysis, source: Results) -> Iterator[tuple[Value, ...]]:
+    """Yield the printed figures but gains of adaptors, which have a table of their own."""
+    for agreement in compare_printed(analysis, source):
+        if agreement.measure == "bd-gain":
+            continue
+        for each in agreement.cells:
+            printed = each.printed
+            yield (
+                *(printed.table, printed.measure, printed.model, printed.task, printed.codec),
+                *(printed.level, printed.value, _short(each.value), each.difference),
+                *(each.status, each.reason),
+            )
+
+
+def _gains(analysis: Analysis, source: Results) -> Table:
+    drops = {
+        (curve.cells[0].task, curve.model, curve.codec): curve.bd
+        for _, curve in curves_of(analysis)
+        if curve.cells
+    }
     return Table(
         f"{file_name(source.name)}-gains",
         f"Gains of adaptors as printed ({source.name}); their scores are not published",
-        ("table", "VLM", "task", "codec", "gain"),
+        ("table", "VLM", "task", "codec", "BD-metric without adaptor", "gain"),
         tuple(
-            (each.table, each.model, each.task, each.codec, each.value)
+            (
+                *(each.table, each.model, each.task, each.codec),
+                _short(drops.get((each.task, each.model, each.codec), "")),
+                each.value,
+            )
             for each in source.reported
             if each.measure == "bd-gain"
         ),
