@@ -9,11 +9,13 @@ module                  what is in it
 :mod:`.reference`       HM and VTM, which are called alike
 :mod:`.options`         options and levels; light, for a plugin's module
 :mod:`.software`        what a codec's programs and files are; what is missing
+:mod:`.declaring`       what the plugins of HM and VTM declare; light
 :mod:`.programs`        finding programs; their versions and hashes
 :mod:`.running`         one process: time limit, temporary files, its last words
 :mod:`.yuv`             RGB to planar files and back, rounding
 :mod:`.nal`             what a byte stream says of itself
 :mod:`.header`          what a bitstream says beside it
 :mod:`.testing`         stand-ins for the programs, for tests
+:mod:`.suite`           tests that plugins share
 ======================  ========================================================
 """

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
+
+from lossylens.toolkit.external_codec.software import Software
 
 #: The stand-in, which is a program of its own.
 _SOURCE = Path(__file__).with_name("fake_program.py")
@@ -35,3 +40,14 @@ def install_programs(folder: Path, names: Iterable[str]) -> Path:
     for name in CONFIGS:
         (folder / "cfg" / name).write_text("QP : 32\n", encoding="utf-8")
     return programs
+
+
+@contextmanager
+def stand_ins(folder: Path, software: Software) -> Iterator[None]:
+    """Put stand-ins for *software* into *folder*; a codec without options finds them inside."""
+    encoder, decoder = software.encoder, software.decoder
+    programs = install_programs(folder, [encoder.names[0], decoder.names[0]])
+    # One by its folder, one by its file: either will do.
+    places = {encoder.variable: programs, decoder.variable: programs / decoder.names[0]}
+    with mock.patch.dict(os.environ, {name: str(place) for name, place in places.items()}):
+        yield

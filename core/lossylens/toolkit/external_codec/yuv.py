@@ -31,7 +31,7 @@ MATRICES = {"bt709": (0.2126, 0.7152, 0.0722), "bt601": (0.299, 0.587, 0.114)}
 CHROMA_STEP = {"4:4:4": 1, "4:2:0": 2}
 
 #: Rows that are converted at once, to bound the memory; even.
-_BAND = 256
+_BAND = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,9 @@ def to_raw(rgb: Rgb, frame: Frame, conversion: Conversion) -> bytes:
             shifted = plane + offset / scale
             if index and step == 2:
                 shifted = _halved(shifted)
-            codes = np.clip(np.floor(scale * shifted + 0.5), 0, 2**conversion.depth - 1)
+            shifted *= scale
             first = top // step if index else top
-            planes[index][first : first + len(codes)] = codes
+            _round(shifted, 2**conversion.depth - 1, planes[index][first : first + len(shifted)])
     return b"".join(plane.tobytes() for plane in planes)
 
 
@@ -122,8 +122,8 @@ def to_rgb(raw: bytes, frame: Frame, conversion: Conversion) -> Rgb:
     for top in range(0, frame.height, _BAND):
         values = _from_planes(_band(planes, top, frame, conversion), conversion)
         for channel, value in enumerate(values):
-            codes = np.clip(np.floor(255 * value + 0.5), 0, 255)
-            rgb[top : top + _BAND, :, channel] = codes
+            value *= 255
+            _round(value, 255, rgb[top : top + _BAND, :, channel])
     return rgb
 
 
@@ -156,6 +156,13 @@ def to_depth(raw: bytes, frame: Frame, depth: int) -> bytes:
     return samples.astype(_dtype(replace(frame, depth=depth))).tobytes()
 
 
+def _round(values: Floats, largest: int, codes: NDArray[np.generic]) -> None:
+    """Write *values* as codes up to *largest*; the values are lost."""
+    values += 0.5
+    np.floor(values, out=values)
+    codes[...] = np.clip(values, 0, largest, out=values)
+
+
 def _dtype(frame: Frame) -> str:
     return "<u2" if frame.depth > 8 else "u1"
 
@@ -171,16 +178,17 @@ def _scale(index: int, conversion: Conversion) -> tuple[float, float]:
 
 
 def _halved(plane: Floats) -> Floats:
-    height, width = plane.shape
-    return plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
+    """Return the means of 2x2 samples; added in this order, since the last bit may decide."""
+    pairs = plane[:, ::2] + plane[:, 1::2]
+    return (pairs[::2] + pairs[1::2]) / 4
 
 
 def _to_planes(rgb: Rgb, conversion: Conversion) -> list[Floats]:
-    red, green, blue = (rgb[..., channel] / 255.0 for channel in range(3))
+    red, green, blue = values = [rgb[..., channel] / 255.0 for channel in range(3)]
     if conversion.matrix == "rgb":
         return [green, blue, red]
     weight_red, _, weight_blue = MATRICES[conversion.matrix]
-    luma = _luma(rgb, conversion.matrix)
+    luma = _luma(rgb, values, conversion.matrix)
     blueness = 0.5 * (blue - luma) / (1 - weight_blue)
     return [luma, blueness, 0.5 * (red - luma) / (1 - weight_red)]
 
@@ -197,32 +205,40 @@ def _from_planes(planes: Sequence[Floats], conversion: Conversion) -> list[Float
     return [red, green, blue]
 
 
-def _luma(rgb: Rgb, matrix: str) -> Floats:
+def _luma(rgb: Rgb, values: Sequence[Floats], matrix: str) -> Floats:
     """Return luma, rounded as a chain of fused multiply-adds: green, red, blue.
 
     Many 8-bit colours lie exactly between two codes, so the last bit of luma decides
     them.  A matrix product leaves that bit to the machine; this is what it gives where
     fused instructions are used, on every machine.
+
+    Args:
+        rgb: 8-bit codes.
+        values: red, green and blue in 0..1.
+        matrix: a key of :data:`MATRICES`.
     """
-    tables = _products(matrix)
-    luma = tables[1][0][rgb[..., 1]]
+    weights, lost = MATRICES[matrix], _lost(matrix)
+    luma = weights[1] * values[1]
     for channel in (0, 2):
-        product, error = (table[rgb[..., channel]] for table in tables[channel])
+        product = weights[channel] * values[channel]
         # Knuth's two-sum: total + rest is the exact sum of the rounded product and luma.
         total = luma + product
         part = total - luma
         rest = (luma - (total - part)) + (product - part)
-        luma = total + (rest + error)
+        rest += lost[channel][rgb[..., channel]]
+        luma = total + rest
     return luma
 
 
 @lru_cache
-def _products(matrix: str) -> list[tuple[Floats, Floats]]:
-    """Return weight times value, rounded, and what rounding lost, of each channel and code."""
+def _lost(matrix: str) -> list[Floats]:
+    """Return what rounding loses of weight times value, for each channel and code."""
     tables = []
     for weight in MATRICES[matrix]:
-        exact = [Fraction(weight) * Fraction(code / 255.0) for code in range(256)]
-        rounded = [float(value) for value in exact]
-        lost = [float(a - Fraction(b)) for a, b in zip(exact, rounded, strict=True)]
-        tables.append((np.array(rounded), np.array(lost)))
+        values = [code / 255.0 for code in range(256)]
+        exact = [Fraction(weight) * Fraction(value) for value in values]
+        rounded = [weight * value for value in values]
+        tables.append(
+            np.array([float(a - Fraction(b)) for a, b in zip(exact, rounded, strict=True)])
+        )
     return tables

@@ -1,14 +1,16 @@
 import io
 
 import pytest
-from lossylens.codec import CodecSpec
 from lossylens.errors import BitstreamError, ConfigError, ImageError
 from lossylens.options import resolve_options
 from lossylens.testing.pictures import picture
+from lossylens.testing.registering import registered
 from lossylens.toolkit.quality import quality_level
 from lossylens_codec_avif.codec import Avif
 from lossylens_codec_avif.plugin import AvifOptions, register_codecs
 from PIL import Image, features
+
+SPEC = registered(register_codecs)
 
 # Bytes by picture and quality with libaom 3.14.1 (Pillow 13.0.0).  libaom 3.12.1
 # (Pillow 11.3.0 and 12.0.0) is within 2 %.
@@ -28,29 +30,23 @@ def codec(quality=10, **options):
     return Avif(quality_level(quality), AvifOptions(**options))
 
 
-def spec() -> CodecSpec:
-    found = []
-    register_codecs(found.append)
-    return found[0]
-
-
 class TestLevels:
     def test_default_set(self):
-        assert [level.name for level in spec().levels] == ["q0", "q10", "q30", "q50"]
+        assert [level.name for level in SPEC.levels] == ["q0", "q10", "q30", "q50"]
 
     @pytest.mark.parametrize("options", [{"speed": 11}, {"tune": "best"}, {"subsampling": "411"}])
     def test_options_are_validated(self, options):
         with pytest.raises(ConfigError, match=next(iter(options))):
-            resolve_options(spec(), options, "codecs.avif")
+            resolve_options(SPEC, options, "codecs.avif")
 
 
 class TestRequirements:
     def test_nothing_is_missing_here(self):
-        assert not spec().requirements(AvifOptions())
+        assert not SPEC.requirements(AvifOptions())
 
     def test_pillow_without_avif(self, monkeypatch):
         monkeypatch.setattr(features, "check", lambda name: False)
-        (missing,) = spec().requirements(AvifOptions())
+        (missing,) = SPEC.requirements(AvifOptions())
         assert "AVIF" in missing.what
         assert "libavif" in missing.remedy
 

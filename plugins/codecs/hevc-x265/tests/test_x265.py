@@ -4,14 +4,16 @@ import zlib
 import av
 import numpy as np
 import pytest
-from lossylens.codec import CodecSpec
 from lossylens.errors import BitstreamError, ConfigError
 from lossylens.options import resolve_options
 from lossylens.testing.pictures import picture, squared_error
+from lossylens.testing.registering import registered
 from lossylens.toolkit.external_codec.options import qp_level
 from lossylens_codec_hevc_x265.codec import X265
 from lossylens_codec_hevc_x265.plugin import X265Options, register_codecs
 from PIL import Image
+
+SPEC = registered(register_codecs)
 
 #: Header and checksum, beside the stream of x265.
 OVERHEAD = 5
@@ -24,12 +26,6 @@ GOLDEN = [
 ]
 
 
-def spec() -> CodecSpec:
-    found = []
-    register_codecs(found.append)
-    return found[0]
-
-
 def codec(qp=42, **options):
     return X265(qp_level(qp), X265Options(**{"preset": "veryfast", **options}))
 
@@ -39,16 +35,16 @@ def psnr(image, decoded):
 
 
 def test_levels():
-    assert [level.name for level in spec().levels][::6] == ["qp51", "qp40"]
-    assert spec().level("qp0").parameters == {"qp": 0}
+    assert [level.name for level in SPEC.levels][::6] == ["qp51", "qp40"]
+    assert SPEC.level("qp0").parameters == {"qp": 0}
     with pytest.raises(ConfigError, match="qp0 to qp51"):
-        spec().level("qp52")
+        SPEC.level("qp52")
 
 
 @pytest.mark.parametrize("options", [{"preset": "best"}, {"subsampling": "4:2:2"}])
 def test_options_are_validated(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
-        resolve_options(spec(), options, "codecs.hevc-x265")
+        resolve_options(SPEC, options, "codecs.hevc-x265")
 
 
 @pytest.mark.parametrize(("preset", "subsampling", "qp", "size"), GOLDEN)

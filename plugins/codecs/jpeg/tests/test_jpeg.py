@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import yaml
 from lossylens.cli import main
-from lossylens.codec import CodecSpec
 from lossylens.errors import BitstreamError, ConfigError, ImageError
 from lossylens.options import resolve_options
 from lossylens.testing.codec import CodecConformance
 from lossylens.testing.pictures import picture
+from lossylens.testing.registering import registered
 from lossylens.toolkit.quality import quality_level
 from lossylens_codec_jpeg.codec import Jpeg
 from lossylens_codec_jpeg.plugin import JpegOptions, register_codecs
 from PIL import Image, ImageFile
+
+SPEC = registered(register_codecs)
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())["rows"]
 SUBSAMPLING = {0: "4:4:4"}
@@ -26,12 +28,6 @@ VARIANTS = [{}, {"optimize": True}, {"progressive": True}, {"subsampling": "4:4:
 
 def codec(quality=5, **options):
     return Jpeg(quality_level(quality), JpegOptions(**options))
-
-
-def spec() -> CodecSpec:
-    found = []
-    register_codecs(found.append)
-    return found[0]
 
 
 def psnr(a, b):
@@ -50,7 +46,7 @@ def frame_offset(data, marker=b"\xff\xc0"):
 
 class TestLevels:
     def test_published_set_is_the_default(self):
-        assert [level.name for level in spec().levels] == ["q1", "q3", "q5", "q6"]
+        assert [level.name for level in SPEC.levels] == ["q1", "q3", "q5", "q6"]
 
     def test_subsampling_is_validated(self):
         with pytest.raises(ValueError, match="4:4:4, 4:2:2 or 4:2:0"):
@@ -59,9 +55,9 @@ class TestLevels:
     def test_subsampling_in_a_configuration(self):
         """YAML 1.1 takes a plain 4:2:0 for a number in base 60."""
         for value in ("4:2:0", 420, "420"):
-            assert resolve_options(spec(), {"subsampling": value}, "x").subsampling == "4:2:0"
+            assert resolve_options(SPEC, {"subsampling": value}, "x").subsampling == "4:2:0"
         with pytest.raises(ConfigError, match="needs quotes"):
-            resolve_options(spec(), yaml.safe_load("subsampling: 4:2:0"), "codecs.jpeg")
+            resolve_options(SPEC, yaml.safe_load("subsampling: 4:2:0"), "codecs.jpeg")
 
 
 class TestEncode:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lossylens.codec import CodecSpec
 from lossylens.errors import BitstreamError, ConfigError
 from lossylens.options import resolve_options
 from lossylens.testing.pictures import picture, squared_error
+from lossylens.testing.registering import registered
 from lossylens.toolkit.quality import quality_level
 from lossylens_codec_jpegxl.codec import Jpegxl
 from lossylens_codec_jpegxl.decoding import decode
@@ -15,14 +15,10 @@ from lossylens_codec_jpegxl.plugin import JpegxlOptions, register_codecs
 from lossylens_codec_jpegxl.structure import JpegxlFormatError, picture_size
 from PIL import Image
 
+SPEC = registered(register_codecs)
+
 # Bytes of picture(256, 256) by quality, with pillow-jxl-plugin 1.3.8.
 GOLDEN = {0: 1016, 10: 1355, 30: 2166, 50: 2512, 75: 4342, 99: 59701}
-
-
-def spec() -> CodecSpec:
-    found = []
-    register_codecs(found.append)
-    return found[0]
 
 
 def codec(quality=30, **options):
@@ -30,15 +26,15 @@ def codec(quality=30, **options):
 
 
 def test_levels():
-    assert [level.name for level in spec().levels] == ["q0", "q10", "q30", "q50"]
+    assert [level.name for level in SPEC.levels] == ["q0", "q10", "q30", "q50"]
     for name in ("q100", "q-1", "q05"):
         with pytest.raises(ConfigError, match="q0 to q99"):
-            spec().level(name)
+            SPEC.level(name)
 
 
 def test_options_are_validated():
     with pytest.raises(ConfigError, match="effort"):
-        resolve_options(spec(), {"effort": 10}, "codecs.jpegxl")
+        resolve_options(SPEC, {"effort": 10}, "codecs.jpegxl")
 
 
 @pytest.mark.parametrize("quality", GOLDEN)

@@ -15,26 +15,22 @@ LARGEST_QP = 63
 
 PRESETS = ("faster", "fast", "medium", "slow", "slower")
 
-SOFTWARE = Software(
-    encoder=Program(
-        what="VVenC encoder",
-        option="encoder",
-        variable="LOSSYLENS_VVENC_ENCODER",
-        names=("vvencapp",),
-        source="build VVenC from https://github.com/fraunhoferhhi/vvenc",
-        banner=r"vvencapp.*version|VVenC",
+
+def _program(name: str, role: str) -> Program:
+    """Return VVenC or VVdeC, which are alike but for the name."""
+    app = f"{name.lower()}app"
+    return Program(
+        what=f"{name} {role}",
+        option=role,
+        variable=f"LOSSYLENS_VVENC_{role.upper()}",
+        names=(app,),
+        source=f"build {name} from https://github.com/fraunhoferhhi/{name.lower()}",
+        banner=rf"{app}.*version|{name}",
         asking=("--version",),
-    ),
-    decoder=Program(
-        what="VVdeC decoder",
-        option="decoder",
-        variable="LOSSYLENS_VVENC_DECODER",
-        names=("vvdecapp",),
-        source="build VVdeC from https://github.com/fraunhoferhhi/vvdec",
-        banner=r"vvdecapp.*version|VVdeC",
-        asking=("--version",),
-    ),
-)
+    )
+
+
+SOFTWARE = Software(encoder=_program("VVenC", "encoder"), decoder=_program("VVdeC", "decoder"))
 
 
 @dataclass

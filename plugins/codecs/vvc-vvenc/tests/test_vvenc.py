@@ -2,23 +2,20 @@
 
 import numpy as np
 import pytest
-from lossylens.codec import CodecSpec
 from lossylens.errors import BitstreamError, ConfigError
 from lossylens.options import resolve_options
 from lossylens.testing.codec import CodecConformance
 from lossylens.testing.pictures import picture
+from lossylens.testing.registering import registered
 from lossylens.toolkit.external_codec.options import qp_level
-from lossylens.toolkit.external_codec.testing import install_programs
+from lossylens.toolkit.external_codec.suite import WithStandIns
 from lossylens_codec_vvc_vvenc.codec import Vvenc
 from lossylens_codec_vvc_vvenc.plugin import SOFTWARE, VvencOptions, register_codecs
 
 MISSING = SOFTWARE.missing(VvencOptions())
 
 
-def spec() -> CodecSpec:
-    found = []
-    register_codecs(found.append)
-    return found[0]
+SPEC = registered(register_codecs)
 
 
 def codec(qp=30, **options):
@@ -26,9 +23,9 @@ def codec(qp=30, **options):
 
 
 def test_levels():
-    names = [level.name for level in spec().levels]
+    names = [level.name for level in SPEC.levels]
     assert names == ["qp53", "qp50", "qp49", "qp45", "qp42", "qp40"]
-    assert spec().level("qp63").parameters == {"qp": 63}
+    assert SPEC.level("qp63").parameters == {"qp": 63}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +34,7 @@ def test_levels():
 )
 def test_options_are_validated(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
-        resolve_options(spec(), options, "codecs.vvc-vvenc")
+        resolve_options(SPEC, options, "codecs.vvc-vvenc")
 
 
 @pytest.mark.skipif(bool(MISSING), reason="; ".join(f"no {each.what}" for each in MISSING))
@@ -50,18 +47,9 @@ def test_real_programs(size):
     assert np.mean(error**2) < 100
 
 
-@pytest.fixture(scope="module")
-def stand_ins(tmp_path_factory):
-    """Stand-ins for the programs, where a codec without options finds them."""
-    folder = install_programs(tmp_path_factory.mktemp("vvenc"), ["vvencapp", "vvdecapp"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOSSYLENS_VVENC_ENCODER", str(folder))
-        patch.setenv("LOSSYLENS_VVENC_DECODER", str(folder))
-        yield
+class TestStandIns(WithStandIns):
+    software = SOFTWARE
 
-
-@pytest.mark.usefixtures("stand_ins")
-class TestStandIns:
     def test_command_lines(self):
         found = codec(45, preset="fast").provenance()
         assert found["encoder"] == "vvencapp version 1.14.0 (stand-in)"
@@ -87,8 +75,8 @@ class TestStandIns:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("stand_ins")
-class TestConformance(CodecConformance):
+class TestConformance(WithStandIns, CodecConformance):
     """With stand-ins; how it does with VVenC is told by ``--codec vvc-vvenc``."""
 
     codecs = ("vvc-vvenc",)
+    software = SOFTWARE

@@ -4,13 +4,15 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lossylens.codec import CodecSpec
 from lossylens.errors import BitstreamError
 from lossylens.testing.pictures import picture
+from lossylens.testing.registering import registered
 from lossylens.toolkit.quality import quality_level
 from lossylens_codec_webp.codec import Webp
 from lossylens_codec_webp.plugin import WebpOptions, register_codecs
 from PIL import Image, features
+
+SPEC = registered(register_codecs)
 
 # Bytes by picture, quality and method; the same for libwebp 1.4.0, 1.5.0 and
 # 1.6.0 (Pillow 11.0.0, 11.3.0, 12.0.0 and 13.0.0).
@@ -36,12 +38,6 @@ def codec(quality=5, **options):
     return Webp(quality_level(quality), WebpOptions(**options))
 
 
-def spec() -> CodecSpec:
-    found = []
-    register_codecs(found.append)
-    return found[0]
-
-
 def riff(*chunks):
     body = b"".join(
         code + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
@@ -52,7 +48,7 @@ def riff(*chunks):
 
 class TestLevels:
     def test_default_set(self):
-        assert [level.name for level in spec().levels] == ["q0", "q5", "q20", "q50"]
+        assert [level.name for level in SPEC.levels] == ["q0", "q5", "q20", "q50"]
 
     @pytest.mark.parametrize("method", [-1, 7])
     def test_method_is_validated(self, method):
@@ -62,11 +58,11 @@ class TestLevels:
 
 class TestRequirements:
     def test_nothing_is_missing_here(self):
-        assert not spec().requirements(WebpOptions())
+        assert not SPEC.requirements(WebpOptions())
 
     def test_pillow_without_webp(self, monkeypatch):
         monkeypatch.setattr(features, "check", lambda name: False)
-        (missing,) = spec().requirements(WebpOptions())
+        (missing,) = SPEC.requirements(WebpOptions())
         assert "WebP" in missing.what
         assert "libwebp" in missing.remedy
 
