@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from email import message_from_string
 from email.message import Message
+from functools import lru_cache
 from importlib import metadata
 
 from lossylens import __version__
@@ -100,13 +101,17 @@ def _foremost(name: str, distribution: metadata.Distribution) -> metadata.Distri
 
 
 def _fields(distribution: metadata.Distribution) -> Message:
-    """Return the metadata fields of *distribution*, parsed once.
+    """Return the metadata fields of *distribution*.
 
     Each property of :class:`~importlib.metadata.Distribution` parses them anew,
     together with the description, which may be a long read-me.
     """
     text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-    return message_from_string(text.partition("\n\n")[0])
+    return _parsed(text.partition("\n\n")[0])
+
+
+# Two of the steps here need the fields of each plugin's distribution.
+_parsed = lru_cache(maxsize=256)(message_from_string)
 
 
 def _candidates_of(distribution: metadata.Distribution) -> Iterator[Candidate]:

@@ -158,7 +158,7 @@ def load(candidate: Candidate) -> pluggy.PluginManager:
     if problem:
         raise PluginError(problem)
     module = EntryPoint(candidate.name, candidate.target, GROUP).load()
-    manager = pluggy.PluginManager(GROUP)
+    manager = _Manager(GROUP)
     manager.add_hookspecs(_SPECS)
     hooks = _hooks_of(module)
     try:
@@ -168,6 +168,12 @@ def load(candidate: Candidate) -> pluggy.PluginManager:
         raise PluginError("; ".join(str(error).split("\n")[1:]) or str(error)) from error
     _check_hooks(manager, hooks)
     return manager
+
+
+class _Manager(pluggy.PluginManager):
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        """Return how an attribute implements a hook; what Python gives every object does not."""
+        return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)
 
 
 def _hooks_of(plugin: Any) -> Any:

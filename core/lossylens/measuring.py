@@ -17,25 +17,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 
-from lossylens.codec import Codec, Level
-from lossylens.collect import Material, Picture
+from lossylens.collect import Material
 from lossylens.config import Config
-from lossylens.encoding import portable
 from lossylens.errors import StoreError
-from lossylens.executors.local import run_jobs
 from lossylens.failure import Failure, attempt
 from lossylens.fidelity import FIDELITIES, Fidelity
+from lossylens.jobs import CodecJob, backlogs, count_images, run_works
 from lossylens.loading import import_object
-from lossylens.pixels import decoded_image, source_image
+from lossylens.pixels import decoded_image
 from lossylens.plan import CodecLevel, Plan, short_hash
 from lossylens.progress import progress
-from lossylens.schedule import Schedule, Work
+from lossylens.schedule import Work
 from lossylens.sharing import SharedBitstreams
 from lossylens.store import Store, read_bitstream
 
@@ -65,30 +62,18 @@ class Shelf:
 
 
 @dataclass(frozen=True)
-class MeasureJob:
-    """An encoding to be measured; all that a worker process needs.
+class MeasureJob(CodecJob):
+    """An encoding to be measured.
 
     Attributes:
-        plugin: place of the codec in the configuration.
-        codec: key of the codec and level.
-        factory, level, options: to build the codec from.
-        picture: the original image.
         folder, bitstream: the run folder, and the hash of the bitstream in it.
         metrics: names of what is to be measured.
-        parity: see :mod:`lossylens.pixels`.
         shelf: what is there already.
     """
 
-    plugin: str
-    codec: str
-    factory: str
-    level: Level
-    options: Any
-    picture: Picture
     folder: Path
     bitstream: str
     metrics: tuple[str, ...]
-    parity: bool
     shelf: Shelf
 
 
@@ -114,7 +99,8 @@ def measure_all(config: Config, plan: Plan, material: Material, store: Store) ->
         for codec in plan.codecs
         if codec.encodes
     }
-    _measure_images(config, _works(plan, material, pending), pending, store, shelf)
+    works = backlogs(plan, material.pictures.values(), pending)
+    _measure_images(config, works, pending, store, shelf)
     for metric in metrics:
         if metric.per_set:
             _measure_sets(config, metric, plan, material, store, shelf)
@@ -147,72 +133,42 @@ def _pending(
     return {image: (streams[image], tuple(names)) for image, names in lacking.items()}
 
 
-def _works(
-    plan: Plan, material: Material, pending: Mapping[str, Mapping[str, Any]]
-) -> list[list[Work]]:
-    """Return images with the levels at which they are to be measured, apart by codec."""
-    encoding = [codec for codec in plan.codecs if codec.encodes]
-    backlogs = []
-    for _, group in groupby(encoding, lambda codec: codec.choice.where):
-        levels = list(group)
-        works = []
-        for image, picture in material.pictures.items():
-            codecs = tuple(codec for codec in levels if image in pending[codec.part.key])
-            if codecs:
-                works.append(Work(picture, codecs))
-        if works:
-            backlogs.append(works)
-    return backlogs
-
-
 def _measure_images(
     config: Config,
-    backlogs: list[list[Work]],
+    works: list[list[Work]],
     pending: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]],
     store: Store,
     shelf: Shelf,
 ) -> None:
-    count = sum(len(work.codecs) for works in backlogs for work in works)
+    count = count_images(works)
     if not count:
         return
-    workers = min(config.workers, count)
 
-    def jobs(chunk: Sequence[Work]) -> list[MeasureJob]:
-        return [
-            MeasureJob(
-                plugin=work.plugin,
-                codec=codec.part.key,
-                factory=codec.choice.spec.factory,
-                level=codec.level,
-                options=codec.choice.options,
-                picture=picture,
-                folder=config.run.out,
-                bitstream=pending[codec.part.key][picture.sha256][0],
-                metrics=pending[codec.part.key][picture.sha256][1],
-                parity=config.run.evaluator_parity,
-                shelf=shelf,
-            )
-            for work in chunk
-            for picture in (portable(work.picture) if workers > 1 else work.picture,)
-            for codec in work.codecs
-        ]
+    def job(work: Work, codec: CodecLevel) -> MeasureJob:
+        bitstream, metrics = pending[codec.part.key][work.picture.sha256]
+        return MeasureJob.of(
+            codec,
+            work.picture,
+            config.run.evaluator_parity,
+            folder=config.run.out,
+            bitstream=bitstream,
+            metrics=metrics,
+            shelf=shelf,
+        )
+
+    def jobs(work: Work) -> list[MeasureJob]:
+        return [job(work, codec) for codec in work.codecs]
 
     with progress("Measuring fidelity", count, "images") as step:
-        schedule = Schedule(backlogs, workers)
-        # As in encoding: one worker has room for the levels of one codec.
-        chunks = schedule if workers > 1 else ([work] for works in backlogs for work in works)
-        for job, result in run_jobs(measure, map(jobs, chunks), workers):
+        for done, result in run_works(measure, jobs, works, config.workers):
             values: Values
             if isinstance(result, Failure):
-                values = dict.fromkeys(job.metrics, result)
+                values = dict.fromkeys(done.metrics, result)
             else:
                 values = result.values
-                schedule.learn(job.plugin, job.picture, result.spent)
-            rows = [_row(job, name, value) for name, value in values.items()]
-            store.add_fidelities(rows)
+            store.add_fidelities([_row(done, name, value) for name, value in values.items()])
             step.advance()
-    for cached in (_built, _original, _function):
-        cached.cache_clear()
+    _function.cache_clear()
 
 
 def _row(job: MeasureJob, name: str, value: float | Failure) -> tuple[Any, ...]:
@@ -233,7 +189,7 @@ def measure(job: MeasureJob) -> Measured:
     lacking = [name for name in job.metrics if name not in found]
     if lacking:
         decoded = _decoded(job)
-        original = _original(job.picture, job.parity)
+        original = job.original()
         for name in lacking:
             value = attempt(_measure, (job, name, original, decoded))
             if value is not None:
@@ -252,11 +208,8 @@ def _measure(what: tuple[MeasureJob, str, Image, Image]) -> float | None:
 
 
 def _decoded(job: MeasureJob) -> Image:
-    levels = _built(job.plugin)
-    if job.codec not in levels:
-        levels[job.codec] = import_object(job.factory)(job.level, job.options)
     bitstream = read_bitstream(job.folder, job.bitstream)
-    return decoded_image(levels[job.codec], bitstream, job.picture.size, parity=False)
+    return decoded_image(job.built_codec(), bitstream, job.picture.size, parity=False)
 
 
 def _found(job: MeasureJob) -> dict[str, float | Failure]:
@@ -289,17 +242,6 @@ def _share(job: MeasureJob, values: Values) -> None:
     if fresh:
         entry = json.dumps(_shared_values(job) | fresh).encode()
         job.shelf.values.put(job.codec, job.picture.sha256, entry)
-
-
-@lru_cache(maxsize=1)
-def _original(picture: Picture, parity: bool) -> Image:
-    return source_image(picture.content(), parity=parity)
-
-
-@lru_cache(maxsize=1)
-def _built(plugin: str) -> dict[str, Codec]:
-    """Return the levels built in this process of the plugin whose turn it is, by key."""
-    return {}
 
 
 @lru_cache(maxsize=len(FIDELITIES))

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any
@@ -38,7 +39,7 @@ class Part:
     kind: str
     description: Mapping[str, Any]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of the description."""
         return short_hash([KEY_VERSION, self.kind, self.description])

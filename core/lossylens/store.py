@@ -3,7 +3,8 @@
 ``run.sqlite``
     Everything but the bitstreams; ``schema.sql`` says what.
 ``bitstreams/``
-    One file for each distinct bitstream, named by its SHA-256.
+    One file for each distinct bitstream, named by its SHA-256.  Worker processes put
+    them there; all else is written by the process that has the lock.
 ``run.lock``
     Locked by the one process that writes, and released by the operating system
     however that process ends.
@@ -23,6 +24,7 @@ and knows them by their hash.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -45,6 +47,9 @@ SCHEMA_VERSION = 2
 
 # "llns" in SQLite's field for the application.
 _APPLICATION = 0x6C6C6E73
+
+#: Files in ``bitstreams/`` begin with this, and the number of the process, until they are whole.
+_UNFINISHED = "writing-"
 
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -86,6 +91,7 @@ class Store:
             self._db.close()
             self._db = None
         if self._lock is not None:
+            _remove_unfinished(self.folder)
             os.close(self._lock)
             self._lock = None
 
@@ -95,19 +101,7 @@ class Store:
         try:
             return _open_database(self.path, writable)
         except (sqlite3.Error, OSError) as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: Exception) -> StoreError:
-        """Return what became of an operation on the database or a file, in one line."""
-        number = getattr(error, "errno", None)
-        full = number in _OUT_OF_SPACE or "disk is full" in str(error)
-        if full:
-            return StoreError(
-                f"no space left to write to {self.folder}; what was finished is kept:"
-                " free some and run the same command again"
-            )
-        reason = getattr(error, "strerror", None) or error
-        return StoreError(f"cannot use run folder {self.folder}: {reason}")
+            raise _unusable(self.folder, error) from error
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -126,7 +120,7 @@ class Store:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error | OSError):
-                raise self._unusable(error) from error
+                raise _unusable(self.folder, error) from error
             raise
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
@@ -134,7 +128,7 @@ class Store:
         try:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            raise _unusable(self.folder, error) from error
 
     # Runs and the grid
 
@@ -222,18 +216,17 @@ class Store:
 
     def add_encoding(self, codec: str, image: str, bitstream: bytes, seconds: float | None) -> None:
         """Keep a bitstream and the seconds that it took, None if it was not made here."""
-        sha256 = hashlib.sha256(bitstream).hexdigest()
-        path = self._bitstream_path(sha256)
+        sha256 = write_bitstream(self.folder, bitstream)
+        self.record_encoding(codec, image, sha256, len(bitstream), seconds)
+
+    def record_encoding(
+        self, codec: str, image: str, sha256: str, size: int, seconds: float | None
+    ) -> None:
+        """Record a bitstream that :func:`write_bitstream` has put into the run folder."""
         with self._writing() as database:
-            if not _has_size(path, len(bitstream)):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # The same name each time: what a killed process left is overwritten.
-                temporary = self.folder / "bitstreams" / "writing"
-                temporary.write_bytes(bitstream)
-                temporary.replace(path)
             database.execute(
                 "INSERT OR REPLACE INTO encodings VALUES (?, ?, ?, ?, NULL)",
-                (codec, image, sha256, len(bitstream)),
+                (codec, image, sha256, size),
             )
             if seconds is not None:
                 database.execute("INSERT INTO timings VALUES ('encode', ?, 1, ?)", (codec, seconds))
@@ -375,6 +368,46 @@ def read_bitstream(folder: Path, sha256: str) -> bytes:
     if hashlib.sha256(bitstream).hexdigest() != sha256:
         raise BitstreamError("the stored bitstream is damaged")
     return bitstream
+
+
+def write_bitstream(folder: Path, bitstream: bytes) -> str:
+    """Put a bitstream into the run in *folder*, complete or not at all; return its SHA-256.
+
+    Several processes may do so at once.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    sha256 = hashlib.sha256(bitstream).hexdigest()
+    path = _bitstream_path(folder, sha256)
+    try:
+        if not _has_size(path, len(bitstream)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = folder / "bitstreams" / f"{_UNFINISHED}{os.getpid()}"
+            temporary.write_bytes(bitstream)
+            temporary.replace(path)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    return sha256
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write."""
+    for path in (folder / "bitstreams").glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _unusable(folder: Path, error: Exception) -> StoreError:
+    """Return what became of an operation on the database or a file, in one line."""
+    number = getattr(error, "errno", None)
+    if number in _OUT_OF_SPACE or "disk is full" in str(error):
+        return StoreError(
+            f"no space left to write to {folder}; what was finished is kept:"
+            " free some and run the same command again"
+        )
+    reason = getattr(error, "strerror", None) or error
+    return StoreError(f"cannot use run folder {folder}: {reason}")
 
 
 def _bitstream_path(folder: Path, sha256: str) -> Path:

@@ -140,10 +140,17 @@ def test_a_transaction_is_all_or_nothing(folder: Path) -> None:
 
 def test_a_bitstream_that_cannot_be_written_leaves_no_row(folder: Path) -> None:
     with filled(folder) as store:
-        (folder / "bitstreams" / "writing").mkdir()
+        (folder / "bitstreams" / f"writing-{os.getpid()}").mkdir()
         with pytest.raises(StoreError, match="Is a directory"):
             store.add_encoding(CODEC.key, "beef", b"other", 0.5)
         assert "beef" not in store.encodings(CODEC.key)
+
+
+def test_what_a_killed_process_had_begun_is_removed(folder: Path) -> None:
+    with filled(folder):
+        (folder / "bitstreams" / "writing-1").write_bytes(b"bi")
+    files = [path for path in (folder / "bitstreams").rglob("*") if path.is_file()]
+    assert [file.read_bytes() for file in files] == [b"bits"]
 
 
 def test_a_store_is_locked_against_other_processes(folder: Path) -> None:

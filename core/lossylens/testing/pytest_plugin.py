@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("lossylens.testing.codec", "lossylens.testing.subject")
+pytest.register_assert_rewrite(
+    "lossylens.testing.codec",
+    "lossylens.testing.subject",
+    "lossylens.toolkit.external_codec.suite",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

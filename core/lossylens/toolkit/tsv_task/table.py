@@ -24,9 +24,11 @@ from pathlib import Path
 
 from lossylens.errors import DataError
 from lossylens.task import ImageRef
+from lossylens.toolkit.tsv_task.effective import effective_text
 from lossylens.toolkit.tsv_task.header import IMAGE, IMAGE_PATH, INDEX, read_header
 from lossylens.toolkit.tsv_task.images import Base64Cell, image_file
 from lossylens.toolkit.tsv_task.index import TsvIndex, canonical_index, open_file
+from lossylens.toolkit.tsv_task.literals import string_list
 from lossylens.toolkit.tsv_task.place import Place, shortened
 
 
@@ -122,13 +124,14 @@ class Row:
         id: the row's index.
     """
 
-    __slots__ = ("_table", "cells", "id", "position")
+    __slots__ = ("_strings", "_table", "cells", "id", "position")
 
     def __init__(self, table: TsvTable, position: int) -> None:
         self._table = table
         self.position = position
         self.cells = table.index.cells(position)
         self.id = canonical_index(self.cells[INDEX] or "")
+        self._strings: dict[str, list[str] | None] = {}
 
     def get(self, column: str) -> str | None:
         """Return a cell, None if it is missing or the file has no such column."""
@@ -144,6 +147,18 @@ class Row:
         if cell is None:
             raise self.error(column, "empty, or a word that stands for a missing value")
         return cell
+
+    def strings(self, column: str) -> list[str] | None:
+        """Return the list of strings that a cell spells, read once; None if it spells none.
+
+        It is read out of the effective text, as the reference evaluator does.
+
+        Raises:
+            DataError: the cell is missing.
+        """
+        if column not in self._strings:
+            self._strings[column] = string_list(effective_text(self.text(column)))
+        return self._strings[column]
 
     def image(self) -> ImageRef:
         """Return the row's picture; rows that share it share its key.

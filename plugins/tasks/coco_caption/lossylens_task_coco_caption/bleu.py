@@ -8,13 +8,11 @@ shorter of two that are equally near.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import NamedTuple
 
-from lossylens_task_coco_caption.words import Words
+from lossylens_task_coco_caption.words import Overlap
 
 ORDERS = 4
 
@@ -39,15 +37,14 @@ class BleuCounts(NamedTuple):
     total: tuple[int, ...]
 
 
-def bleu_counts(words: Words) -> BleuCounts:
+def bleu_counts(overlap: Overlap) -> BleuCounts:
     """Return the counts of one caption."""
-    length = len(words.caption)
-    return BleuCounts(
-        length, _nearest(length, set(map(len, words.references))), _matches(words), _totals(length)
-    )
+    length = len(overlap.places)
+    nearest = _nearest(length, overlap.lengths)
+    return BleuCounts(length, nearest, _matches(overlap), _totals(length))
 
 
-def _nearest(length: int, others: Set[int]) -> int:
+def _nearest(length: int, others: Sequence[int]) -> int:
     if length in others:
         return length
     return min(others, key=lambda other: (abs(other - length), other))
@@ -58,49 +55,40 @@ def _totals(length: int) -> tuple[int, ...]:
     return tuple(max(0, length - order) for order in range(ORDERS))
 
 
-def _matches(words: Words) -> tuple[int, ...]:
+def _matches(overlap: Overlap) -> tuple[int, ...]:
     """Return per order how many n-grams of a caption occur in a reference, at least as often.
 
-    An n-gram is looked for only where both shorter ones in it were found, and as
-    text, which is fast: words hold no whitespace.
+    An n-gram stands where a shorter one stands with the caption's next word behind it.
     """
-    caption, references = words
-    known = set().union(*references)
-    starts = [start for start, word in enumerate(caption) if word in known]
-    found = [caption[start] for start in starts]
-    matches = [len(found) - _surplus(found, references, 1)]
-    text = ""
-    for order in range(2, ORDERS + 1):
-        starts = [start for start, following in pairwise(starts) if following == start + 1]
-        if not starts:
+    known = list(filter(None, overlap.places))
+    found = overlap.places
+    matches = []
+    # What occurs once does not occur twice as the start of something longer.
+    repeated = True
+    while known:
+        repeated = repeated and len(set(known)) < len(known)
+        matches.append(len(known) - (_surplus(known, overlap.references) if repeated else 0))
+        order = len(matches)
+        if order == ORDERS:
             break
-        text = text or "\n".join([f" {' '.join(reference)} " for reference in references])
-        ngrams = [(start, f" {' '.join(caption[start : start + order])} ") for start in starts]
-        there = [(start, ngram) for start, ngram in ngrams if ngram in text]
-        starts = [start for start, _ in there]
-        found = [ngram for _, ngram in there]
-        matches.append(len(found) - _surplus(found, references, order))
+        following = overlap.places[order:]
+        found = [
+            places and places & (after >> order)
+            for places, after in zip(found, following, strict=False)
+        ]
+        known = list(filter(None, found))
     return (*matches, *[0] * (ORDERS - len(matches)))
 
 
-def _surplus(found: Sequence[str], references: Sequence[list[str]], order: int) -> int:
-    """Return how many of the n-grams *found* no reference has as often."""
-    if len(set(found)) == len(found):
-        return 0
-    counts = [(ngram, count) for ngram, count in Counter(found).items() if count > 1]
-    return sum([max(0, count - _most(ngram, references, order)) for ngram, count in counts])
-
-
-def _most(ngram: str, references: Sequence[list[str]], order: int) -> int:
-    """Return how often the reference has *ngram* that has it most often."""
-    if order == 1:
-        return max([reference.count(ngram) for reference in references])
-    return max([_ngrams(reference, order).count(ngram) for reference in references])
-
-
-def _ngrams(words: list[str], order: int) -> list[str]:
-    starts = range(len(words) - order + 1)
-    return [f" {' '.join(words[start : start + order])} " for start in starts]
+def _surplus(known: Sequence[int], references: Sequence[int]) -> int:
+    """Return how many of the n-grams at the places *known* no reference has as often."""
+    surplus = 0
+    for places in set(known):
+        count = known.count(places)
+        if count > 1:
+            most = max([(places & reference).bit_count() for reference in references])
+            surplus += max(0, count - most)
+    return surplus
 
 
 def total_counts(counts: Iterable[BleuCounts]) -> BleuCounts:

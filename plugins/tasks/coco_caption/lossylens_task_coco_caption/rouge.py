@@ -2,58 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from operator import truediv
 
-from lossylens_task_coco_caption.words import Words
+from lossylens_task_coco_caption.words import Overlap
 
 #: Weight of recall against precision.
 BETA = 1.2
 
 
-def rouge_l(words: Words) -> float:
+def rouge_l(overlap: Overlap) -> float:
     """Return ROUGE-L of one caption, in 0 to 1.
 
     The best precision and the best recall may come from different references.
     """
-    caption, references = words
-    positions = _positions(caption)
-    most, recall = 0, 0.0
-    for reference in references:
-        shared = list(filter(None, map(positions.get, reference)))
-        # At most so many are common; most references need no closer look.
-        if len(shared) > most or len(shared) > recall * len(reference):
-            common = _longest_common(shared, len(caption))
-            most = max(most, common)
-            recall = max(recall, common / len(reference))
+    state = _without_common(overlap)
+    common = [(reference & ~state).bit_count() for reference in overlap.references]
+    most = max(common)
     if not most:
         return 0.0
-    precision = most / len(caption)
+    recall = max(map(truediv, common, overlap.lengths))
+    precision = most / len(overlap.places)
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
 
 
-def _positions(caption: Sequence[str]) -> dict[str, int]:
-    """Return each word's positions as the bits of a number."""
-    positions: dict[str, int] = {}
-    for place, word in enumerate(caption):
-        positions[word] = positions.get(word, 0) | 1 << place
-    return positions
+def _without_common(overlap: Overlap) -> int:
+    """Return all places but as many of each reference as its longest common subsequence has.
 
-
-def _longest_common(shared: Sequence[int], length: int) -> int:
-    """Return the length of the longest common subsequence of two sequences.
-
-    Bit-parallel (Hyyrö, 2004): one step per word that the sequences share,
-    whatever their lengths.  Bits that are cleared count.
-
-    Args:
-        shared: positions in the first sequence, as bits, of the words of the
-            second.
-        length: of the first sequence.
+    Bit-parallel (Hyyrö, 2004), in all references at once: one step per word of the
+    caption that a reference has.
     """
-    full = (1 << length) - 1
-    state = full
-    for bits in shared:
-        matches = state & bits
-        # Carries beyond the first sequence do no harm.
-        state = (state + matches) | (state - matches)
-    return length - (state & full).bit_count()
+    everywhere = state = sum(overlap.references)
+    for places in overlap.places:
+        if places:
+            matches = state & places
+            # A carry out of a reference goes to the place behind it, and is dropped.
+            state = ((state + matches) | (state - matches)) & everywhere
+    return state

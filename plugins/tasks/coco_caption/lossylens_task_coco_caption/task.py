@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lossylens.toolkit.tsv_task import (
-    Judged,
-    Row,
-    Summary,
-    TsvTask,
-    Verdict,
-    effective_text,
-    string_list,
-)
+from lossylens.toolkit.tsv_task import Judged, Row, Summary, TsvTask, Verdict
 from lossylens.vlm import Question, QuestionKind
 
 from lossylens_task_coco_caption.bleu import bleu, bleu_counts, total_counts
 from lossylens_task_coco_caption.cider import SCALE, cider
 from lossylens_task_coco_caption.plugin import DATASET, SPEC
 from lossylens_task_coco_caption.rouge import rouge_l
-from lossylens_task_coco_caption.words import split_words
+from lossylens_task_coco_caption.words import overlap, split_words
 
 #: What is asked where the file has no questions; the blank at the end is the
 #: evaluator's.
@@ -81,13 +73,16 @@ def _bleu_and_rouge(
     counts, rouges = [], []
     for caption, others in zip(captions, references, strict=True):
         by_whitespace, by_blanks = split_words(caption, others)
-        counts.append(bleu_counts(by_whitespace))
-        rouges.append(rouge_l(by_blanks))
+        shared = overlap(by_whitespace)
+        counts.append(bleu_counts(shared))
+        if by_blanks is not by_whitespace:
+            shared = overlap(by_blanks)
+        rouges.append(rouge_l(shared))
     return bleu(total_counts(counts)), rouges
 
 
 def _references(row: Row) -> list[str]:
-    references = string_list(effective_text(row.text("answer")))
+    references = row.strings("answer")
     if not references:
         raise row.error("answer", "not a list of captions, as in ['A cat.', 'A grey cat.']")
     return references

@@ -11,7 +11,7 @@ from lossylens_task_coco_caption.bleu import bleu, bleu_counts
 from lossylens_task_coco_caption.plugin import CocoCaptionOptions
 from lossylens_task_coco_caption.rouge import rouge_l
 from lossylens_task_coco_caption.task import CocoCaptionTask
-from lossylens_task_coco_caption.words import split_words
+from lossylens_task_coco_caption.words import overlap, split_words
 
 
 class TestGolden(GoldenTests):
@@ -27,10 +27,10 @@ class TestGolden(GoldenTests):
             caption = score.extracted[row.id]
             references = ast.literal_eval(row.text("answer"))
             by_whitespace, by_blanks = split_words(caption, references)
-            scores = bleu(bleu_counts(by_whitespace))
+            scores = bleu(bleu_counts(overlap(by_whitespace)))
             found[row.id] = {f"Bleu_{n}": score for n, score in enumerate(scores, 1)}
             found[row.id] |= {
-                "ROUGE_L": rouge_l(by_blanks),
+                "ROUGE_L": rouge_l(overlap(by_blanks)),
                 "CIDEr": 10 * score.verdicts[row.id],
             }
         assert differences(found, case.expected["rows"], 1e-9, 1e-12) == []

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lossylens_task_coco_caption.bleu import bleu, bleu_counts, total_counts
 from lossylens_task_coco_caption.cider import cider
-from lossylens_task_coco_caption.rouge import rouge_l as rouge_l_of_words
-from lossylens_task_coco_caption.words import split_words
+from lossylens_task_coco_caption.rouge import rouge_l as rouge_l_of_overlap
+from lossylens_task_coco_caption.words import overlap, split_words
 
 
 def counts(caption: str, *references: str):
-    return bleu_counts(split_words(caption, references)[0])
+    return bleu_counts(overlap(split_words(caption, references)[0]))
 
 
 def rouge_l(caption: str, references: list[str]) -> float:
-    return rouge_l_of_words(split_words(caption, references)[1])
+    return rouge_l_of_overlap(overlap(split_words(caption, references)[1]))
 
 
 @given(st.text(" ab\t\n\xa0\u3000", max_size=12), st.text(" ab\t", max_size=12))
@@ -96,12 +96,13 @@ def plain_lcs(a: list[str], b: list[str]) -> int:
 _WORDS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=40)
 
 
-@given(_WORDS, _WORDS)
-def test_rouge_finds_the_longest_common_subsequence(a, b):
-    common = plain_lcs(a, b)
-    precision, recall = common / len(a), common / len(b)
-    expected = (1 + 1.44) * precision * recall / (recall + 1.44 * precision) if common else 0
-    assert rouge_l(" ".join(a), [" ".join(b)]) == pytest.approx(expected)
+@given(_WORDS, st.lists(_WORDS, min_size=1, max_size=3))
+def test_rouge_finds_the_longest_common_subsequence_with_each_reference(a, others):
+    common = [plain_lcs(a, b) for b in others]
+    precision = max(common) / len(a)
+    recall = max(each / len(b) for each, b in zip(common, others, strict=True))
+    expected = (1 + 1.44) * precision * recall / (recall + 1.44 * precision) if precision else 0
+    assert rouge_l(" ".join(a), list(map(" ".join, others))) == pytest.approx(expected)
 
 
 def scores(*pairs: tuple[str, list[str]]) -> list[float]:

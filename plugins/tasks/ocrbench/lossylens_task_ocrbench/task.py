@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lossylens.toolkit.tsv_task import (
-    Judged,
-    Row,
-    Summary,
-    TsvTask,
-    Verdict,
-    effective_text,
-    string_list,
-)
+from lossylens.toolkit.tsv_task import Judged, Row, Summary, TsvTask, Verdict
 from lossylens.vlm import Question, QuestionKind
 
 from lossylens_task_ocrbench.plugin import DATASET, SPEC
@@ -74,7 +66,7 @@ class OcrbenchTask(TsvTask):
 
 
 def _answers(row: Row) -> list[str]:
-    answers = string_list(effective_text(row.text("answer")))
+    answers = row.strings("answer")
     if answers is None:
         raise row.error("answer", "not a list of strings, as in ['stop']")
     return answers

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final, Literal, TypeVar
 
 import numpy as np
+from lossylens.vlm import Question, QuestionKind
 
 from lossylens_task_scenes.scene import Scene, SceneObject, Word
 from lossylens_task_scenes.vocabulary import (
@@ -84,6 +85,15 @@ class SceneQuestion:
     def __post_init__(self) -> None:
         if not self.references:
             object.__setattr__(self, "references", (self.answer,))
+
+    def structured(self) -> Question:
+        """The question as VLMs get it, without its truth."""
+        return Question(
+            kind=QuestionKind(self.kind),
+            text=self.text,
+            task="scenes",
+            options=dict(zip(LETTERS, self.options, strict=False)),
+        )
 
 
 Rng = np.random.Generator

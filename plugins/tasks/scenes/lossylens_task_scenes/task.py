@@ -11,11 +11,10 @@ import PIL
 from lossylens.errors import ConfigError, DataError
 from lossylens.names import suggestion
 from lossylens.task import ImageRef, Sample, Score, Task
-from lossylens.vlm import Question, QuestionKind
 
 from lossylens_task_scenes.options import ScenesOptions, check_photographs, check_size
 from lossylens_task_scenes.photographs import PhotographSet
-from lossylens_task_scenes.questions import LETTERS, TOPICS, SceneQuestion, ask
+from lossylens_task_scenes.questions import TOPICS, SceneQuestion, ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import GENERATOR_VERSION, NOMINAL_SIZE, Scene, make_scene
 from lossylens_task_scenes.scoring import caption_f1, extract, is_right
@@ -106,12 +105,7 @@ class ScenesTask(Task):
             yield Sample(
                 id=sample_id,
                 image=ImageRef(key=f"scene-{index}", read=read),
-                question=Question(
-                    kind=QuestionKind(question.kind),
-                    text=question.text,
-                    task="scenes",
-                    options=dict(zip(LETTERS, question.options, strict=False)),
-                ),
+                question=question.structured(),
                 fields={
                     "topic": question.topic,
                     "category": question.category,

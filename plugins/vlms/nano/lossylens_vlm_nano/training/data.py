@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lossylens.vlm import Question, QuestionKind, default_prompt
+from lossylens.vlm import default_prompt
 from lossylens_task_scenes.questions import (
     SceneQuestion,
     ask,
@@ -48,9 +48,7 @@ _PADDING = -1
 
 def wording(question: SceneQuestion) -> str:
     """Return the reference evaluator's generic wording of a scene question."""
-    letters = dict(zip("ABCDEFGH", question.options, strict=False))
-    kind = QuestionKind(question.kind)
-    return default_prompt(Question(kind=kind, text=question.text, options=letters))
+    return default_prompt(question.structured())
 
 
 @dataclass(frozen=True)

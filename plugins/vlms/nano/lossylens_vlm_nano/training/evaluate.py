@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from lossylens.codec import Codec, bits_per_pixel
 from lossylens.plugins import load_registry
-from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens.vlm import Condition, ImageQuestions
 from lossylens_task_scenes.questions import SceneQuestion, ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
@@ -24,17 +24,6 @@ from PIL.Image import Image
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.training.data import HELD_OUT_SEED
 from lossylens_vlm_nano.vlm import Nano
-
-_LETTERS = "ABCDEFGH"
-
-
-def structured(question: SceneQuestion) -> Question:
-    """Return the core's form of a scene question."""
-    return Question(
-        kind=QuestionKind(question.kind),
-        text=question.text,
-        options=dict(zip(_LETTERS, question.options, strict=False)),
-    )
 
 
 def topic(question: SceneQuestion) -> str:
@@ -59,7 +48,7 @@ def evaluate(nano: Nano, codec: Codec | None, count: int, seed: int) -> dict[str
     def answer_batch() -> None:
         condition = Condition("", "")
         items = [
-            ImageQuestions(image, tuple(map(structured, questions)), condition)
+            ImageQuestions(image, tuple(q.structured() for q in questions), condition)
             for image, questions in batch
         ]
         for (_, questions), answers in zip(batch, nano.answer(items), strict=True):

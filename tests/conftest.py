@@ -1,0 +1,46 @@
+"""A browser for tests of pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+Opened = Callable[..., AbstractContextManager[Any]]
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Opened]:
+    """A function that opens a page; at the end nothing was logged and nothing requested."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=120_000)
+
+        @contextmanager
+        def opened(path: Path, *, width: int = 1200, **settings: Any) -> Iterator[Any]:
+            page = browser.new_page(viewport={"width": width, "height": 900}, **settings)
+            page.set_default_timeout(120_000)
+            problems: list[str] = []
+            requests: list[str] = []
+            page.on("console", lambda message: problems.append(message.text))
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on("request", lambda request: requests.append(request.url))
+            address = path.as_uri()
+            page.goto(address)
+            yield page
+            assert problems == []
+            assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [address]
+            page.close()
+
+        yield opened
+        browser.close()
