@@ -41,6 +41,7 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/answering.py
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/listing.py

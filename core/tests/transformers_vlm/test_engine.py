@@ -77,6 +77,17 @@ def test_other_errors_are_not_taken_for_it(asked) -> None:
     assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
 
 
+@pytest.mark.parametrize(("patches", "expected"), [(1, [1] * 5), (40, [2, 2, 1]), (999, [5])])
+def test_a_cpu_encodes_few_patches_at_a_time(asked, monkeypatch, patches, expected) -> None:
+    family, items = asked
+    whole = list(Engine(family).answer(items))
+    monkeypatch.setattr("lossylens.toolkit.transformers_vlm.memory._CPU_PATCHES", patches)
+    portions = list(Budget(family).encoded_at_once(items))
+    assert [item for portion in portions for item in portion] == items
+    assert [len(portion) for portion in portions] == expected
+    assert list(Engine(family).answer(items)) == whole
+
+
 def test_budget_grows_with_what_is_asked(asked) -> None:
     family, items = asked
     budget = Budget(family)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from lossylens.toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25Preprocessor
 from lossylens.toolkit.transformers_vlm.preprocessing import Preprocessing
 from lossylens.toolkit.transformers_vlm.testing import blocks
 from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+EDGES = ("shortest_edge", "longest_edge")
 QUESTIONS = (
     Question(QuestionKind.OPEN, "Is it?", max_new_tokens=3),
     Question(QuestionKind.OPEN, "Is it?", task="ocrbench", max_new_tokens=3),
@@ -59,3 +66,28 @@ def test_an_image_that_cannot_be_preprocessed_fails_alone(open_vlm) -> None:
     failed, answered = vlm.answer(items)
     assert all("cannot be preprocessed: absolute aspect ratio" in each.failure for each in failed)
     assert all(each.text is not None for each in answered)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    width=st.integers(1, 150),
+    height=st.integers(1, 150),
+    limits=st.none() | st.tuples(st.integers(1, 20), st.integers(20, 60)),
+    mean=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+@example(width=448, height=448, limits=(256, 256), mean=0.4814, seed=1)
+def test_qwen_pictures_are_the_processors(width, height, limits, mean, seed) -> None:
+    """Bit by bit, though they come by another way."""
+    processor = Qwen2VLImageProcessorPil(
+        min_pixels=784, max_pixels=40 * 784, image_mean=[mean, 0.46, 0.41]
+    )
+    rng = np.random.default_rng(seed)
+    image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    detail = limits and (limits[0] * 784, limits[1] * 784)
+    size = {} if detail is None else {"size": dict(zip(EDGES, detail, strict=True))}
+    expected = processor(images=[image], return_tensors="pt", **size)
+    picture = Qwen25Preprocessor(processor)(image, detail)
+    assert torch.equal(picture.pixels, expected["pixel_values"])
+    layout = picture.layout
+    assert [[1, layout.rows, layout.columns]] == expected["image_grid_thw"].tolist()

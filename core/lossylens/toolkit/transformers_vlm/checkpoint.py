@@ -5,7 +5,6 @@ Only safetensors are read: loading them runs no code.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import struct
@@ -173,6 +172,9 @@ def fingerprint(files: Sequence[Path]) -> Mapping[str, str]:
 
 
 def _hash(path: Path) -> str:
+    # Imported here because plugins are listed without it.
+    import hashlib
+
     named = path.resolve().name
     if path.is_symlink() and re.fullmatch("[0-9a-f]{64}", named):
         return named

@@ -137,7 +137,11 @@ class Engine:
 
     @torch.inference_mode()
     def _answer(self, group: Sequence[Asked]) -> list[list[Written]]:
-        encoded = self.encode([item.picture for item in group], [item.condition for item in group])
+        encoded = [
+            tokens
+            for some in self.budget.encoded_at_once(group)
+            for tokens in self.encode([i.picture for i in some], [i.condition for i in some])
+        ]
         prefixes = [self.family.prefix(each.layout) for each in encoded]
         written = [
             [self._admitted(prefix, row) for row in item.rows]

@@ -7,7 +7,7 @@ encodes each image once, prefills what its questions share once, and continues a
 questions from there.
 
 To add a family, write a tower, write a subclass of :class:`Family` that fills the
-attributes in its constructor and implements the four abstract methods, and pass it to
+attributes in its constructor and implements the three abstract methods, and pass it to
 :class:`~.engine.Engine`.  ``families/janus.py`` is the simplest example.
 
 What the decoder must do: accept ``inputs_embeds (B, S, D)``, ``position_ids``
@@ -37,6 +37,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from lossylens.toolkit.transformers_vlm.attention import use_grouped_attention
 from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import VisionTower
 from lossylens.vlm import Question
@@ -73,6 +74,8 @@ class Family(ABC):
         head: hidden states ``(N, D)`` to logits ``(N, vocabulary)``.
         config: transformers configuration of the decoder.
         image_token: id that stands for one visual token.
+        before: ids that precede the visual tokens.
+        after: ids that follow them, up to where the text begins.
         stop: ids that end an answer.
         context: most tokens that the decoder takes, answer included.
         limit: most tokens of an answer where the question sets none.
@@ -87,18 +90,37 @@ class Family(ABC):
     head: nn.Module
     config: Any
     image_token: int
+    before: list[int]
+    after: list[int]
     stop: frozenset[int]
     context: int
     limit: int
     position_axes: int = 1
 
+    def __init__(
+        self, model: Any, decoder: Any, tokenizer: PreTrainedTokenizerBase, limit: int
+    ) -> None:
+        """Fill the attributes that are had in one way from all models of transformers.
+
+        Args:
+            model: has embedding, head and generation settings.
+            decoder: its language model.
+            tokenizer: of the checkpoint.
+            limit: most tokens of an answer where the question sets none.
+        """
+        self.tokenizer = tokenizer
+        self.embedding = model.get_input_embeddings()
+        self.decoder = decoder
+        self.head = model.lm_head
+        self.config = decoder.config
+        self.stop = stop_tokens(model, tokenizer)
+        self.context = self.config.max_position_embeddings
+        self.limit = limit
+        use_grouped_attention(decoder)
+
     @abstractmethod
     def wording(self, question: Question) -> str:
         """Return the text of *question*, as the reference evaluator words it for this model."""
-
-    @abstractmethod
-    def prefix_ids(self, layout: Layout) -> list[int]:
-        """Return the ids of all that precedes the text, visual placeholders included."""
 
     @abstractmethod
     def suffix_ids(self, text: str) -> list[int]:
@@ -118,6 +140,10 @@ class Family(ABC):
         """
         return None
 
+    def prefix_ids(self, layout: Layout) -> list[int]:
+        """Return the ids of all that precedes the text, visual placeholders included."""
+        return [*self.before, *[self.image_token] * self.visual_tokens(layout), *self.after]
+
     def prefix(self, layout: Layout) -> Prefix:
         """Return ids and positions of all that precedes the text."""
         ids = self.prefix_ids(layout)
@@ -134,6 +160,16 @@ class Family(ABC):
             text, add_special_tokens=False, split_special_tokens=not special
         )
         return ids
+
+
+#: ChatML: what ends the user's turn and opens the answer.
+CHATML_ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
+
+
+def chatml_opening(system: str) -> str:
+    """Return what opens the user's turn in ChatML, behind a system turn unless that is empty."""
+    turn = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+    return f"{turn}<|im_start|>user\n"
 
 
 def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

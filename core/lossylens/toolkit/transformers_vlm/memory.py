@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ _SHARE = 0.6
 
 #: Beyond this, more at once makes a CPU slower: it falls out of the caches.
 _CPU_BYTES = 2 * 2**30
+
+#: Patches that a CPU encodes at a time: the hidden states of more fall out of its caches.
+_CPU_PATCHES = 1024
 
 #: Answers are mostly short; a batch of long ones is halved when it does not fit.
 _ANSWER_TOKENS = 64
@@ -51,6 +54,10 @@ def free_memory(device: torch.device) -> int:
         return free + cached
     available = host_memory()
     return _CPU_BYTES if available is None else available
+
+
+def _patches(item: Asked) -> int:
+    return item.picture.layout.tiles * item.picture.layout.tokens
 
 
 class Budget:
@@ -91,7 +98,7 @@ class Budget:
         answers = max(len(item.rows) for item in group) * _ANSWER_TOKENS
         tokens = lines * (prefix + longest + min(answers, 4 * prefix))
         mask = lines * longest * (prefix + longest) * (1 + self._heads * self._item)
-        patches = sum(item.picture.layout.tiles * item.picture.layout.tokens for item in group)
+        patches = max(sum(map(_patches, portion)) for portion in self.encoded_at_once(group))
         at_once = max(len(group) * prefix, lines * longest) * self._active
         logits = rows * self._vocabulary * (self._item + 4)
         return tokens * self._cached + at_once + mask + logits + patches * self._visual
@@ -99,6 +106,19 @@ class Budget:
     def allows(self, group: Sequence[Asked]) -> bool:
         """Return whether *group* fits."""
         return self.need(group) <= min(self._ceiling, self._available())
+
+    def encoded_at_once(self, group: Sequence[Asked]) -> Iterator[Sequence[Asked]]:
+        """Yield *group* in the portions in which its images are best encoded."""
+        if self._family.tower.device.type != "cpu":
+            yield group
+            return
+        first = filled = 0
+        for at, patches in enumerate(map(_patches, group)):
+            if at > first and filled + patches > _CPU_PATCHES:
+                yield group[first:at]
+                first, filled = at, 0
+            filled += patches
+        yield group[first:]
 
     def exceeded_by(self, group: Sequence[Asked]) -> None:
         """Note that *group* did not fit."""

@@ -22,7 +22,7 @@ class VlmOptions:
         quantization: of the language model's weights; needs bitsandbytes or torchao.
         attention: ``auto`` leaves the kernel to PyTorch (flash where it can), ``math``
             is its plain reference.
-        batch_images: images per batch; 0 is 32 on a GPU and 8 on a CPU.  Batches are
+        batch_images: images per batch; 0 is 32 on a GPU and 16 on a CPU.  Batches are
             cut smaller where the memory does not suffice.
         max_new_tokens: longest answer where a question sets no limit; 0 is the
             reference evaluator's setting for the model.

@@ -1,6 +1,6 @@
-"""Tiny random checkpoints of each architecture, for tests and benchmarks.
+"""Tiny random checkpoints of each architecture, and the tests of a plugin that configures one.
 
-They are written as folders, in the layout of the published checkpoints, so that what is
+Checkpoints are written as folders, in the layout of the published checkpoints, so that what is
 tested is what loads these.  Nothing is downloaded: the tokenizer is a byte-level BPE
 without merges.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +27,12 @@ from transformers import (
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from lossylens.plugins import load_registry
+from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+
+if TYPE_CHECKING:
+    import pytest
 
 #: A decoder of two layers, for all architectures.
 _TEXT = {
@@ -269,3 +275,47 @@ def generate_alone(model: Any, prompt: Sequence[int], limit: int, **inputs: Any)
     written: list[int] = out[0, len(prompt) :].tolist()
     end = model.generation_config.eos_token_id
     return written[: written.index(end)] if end in written else written
+
+
+class PluginTests:
+    """The tests of a plugin that configures one of the architectures.
+
+    A module of tests derives a class from it, whose name starts with ``Test``.
+
+    Attributes:
+        name: of the VLM.
+        hub_id: of its checkpoint.
+        gigabytes: of the download.
+        save: writes a tiny checkpoint of its architecture.
+        options: that suit the tiny checkpoint.
+    """
+
+    name: ClassVar[str]
+    hub_id: ClassVar[str]
+    gigabytes: ClassVar[float]
+    save: ClassVar[Callable[[Path], None]]
+    options: ClassVar[Mapping[str, Any]] = {}
+
+    def test_without_a_checkpoint_it_says_what_to_download(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The hub id and the size of the download."""
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        registry = load_registry()
+        found = registry.find("vlm", self.name)
+        [missing] = registry.missing(found, registry.options(found))
+        assert self.hub_id in missing.what
+        assert f"hf download {self.hub_id} ({self.gigabytes} GB)" in missing.remedy
+
+    def test_answers_from_a_folder(self, tmp_path: Path) -> None:
+        """A tiny random checkpoint of the same architecture, through the registry."""
+        type(self).save(tmp_path)
+        registry = load_registry()
+        found = registry.find("vlm", self.name)
+        given = {"checkpoint": str(tmp_path), "device": "cpu", **self.options}
+        vlm = registry.build_vlm(self.name, registry.options(found, given))
+        question = Question(QuestionKind.YES_NO, "Is it?", task="pope", max_new_tokens=3)
+        item = ImageQuestions(blocks(60, 80, 1), (question, question), Condition("", ""))
+        [[first, second]] = vlm.answer([item])
+        assert first.text is not None
+        assert first == second

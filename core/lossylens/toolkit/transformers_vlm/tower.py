@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class VisionTower(ABC):
 
     Attributes:
         module: the encoder itself, whose parameters adaptors train.
+        projectors: what of the way to the language model is not in *module*, by name.
         preprocess: image and detail to :class:`Picture`.
         detail: at which :meth:`prepare` preprocesses.
         layers: number of transformer layers.
@@ -49,6 +51,7 @@ class VisionTower(ABC):
     """
 
     module: nn.Module
+    projectors: Mapping[str, nn.Module] = MappingProxyType({})
     preprocess: Callable[[Image, Hashable], Picture]
     detail: Hashable = None
     layers: int
@@ -180,7 +183,10 @@ class VisionTower(ABC):
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """Return the encoder's parameters, projector included, by name."""
-        return dict(self.module.named_parameters())
+        parameters = dict(self.module.named_parameters())
+        for name, module in self.projectors.items():
+            parameters.update(module.named_parameters(prefix=name))
+        return parameters
 
     @property
     def device(self) -> torch.device:

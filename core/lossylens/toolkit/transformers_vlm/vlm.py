@@ -62,7 +62,7 @@ class TransformersVlm(Vlm):
             reason = f"{self.folder} is a model of type {found!r}, not {self.model_type!r}"
             raise RequirementError(f"{reason}{self.other_model_hint}")
         gpu = self.placement.devices[0].type == "cuda"
-        self.batch_images = options.batch_images or (32 if gpu else 8)
+        self.batch_images = options.batch_images or (32 if gpu else 16)
         self._loaded: _Loaded | None = None
         self._encode: Encoder | None = None
         self._adaptation: Mapping[str, str] = {}

@@ -15,7 +15,6 @@ from lossylens_task_scenes.scene import make_scene
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.prompt import prompt_prefix, prompt_suffix
 from lossylens_vlm_nano.training.data import HELD_OUT_SEED
-from lossylens_vlm_nano.training.evaluate import structured
 from lossylens_vlm_nano.vlm import ANSWER_LIMIT, BUNDLED, Nano
 from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
@@ -113,7 +112,9 @@ def test_random_weights_and_pictures_of_many_sizes(random_checkpoint) -> None:
 def test_bundled_weights_and_questions_of_all_kinds() -> None:
     scenes = [make_scene(HELD_OUT_SEED, index) for index in range(2)]
     items = [
-        ImageQuestions(render(scene), tuple(map(structured, ask(scene)[::3])), CONDITION)
+        ImageQuestions(
+            render(scene), tuple(each.structured() for each in ask(scene)[::3]), CONDITION
+        )
         for scene in scenes
     ]
     answers = assert_equal(BUNDLED, items)

@@ -16,7 +16,7 @@ from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.training.data import CROWD_SEED, HELD_OUT_SEED, TRAIN_SEED
-from lossylens_vlm_nano.training.evaluate import evaluate, structured
+from lossylens_vlm_nano.training.evaluate import evaluate
 from lossylens_vlm_nano.vlm import BUNDLED, Nano
 
 
@@ -67,7 +67,7 @@ def test_provenance_names_the_weights_and_how_they_are_computed_with(
 def test_an_encoder_of_ones_own_decides_what_is_seen(nano: Nano) -> None:
     """Pictures exchanged behind the preprocessing exchange the answers."""
     scenes = [make_scene(HELD_OUT_SEED, index) for index in range(2)]
-    questions = tuple(map(structured, ask(scenes[0])))
+    questions = tuple(each.structured() for each in ask(scenes[0]))
     items = [ImageQuestions(render(scene), questions, Condition("", "")) for scene in scenes]
     vision = nano.vision
     exchanged = nano.with_encoder(lambda pictures, _: vision.encode(pictures[::-1]))

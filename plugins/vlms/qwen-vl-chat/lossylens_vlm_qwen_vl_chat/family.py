@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lossylens.toolkit.transformers_vlm.attention import use_grouped_attention
 from lossylens.toolkit.transformers_vlm.family import Family
 from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import TiledTower
@@ -121,22 +120,17 @@ class QwenVLChat(Family):
         space: bool,
         limit: int = LIMIT,
     ) -> None:
+        super().__init__(language, language.model, tokenizer, limit)
         self.tower = Tower(vision, config.vision)
         self.preprocess = self.tower.preprocess
-        self.tokenizer = tokenizer
-        self.embedding = language.get_input_embeddings()
-        self.decoder = language.model
-        self.head = language.lm_head
-        self.config = config.text
-        use_grouped_attention(language.model)
         self.image_token = self._token(IMAGE_PAD)
         self.stop = frozenset(map(self._token, (END_OF_TEXT, TURN_START, TURN_END)))
         self.context = config.context
-        self.limit = limit
         self._queries = config.vision.queries
         opening = self._turn("system", system) + self._turn("user", "", closed=False)
         picture = self.encode_text("Picture 1: " if space else "Picture 1:")
-        self._before = [*opening, *picture, self._token(IMAGE_START)]
+        self.before = [*opening, *picture, self._token(IMAGE_START)]
+        self.after = [self._token(IMAGE_END)]
 
     def _token(self, name: str) -> int:
         token = self.tokenizer.convert_tokens_to_ids(name)
@@ -157,10 +151,6 @@ class QwenVLChat(Family):
     def visual_tokens(self, layout: Layout) -> int:
         """Return 256, for every image."""
         return self._queries
-
-    def prefix_ids(self, layout: Layout) -> list[int]:
-        """Return system turn, user turn opening and image."""
-        return [*self._before, *[self.image_token] * self._queries, self._token(IMAGE_END)]
 
     def suffix_ids(self, text: str) -> list[int]:
         """Return the newline after the image, text, turn end and answer opening."""

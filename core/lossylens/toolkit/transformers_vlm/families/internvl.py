@@ -15,8 +15,7 @@ from transformers import (
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from lossylens.errors import RequirementError
-from lossylens.toolkit.transformers_vlm.attention import use_grouped_attention
-from lossylens.toolkit.transformers_vlm.family import Family, stop_tokens
+from lossylens.toolkit.transformers_vlm.family import CHATML_ANSWER, Family, chatml_opening
 from lossylens.toolkit.transformers_vlm.options import InternVLOptions
 from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import TiledTower, heads_apart
@@ -70,6 +69,7 @@ class InternVLTower(TiledTower):
             raise RequirementError("an InternVL checkpoint must use the last layer's patch tokens")
         self.module: Any = model.model.vision_tower
         self.projector: Any = model.model.multi_modal_projector
+        self.projectors = {"projector": self.projector}
         self._shuffle: Any = model.model.pixel_shuffle
         self._ratio = config.downsample_ratio
         self.preprocess = preprocess
@@ -99,11 +99,6 @@ class InternVLTower(TiledTower):
         shuffled = self._shuffle(patches.unflatten(1, (side, side)), self._ratio)
         return self.projector(shuffled.flatten(1, 2))
 
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters of encoder and projector, by name."""
-        projector = {f"projector.{name}": each for name, each in self.projector.named_parameters()}
-        return {**dict(self.module.named_parameters()), **projector}
-
 
 class InternVL(Family):
     """InternVL3 of any size.
@@ -128,26 +123,17 @@ class InternVL(Family):
         limit: int = LIMIT,
         tiles: Callable[[str], int] = lambda task: TASK_TILES.get(task, TILES),
     ) -> None:
+        super().__init__(model, model.model.language_model, tokenizer, limit)
         vision: Any = model.config.vision_config
         self.preprocess = InternVLPreprocessor(processor, vision.patch_size[0])
         self.tower = InternVLTower(model, self.preprocess)
-        self.tokenizer = tokenizer
-        self.embedding = model.get_input_embeddings()
-        self.decoder = model.model.language_model
-        self.head = model.lm_head
-        self.config = model.config.text_config
-        use_grouped_attention(self.decoder)
         self.image_token = model.config.image_token_id
-        self.stop = stop_tokens(model, tokenizer)
-        self.context = self.config.max_position_embeddings
-        self.limit = limit
         self._tiles = tiles
         self.tower.detail = tiles("")
         self._per_tile = model.config.downsample_ratio**2
-        turn = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-        self._before = self.encode_text(f"{turn}<|im_start|>user\n<img>", special=True)
-        self._after = self.encode_text("</img>", special=True)
-        self._end = self.encode_text("<|im_end|>\n<|im_start|>assistant\n", special=True)
+        self.before = self.encode_text(f"{chatml_opening(system)}<img>", special=True)
+        self.after = self.encode_text("</img>", special=True)
+        self._end = self.encode_text(CHATML_ANSWER, special=True)
 
     def wording(self, question: Question) -> str:
         """Return the reference evaluator's wording for InternVL3."""
@@ -160,10 +146,6 @@ class InternVL(Family):
     def visual_tokens(self, layout: Layout) -> int:
         """Return 256 tokens per tile of 32x32 patches."""
         return layout.tiles * round(layout.rows * layout.columns * self._per_tile)
-
-    def prefix_ids(self, layout: Layout) -> list[int]:
-        """Return system turn, user turn opening and image."""
-        return self._before + [self.image_token] * self.visual_tokens(layout) + self._after
 
     def suffix_ids(self, text: str) -> list[int]:
         """Return text, turn end and answer opening."""

@@ -10,8 +10,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, JanusForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
-from lossylens.toolkit.transformers_vlm.attention import use_grouped_attention
-from lossylens.toolkit.transformers_vlm.family import Family, stop_tokens
+from lossylens.toolkit.transformers_vlm.family import Family
 from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import TiledTower, heads_apart
 from lossylens.toolkit.transformers_vlm.vlm import TransformersVlm
@@ -42,6 +41,7 @@ class JanusTower(TiledTower):
     def __init__(self, model: JanusForConditionalGeneration, preprocess: JanusPreprocessor) -> None:
         self.module: Any = model.model.vision_model
         self.aligner: Any = model.model.aligner
+        self.projectors = {"aligner": self.aligner}
         self.preprocess = preprocess
         config = self.module.config
         self.layers, self.width = config.num_hidden_layers, config.hidden_size
@@ -66,11 +66,6 @@ class JanusTower(TiledTower):
         """Return the aligned tokens."""
         return self.aligner(self.module.post_layernorm(hidden))
 
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters of encoder and aligner, by name."""
-        aligner = {f"aligner.{name}": each for name, each in self.aligner.named_parameters()}
-        return {**dict(self.module.named_parameters()), **aligner}
-
 
 class Janus(Family):
     """Janus-Pro of any size.
@@ -90,24 +85,16 @@ class Janus(Family):
         *,
         limit: int = LIMIT,
     ) -> None:
+        super().__init__(model, model.model.language_model, tokenizer, limit)
         vision: Any = model.config.vision_config
         self.preprocess = JanusPreprocessor(processor, vision.patch_size)
         self.tower = JanusTower(model, self.preprocess)
-        self.tokenizer = tokenizer
-        self.embedding = model.get_input_embeddings()
-        self.decoder = model.model.language_model
-        self.head = model.lm_head
-        self.config = model.config.text_config
-        use_grouped_attention(self.decoder)
         self.image_token = model.config.image_token_id
-        self.stop = stop_tokens(model, tokenizer)
-        self.context = self.config.max_position_embeddings
-        self.limit = limit
         # The reference evaluator's roles are words, not the special tokens of the
         # checkpoint's chat template, and its system prompt is empty.
         opening = f"{tokenizer.bos_token or ''}User: {_named(tokenizer, 'boi_token')}"
-        self._before = self.encode_text(opening, special=True)
-        self._after = self.encode_text(_named(tokenizer, "eoi_token"), special=True)
+        self.before = self.encode_text(opening, special=True)
+        self.after = self.encode_text(_named(tokenizer, "eoi_token"), special=True)
 
     def wording(self, question: Question) -> str:
         """Return the reference evaluator's wording for Janus-Pro."""
@@ -116,10 +103,6 @@ class Janus(Family):
     def visual_tokens(self, layout: Layout) -> int:
         """Return one token per patch."""
         return layout.tokens
-
-    def prefix_ids(self, layout: Layout) -> list[int]:
-        """Return turn opening and image."""
-        return self._before + [self.image_token] * layout.tokens + self._after
 
     def suffix_ids(self, text: str) -> list[int]:
         """Return text and answer opening; the evaluator strips the turn."""

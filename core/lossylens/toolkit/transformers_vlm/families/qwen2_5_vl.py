@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -16,10 +17,17 @@ from transformers import (
     PreTrainedTokenizerBase,
     Qwen2_5_VLForConditionalGeneration,
 )
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
+    Qwen2VLImageProcessorPil,
+    smart_resize,
+)
 
-from lossylens.toolkit.transformers_vlm.attention import use_grouped_attention
-from lossylens.toolkit.transformers_vlm.family import Family, Prefix, stop_tokens
+from lossylens.toolkit.transformers_vlm.family import (
+    CHATML_ANSWER,
+    Family,
+    Prefix,
+    chatml_opening,
+)
 from lossylens.toolkit.transformers_vlm.options import Qwen25Options
 from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import Flow, VisionTower
@@ -37,24 +45,49 @@ LIMIT = 2048
 PIXELS = (1280 * 28 * 28, 16384 * 28 * 28)
 TASK_PIXELS = {"ocrbench": (10 * 10 * 28 * 28, 16384 * 28 * 28)}
 
+#: The names of such limits in the image processor's settings.
+_LIMITS = ("shortest_edge", "longest_edge")
+
 
 class Qwen25Preprocessor:
-    """Scales an image within limits of pixels and cuts it into patches.
+    """Scales an RGB image within limits of pixels and cuts it into patches.
 
     The detail is a pair of fewest and most pixels, or None for the processor's own.
+
+    The numbers are those of the processor, a few times sooner: it normalises each pixel,
+    where there are but 256 values per channel, and takes the image apart as floats.
     """
 
     def __init__(self, processor: Qwen2VLImageProcessorPil) -> None:
         self.processor: Any = processor
+        values = np.arange(256, dtype=np.uint8)[None, None].repeat(3, 0)
+        scaled = self.processor.rescale(values, processor.rescale_factor)
+        normal = self.processor.normalize(scaled, processor.image_mean, processor.image_std)
+        #: What a value becomes, per channel: ``(3, 256)``.
+        self._normal = np.asarray(normal, dtype=np.float32)[:, 0]
 
     def __call__(self, image: Image, detail: Hashable) -> Picture:
-        """Return patches ``(N, 3 * 2 * 14 * 14)``, in blocks of 2x2."""
-        limits = {}
-        if isinstance(detail, tuple):
-            limits["size"] = {"shortest_edge": detail[0], "longest_edge": detail[1]}
-        inputs = self.processor(images=[image], return_tensors="pt", **limits)
-        [[_, rows, columns]] = inputs["image_grid_thw"].tolist()
-        return Picture(inputs["pixel_values"], Layout(1, rows, columns))
+        """Return patches ``(N, 3 * 2 * 14 * 14)``, in blocks of 2x2.
+
+        Raises:
+            ValueError: an image more than 200 times as long as it is wide.
+        """
+        processor = self.processor
+        limits = processor.size
+        least, most = detail if isinstance(detail, tuple) else tuple(limits[n] for n in _LIMITS)
+        side, merge = processor.patch_size, processor.merge_size
+        height, width = smart_resize(
+            image.height, image.width, factor=side * merge, min_pixels=least, max_pixels=most
+        )
+        rows, columns = height // side, width // side
+        values = np.asarray(image.resize((width, height), processor.resample))
+        blocks = values.reshape(rows // merge, merge, side, columns // merge, merge, side, 3)
+        patches = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, side**2)
+        pixels = np.empty((len(patches), 3, processor.temporal_patch_size, side**2), np.float32)
+        for channel, normal in enumerate(self._normal):
+            # An image is a film of equal frames.
+            pixels[:, channel] = normal[patches[:, channel]][:, None]
+        return Picture(torch.from_numpy(pixels).flatten(1), Layout(1, rows, columns))
 
 
 @dataclass(frozen=True)
@@ -192,9 +225,9 @@ class Qwen25Tower(VisionTower):
     def _attended(self, block: Any, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value ``(N, heads, head width)``."""
         qkv = block.attn.qkv(block.norm1(flow.hidden))
-        query, key, value = qkv.view(len(qkv), 3, self.heads, -1).unbind(1)
-        rotated = (_rotate(part, flow.extra.cosine, flow.extra.sine) for part in (query, key))
-        return (*rotated, value)
+        both, value = qkv.view(len(qkv), 3 * self.heads, -1).split(2 * self.heads, 1)
+        query, key = _rotate(both, flow.extra.cosine, flow.extra.sine).split(self.heads, 1)
+        return query, key, value
 
     def _flow(self, hidden: Tensor, layouts: tuple[Layout, ...]) -> Flow:
         geometry = self._geometry(layouts, hidden.device)
@@ -340,25 +373,15 @@ class Qwen25(Family):
         limit: int = LIMIT,
         pixels: Callable[[str], tuple[int, int]] | None = None,
     ) -> None:
+        super().__init__(model, model.model.language_model, tokenizer, limit)
         self.preprocess = Qwen25Preprocessor(processor)
         self.tower = Qwen25Tower(model, self.preprocess)
-        self.tokenizer = tokenizer
-        self.embedding = model.get_input_embeddings()
-        self.decoder = model.model.language_model
-        self.head = model.lm_head
-        self.config = model.config.text_config
-        use_grouped_attention(self.decoder)
         self.image_token = model.config.image_token_id
-        self.stop = stop_tokens(model, tokenizer)
-        self.context = self.config.max_position_embeddings
-        self.limit = limit
         self._pixels = pixels
         self.tower.detail = pixels and pixels("")
-        turn = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-        opening = f"{turn}<|im_start|>user\n<|vision_start|>"
-        self._before = self.encode_text(opening, special=True)
-        self._after = self.encode_text("<|vision_end|>", special=True)
-        self._end = self.encode_text("<|im_end|>\n<|im_start|>assistant\n", special=True)
+        self.before = self.encode_text(f"{chatml_opening(system)}<|vision_start|>", special=True)
+        self.after = self.encode_text("<|vision_end|>", special=True)
+        self._end = self.encode_text(CHATML_ANSWER, special=True)
 
     def wording(self, question: Question) -> str:
         """Return the generic wording: the published settings use no other."""
@@ -372,10 +395,6 @@ class Qwen25(Family):
         """Return one token per 2x2 patches."""
         return layout.tokens // self.tower.merge**2
 
-    def prefix_ids(self, layout: Layout) -> list[int]:
-        """Return system turn, user turn opening and image."""
-        return self._before + [self.image_token] * self.visual_tokens(layout) + self._after
-
     def suffix_ids(self, text: str) -> list[int]:
         """Return text, turn end and answer opening."""
         return self.encode_text(text) + self._end
@@ -388,14 +407,14 @@ class Qwen25(Family):
         """
         ids = self.prefix_ids(layout)
         rows, columns = (side // self.tower.merge for side in (layout.rows, layout.columns))
-        before = len(self._before)
+        before = len(self.before)
         row = torch.arange(rows).repeat_interleave(columns)
         column = torch.arange(columns).repeat(rows)
         visual = torch.stack((torch.zeros_like(row), row, column)) + before
         after = before + max(rows, columns)
-        text = [torch.arange(before), torch.arange(after, after + len(self._after))]
+        text = [torch.arange(before), torch.arange(after, after + len(self.after))]
         first, last = (part.expand(3, -1) for part in text)
-        return Prefix(ids, torch.cat((first, visual, last), 1), after + len(self._after))
+        return Prefix(ids, torch.cat((first, visual, last), 1), after + len(self.after))
 
 
 class Qwen25Vlm(TransformersVlm):
