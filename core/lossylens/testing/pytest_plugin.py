@@ -11,6 +11,7 @@ pytest.register_assert_rewrite(
     "lossylens.testing.codec",
     "lossylens.testing.subject",
     "lossylens.toolkit.external_codec.suite",
+    "lossylens.toolkit.neural_codec.suite",
 )
 
 

@@ -7,8 +7,10 @@
 :mod:`.checkpoints`    finding, reading and loading of checkpoints
 :mod:`.tables`         integer probability tables of the range coder
 :mod:`.coding`         latents to strings and back
+:mod:`.winograd`       fast convolutions in float64
 :mod:`.network`        forward, compress and decompress of a hyperprior network
 :mod:`.codec`          the codec contract on top of all these
 :mod:`.compressai`     what is used of CompressAI
+:mod:`.suite`          tests that every learned codec is put to; needs pytest
 =====================  ==========================================================
 """

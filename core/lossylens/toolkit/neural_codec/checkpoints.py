@@ -115,18 +115,24 @@ def _modern(name: str) -> str:
     return _BOTTLENECK.sub(lambda found: f"{found[1]}{_LISTS[found[2]]}.{found[4]}", name)
 
 
+def parameters(network: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of *network* by its own names."""
+    return {name: parameter.detach() for name, parameter in network.named_parameters()}
+
+
 def load_parameters(
     network: nn.Module,
-    state: Mapping[str, Tensor],
-    *,
+    state_dict: Mapping[str, Tensor],
     strict: bool = True,
+    *,
     rename: Callable[[str], str] = lambda name: name,
 ) -> None:
-    """Copy *state* into the parameters of *network* and compute its tables anew.
+    """Copy *state_dict* into the parameters of *network* and compute its tables anew.
 
     Args:
         network: whose ``update(force=True)`` computes the tables.
-        state: by official name; buffers that follow from the rest are ignored.
+        state_dict: by official name; tables and other buffers that follow from the
+            rest are ignored.
         strict: whether each parameter must be there and no other.
         rename: official name to the network's.
 
@@ -135,7 +141,7 @@ def load_parameters(
     """
     given = {
         rename(name): (name, value)
-        for name, value in modern_names(state).items()
+        for name, value in modern_names(state_dict).items()
         if not _DERIVED.search(name)
     }
     own = dict(network.named_parameters())

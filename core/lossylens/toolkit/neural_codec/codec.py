@@ -19,7 +19,12 @@ from torch import Tensor, nn
 from lossylens.codec import Codec, Latents, Level
 from lossylens.errors import BitstreamError, ConfigError, ImageError, RequirementError
 from lossylens.images import plain_rgb
-from lossylens.toolkit.neural_codec.checkpoints import Checkpoint, file_hash, read_checkpoint
+from lossylens.toolkit.neural_codec.checkpoints import (
+    Checkpoint,
+    file_hash,
+    parameters,
+    read_checkpoint,
+)
 from lossylens.toolkit.neural_codec.container import Content, pack, unpack
 from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
 from lossylens.toolkit.neural_codec.options import (
@@ -80,7 +85,7 @@ class NeuralCodec(Codec):
 
     def official_state(self, network: HyperpriorNetwork) -> Mapping[str, Tensor]:
         """Return the parameters of *network* in official names; by default its own names."""
-        return {name: parameter.detach() for name, parameter in network.named_parameters()}
+        return parameters(network)
 
     def stems(self, level: Level) -> Sequence[str]:
         """Return other stems of the checkpoint's name; none by default."""

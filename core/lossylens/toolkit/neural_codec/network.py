@@ -29,6 +29,7 @@ from lossylens.toolkit.neural_codec.compressai import (
     quantize_ste,
 )
 from lossylens.toolkit.neural_codec.tables import Tables, bottleneck_tables
+from lossylens.toolkit.neural_codec.winograd import Winograd
 
 
 class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
@@ -86,6 +87,10 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
     def entropy_modules(self) -> Sequence[nn.Module]:
         """Return the modules between z and the parameters of y's distribution."""
 
+    def residual_predictions(self) -> Sequence[nn.Module]:
+        """Return the networks that predict what rounding took from y, if there are any."""
+        return []
+
     def forward(self, x: Tensor) -> dict[str, Any]:
         """Return ``x_hat``, not clamped, and ``likelihoods`` of ``y`` and ``z``.
 
@@ -96,15 +101,20 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
         y = self.g_a(x)
         # What probabilities depend on is never in less than full precision.
         with torch.autocast(x.device.type, enabled=False):
-            y = y.to(self._dtype)
+            y = y.to(self._transform_dtype)
             z = self.hyper_analysis(y)
             _, z_likelihoods = self.bottleneck(z)
             medians = self._medians
             z_hat = quantize_ste(z - medians) + medians
             coder = Likelihoods(self.gaussian)
-            y_hat = self.walk(self.hyper_synthesis(z_hat), y, coder)
+            with Winograd():
+                y_hat = self.walk(self.hyper_synthesis(z_hat), y.to(self._dtype), coder)
         likelihoods = {"y": self.in_channel_order(coder.segments), "z": z_likelihoods}
-        return {"x_hat": self.g_s(y_hat), "likelihoods": likelihoods, "y_hat": y_hat}
+        return {
+            "x_hat": self.g_s(y_hat.to(self._transform_dtype)),
+            "likelihoods": likelihoods,
+            "y_hat": y_hat,
+        }
 
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
@@ -127,7 +137,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
         for y_i, z_i in zip(y.split(1), z.split(1), strict=True):
             z_string, z_hat = encode_bottleneck(z_i.to(self._dtype), self._medians, self.tables)
             coder = Encoder()
-            with reproducible(x.device):
+            with reproducible(x.device), Winograd():
                 self.walk(self.hyper_synthesis(z_hat), y_i, coder)
             strings[0].append(coder.finish())
             strings[1].append(z_string)
@@ -155,8 +165,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
 
     def synthesize(self, y_hat: Tensor) -> Tensor:
         """Return the pictures of quantised latents, clamped to 0..1."""
-        y_hat = y_hat.to(next(self.g_s.parameters()).dtype)
-        return self.g_s(y_hat).clamp_(0, 1)
+        return self.g_s(y_hat.to(self._transform_dtype)).clamp_(0, 1)
 
     @torch.no_grad()
     def decode_latents(
@@ -168,7 +177,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
         for y_string, z_string in zip(*strings, strict=True):
             z_hat = decode_bottleneck(z_string, shape, self._medians, self.tables)
             coder = Decoder(y_string, self.latent_channels * height * width)
-            with reproducible(z_hat.device):
+            with reproducible(z_hat.device), Winograd():
                 latents.append(self.walk(self.hyper_synthesis(z_hat), None, coder))
             checksums.append(coder.checksum)
         return torch.cat(latents), checksums
@@ -200,6 +209,10 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
     def _dtype(self) -> torch.dtype:
         """Of the entropy parameters."""
         return next(self.entropy_modules()[0].parameters()).dtype
+
+    @property
+    def _transform_dtype(self) -> torch.dtype:
+        return next(self.g_s.parameters()).dtype
 
     @property
     def _medians(self) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from lossylens.toolkit.neural_codec import checkerboard
-from lossylens.toolkit.neural_codec.checkpoints import load_parameters
+from lossylens.toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens.toolkit.neural_codec.coding import Coder
 from lossylens.toolkit.neural_codec.compressai import (
     Elic2022Chandelier,
@@ -179,22 +179,13 @@ def build(
 def load_official(
     network: nn.Module, state_dict: Mapping[str, Tensor], strict: bool = True
 ) -> None:
-    """Load parameters in the names of the public checkpoints.
-
-    Args:
-        network: from :func:`build`.
-        state_dict: parameters by name; tables and other buffers are ignored.
-        strict: whether each parameter must be there and no other.
-
-    Raises:
-        ConfigError: names or shapes differ; nothing is loaded then.
-    """
-    load_parameters(network, state_dict, strict=strict, rename=_rename)
+    """Load parameters in the names of the public checkpoints; see :func:`.load_parameters`."""
+    load_parameters(network, state_dict, strict, rename=_rename)
 
 
 def official_state_dict(network: nn.Module) -> dict[str, Tensor]:
     """Return the parameters of *network* in the names of the public checkpoints."""
-    return {_official(name): parameter.detach() for name, parameter in network.named_parameters()}
+    return {_official(name): value for name, value in parameters(network).items()}
 
 
 def _rename(name: str) -> str:

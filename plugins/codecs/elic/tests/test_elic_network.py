@@ -4,44 +4,34 @@ from pathlib import Path
 import pytest
 import torch
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_networks import (
-    check_forward,
-    check_strings,
-    golden_network,
-    read_golden,
-)
+from lossylens.testing.golden_networks import check_forward, check_strings, golden_network
 from lossylens.testing.weights import filled
+from lossylens.toolkit.neural_codec.suite import KEEP, NetworkChecks, check_parameters, golden_files
 from lossylens_codec_elic import network
 
-FOLDER = Path(__file__).parent / "golden"
-SHAPES = read_golden(FOLDER / "elic.json.gz")
-GOLDEN = read_golden(FOLDER / "elic.expected.json.gz")
-CASES = {case["name"]: case for case in GOLDEN["cases"]}
+GOLDEN = golden_files(Path(__file__).parent / "golden", "elic")
+SMALL = {"N": 8, "M": 20, "groups": [2, 2, 4, 4, 8], "context": [8, 6], "aggregation": [16, 12]}
 
 
-def shapes_of(built):
-    official = network.official_state_dict(built)
-    return {name: list(value.shape) for name, value in official.items()}
+class TestNetwork(NetworkChecks):
+    network = network
+    small = SMALL
+    quantiles = "latent_codec.hyper.entropy_bottleneck.quantiles"
 
 
 def test_names_and_shapes():
-    built = network.build()
-    assert shapes_of(built) == SHAPES["parameters"]
-    assert sum(value.numel() for value in built.parameters()) == SHAPES["parameter_count"]
+    check_parameters(network, network.build(), GOLDEN.shapes)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", GOLDEN.cases)
 def test_golden(name):
-    tested = golden_network(network, GOLDEN, CASES[name])
-    check_strings(tested, CASES[name], check_forward(tested, CASES[name]))
-
-
-SMALL = {"N": 8, "M": 20, "groups": [2, 2, 4, 4, 8], "context": [8, 6], "aggregation": [16, 12]}
+    tested = golden_network(network, GOLDEN.expected, GOLDEN.cases[name])
+    check_strings(tested, GOLDEN.cases[name], check_forward(tested, GOLDEN.cases[name]))
 
 
 def test_names_of_the_public_checkpoints_and_back():
     source, target = network.build(**SMALL), network.build(**SMALL)
-    state = filled(network.official_state_dict(source), 1, GOLDEN["fill"]["keep"])
+    state = filled(network.official_state_dict(source), 1, KEEP)
     network.load_official(target, state)
     found = network.official_state_dict(target)
     assert found.keys() == state.keys()
@@ -59,12 +49,3 @@ def test_another_width_is_refused_by_the_names_of_the_file():
 def test_groups_that_do_not_fit(wrong):
     with pytest.raises(ValueError, match="do not make"):
         network.build(**wrong)
-
-
-def test_the_gradient_reaches_everything_but_the_quantiles():
-    small = network.build(**SMALL).train()
-    out = small(torch.rand(2, 3, 64, 64))
-    rate = sum(-each.log2().sum() for each in out["likelihoods"].values())
-    (out["x_hat"].square().sum() + rate).backward()
-    lacking = [name for name, value in small.named_parameters() if value.grad is None]
-    assert lacking == ["latent_codec.hyper.entropy_bottleneck.quantiles"]

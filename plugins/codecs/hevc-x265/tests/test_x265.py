@@ -5,8 +5,9 @@ import av
 import numpy as np
 import pytest
 from lossylens.errors import BitstreamError, ConfigError
+from lossylens.metrics.fidelity import psnr
 from lossylens.options import resolve_options
-from lossylens.testing.pictures import picture, squared_error
+from lossylens.testing.pictures import picture
 from lossylens.testing.registering import registered
 from lossylens.toolkit.external_codec.options import qp_level
 from lossylens_codec_hevc_x265.codec import X265
@@ -28,10 +29,6 @@ GOLDEN = [
 
 def codec(qp=42, **options):
     return X265(qp_level(qp), X265Options(**{"preset": "veryfast", **options}))
-
-
-def psnr(image, decoded):
-    return 10 * np.log10(255**2 / squared_error(image, decoded))
 
 
 def test_levels():

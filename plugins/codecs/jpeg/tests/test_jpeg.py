@@ -10,6 +10,7 @@ import pytest
 import yaml
 from lossylens.cli import main
 from lossylens.errors import BitstreamError, ConfigError, ImageError
+from lossylens.metrics.fidelity import psnr
 from lossylens.options import resolve_options
 from lossylens.testing.codec import CodecConformance
 from lossylens.testing.pictures import picture
@@ -28,11 +29,6 @@ VARIANTS = [{}, {"optimize": True}, {"progressive": True}, {"subsampling": "4:4:
 
 def codec(quality=5, **options):
     return Jpeg(quality_level(quality), JpegOptions(**options))
-
-
-def psnr(a, b):
-    error = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    return 10 * np.log10(255**2 / np.mean(error**2))
 
 
 def segment(marker, body):

@@ -8,12 +8,12 @@ checkpoints.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from lossylens.toolkit.neural_codec import checkerboard
-from lossylens.toolkit.neural_codec.checkpoints import load_parameters
+from lossylens.toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens.toolkit.neural_codec.coding import Coder
 from lossylens.toolkit.neural_codec.compressai import (
     EntropyBottleneck,
@@ -119,6 +119,10 @@ class Mlicpp(HyperpriorNetwork):
             self.lrp_anchor,
             self.lrp_nonanchor,
         ]
+
+    def residual_predictions(self) -> Sequence[nn.Module]:
+        """See the base."""
+        return [*self.lrp_anchor, *self.lrp_nonanchor]
 
     def walk(self, side: Tensor, y: Tensor | None, coder: Coder) -> Tensor:
         """See the base: slice by slice, the anchors of each first."""
@@ -243,22 +247,6 @@ def build(
     return Mlicpp(N, M, slice_num, context_window, release).eval()
 
 
-def load_official(
-    network: nn.Module, state_dict: Mapping[str, Tensor], strict: bool = True
-) -> None:
-    """Load parameters in the names of the public checkpoints.
-
-    Args:
-        network: from :func:`build`.
-        state_dict: parameters by name; tables and other buffers are ignored.
-        strict: whether each parameter must be there and no other.
-
-    Raises:
-        ConfigError: names or shapes differ; nothing is loaded then.
-    """
-    load_parameters(network, state_dict, strict=strict)
-
-
-def official_state_dict(network: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters of *network* in the names of the public checkpoints."""
-    return {name: parameter.detach() for name, parameter in network.named_parameters()}
+#: The names of the public checkpoints are the network's own.
+load_official = load_parameters
+official_state_dict = parameters

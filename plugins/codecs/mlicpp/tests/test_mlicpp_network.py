@@ -3,59 +3,45 @@ from pathlib import Path
 import pytest
 import torch
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_networks import (
-    check_forward,
-    check_strings,
-    golden_network,
-    read_golden,
-)
+from lossylens.testing.golden_networks import check_forward, check_strings, golden_network
 from lossylens.testing.weights import filled
+from lossylens.toolkit.neural_codec.suite import KEEP, NetworkChecks, check_parameters, golden_files
 from lossylens_codec_mlicpp import network
 
-FOLDER = Path(__file__).parent / "golden"
-SHAPES = read_golden(FOLDER / "mlicpp.json.gz")
-GOLDEN = read_golden(FOLDER / "mlicpp.expected.json.gz")
-CASES = {case["name"]: case for case in GOLDEN["cases"]}
+GOLDEN = golden_files(Path(__file__).parent / "golden", "mlicpp")
+SMALL = {"N": 8, "M": 16, "slice_num": 4}
 
 
-def shapes_of(built):
-    official = network.official_state_dict(built)
-    return {name: list(value.shape) for name, value in official.items()}
+class TestNetwork(NetworkChecks):
+    network = network
+    small = SMALL
 
 
-def expected_shapes(release):
+def expected_parameters(release):
     """The older network's differences are stored; None stands for a name that it lacks."""
     if release == "2024":
-        return SHAPES["parameters"], SHAPES["parameter_count"]
-    old = SHAPES["old_2023_variant"]
-    shapes = {**SHAPES["parameters"], **old["parameters"]}
-    return {k: v for k, v in shapes.items() if v is not None}, old["parameter_count"]
+        return GOLDEN.shapes
+    old = GOLDEN.shapes["old_2023_variant"]
+    return {**old, "parameters": {**GOLDEN.shapes["parameters"], **old["parameters"]}}
 
 
 @pytest.mark.parametrize("release", ["2023", "2024"])
 def test_names_and_shapes(release):
-    built = network.build(release=release)
-    shapes, count = expected_shapes(release)
-    assert shapes_of(built) == shapes
-    assert sum(value.numel() for value in built.parameters()) == count
+    check_parameters(network, network.build(release=release), expected_parameters(release))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", GOLDEN.cases)
 def test_golden(name):
-    tested = golden_network(network, GOLDEN, CASES[name])
-    x_hat = check_forward(tested, CASES[name])
+    tested = golden_network(network, GOLDEN.expected, GOLDEN.cases[name])
+    x_hat = check_forward(tested, GOLDEN.cases[name])
     if "128x128" in name:
-        check_strings(tested, CASES[name], x_hat)
-
-
-SMALL = {"N": 8, "M": 16, "slice_num": 4}
+        check_strings(tested, GOLDEN.cases[name], x_hat)
 
 
 @pytest.mark.parametrize("release", ["2023", "2024"])
 def test_strings_of_either_release(release):
     small = network.build(**SMALL, release=release)
-    state = filled(network.official_state_dict(small), 2, GOLDEN["fill"]["keep"])
-    network.load_official(small, state)
+    network.load_official(small, filled(network.official_state_dict(small), 2, KEEP))
     x = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         x_hat = torch.cat([small(each)["x_hat"] for each in x.split(1)])
@@ -75,12 +61,3 @@ def test_another_release_is_refused():
 def test_arguments_that_do_not_fit(wrong):
     with pytest.raises(ValueError, match=r"slices|release"):
         network.build(**{**SMALL, **wrong})
-
-
-def test_the_gradient_reaches_everything_but_the_quantiles():
-    small = network.build(**SMALL).train()
-    out = small(torch.rand(2, 3, 64, 64))
-    rate = sum(-each.log2().sum() for each in out["likelihoods"].values())
-    (out["x_hat"].square().sum() + rate).backward()
-    lacking = [name for name, value in small.named_parameters() if value.grad is None]
-    assert lacking == ["entropy_bottleneck.quantiles"]

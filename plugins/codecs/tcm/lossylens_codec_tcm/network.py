@@ -7,10 +7,10 @@ checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-from lossylens.toolkit.neural_codec.checkpoints import load_parameters
+from lossylens.toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens.toolkit.neural_codec.coding import Coder
 from lossylens.toolkit.neural_codec.compressai import (
     EntropyBottleneck,
@@ -135,6 +135,10 @@ class Tcm(HyperpriorNetwork):
             self.lrp_transforms,
         ]
 
+    def residual_predictions(self) -> Sequence[nn.Module]:
+        """See the base."""
+        return list(self.lrp_transforms)
+
     def walk(self, side: Tensor, y: Tensor | None, coder: Coder) -> Tensor:
         """See the base: slice by slice, each predicted from all slices before it."""
         means, scales = side.chunk(2, 1)
@@ -209,22 +213,6 @@ def build(
     return Tcm(config, head_dim, N, M, num_slices, *widths).eval()
 
 
-def load_official(
-    network: nn.Module, state_dict: Mapping[str, Tensor], strict: bool = True
-) -> None:
-    """Load parameters in the names of the public checkpoints.
-
-    Args:
-        network: from :func:`build`.
-        state_dict: parameters by name; tables and other buffers are ignored.
-        strict: whether each parameter must be there and no other.
-
-    Raises:
-        ConfigError: names or shapes differ; nothing is loaded then.
-    """
-    load_parameters(network, state_dict, strict=strict)
-
-
-def official_state_dict(network: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters of *network* in the names of the public checkpoints."""
-    return {name: parameter.detach() for name, parameter in network.named_parameters()}
+#: The names of the public checkpoints are the network's own.
+load_official = load_parameters
+official_state_dict = parameters

@@ -1,0 +1,163 @@
+"""Convolutions with fewer multiplications, for inference on a CPU.
+
+Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional
+Neural Networks", CVPR 2016): tiles of 4x4 outputs are computed from transformed tiles
+with 36 instead of 144 multiplications for a kernel of 3x3, 64 instead of 400 for one
+of 5x5.  In float64, for which processors have no better algorithm, this is two to four
+times faster and exact to about 1e-14.  In float32 it gains little and loses two bits.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+#: Outputs along each side of a tile.
+_OUT = 4
+#: Points of interpolation beside infinity, by the size of the kernel.
+_POINTS = {3: (0.0, 1.0, -1.0, 2.0, -2.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}
+#: Numbers that a strip of transformed tiles may have, so that they stay in the cache.
+_STRIP = 2**20
+#: Below these, transforms cost more than they save: channels of input and of output,
+#: and positions of the input.
+_CHANNELS = 16
+_POSITIONS = 256
+
+
+class Winograd(TorchFunctionMode):
+    """Within this context, convolutions that gain by it are computed this way.
+
+    They are those of 3x3 and 5x5 at stride 1, and transposed ones of 5x5 at stride 2, in
+    float64 on a CPU; the others are computed as ever.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """See :class:`torch.overrides.TorchFunctionMode`."""
+        replacement = _REPLACEMENTS.get(func)
+        result = replacement(*args, **(kwargs or {})) if replacement else None
+        return func(*args, **(kwargs or {})) if result is None else result
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``conv2d(x, weight, bias, padding="same")`` for a kernel of 3x3 or 5x5."""
+    batch, channels, height, width = x.shape
+    outputs, _, size, _ = weight.shape
+    tile, reach = _OUT + size - 1, size // 2
+    to_outputs, from_kernel, from_inputs = _transforms(size)
+    kernels = from_kernel @ weight.reshape(-1, size**2).T
+    kernels = kernels.reshape(tile**2, outputs, channels).transpose(1, 2)
+    rows, columns = -(-height // _OUT), -(-width // _OUT)
+    result = x.new_empty(batch, height, width, outputs)
+    step = max(1, _STRIP // (tile**2 * columns * max(channels, outputs) * batch))
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        top, bottom = first * _OUT - reach, (first + count) * _OUT + reach
+        strip = x[:, :, max(top, 0) : bottom].permute(0, 2, 3, 1)
+        sides = (reach, columns * _OUT + reach - width, max(-top, 0), max(bottom - height, 0))
+        tiles = functional.pad(strip, (0, 0, *sides)).unfold(1, tile, _OUT).unfold(2, tile, _OUT)
+        inputs = tiles.permute(4, 5, 0, 1, 2, 3).reshape(tile**2, -1)
+        products = torch.bmm((from_inputs @ inputs).reshape(tile**2, -1, channels), kernels)
+        values = to_outputs @ products.reshape(tile**2, -1)
+        values = values.reshape(_OUT, _OUT, batch, count, columns, outputs)
+        values = values.permute(2, 3, 0, 4, 1, 5).reshape(batch, count * _OUT, -1, outputs)
+        part = result[:, first * _OUT : (first + count) * _OUT]
+        part.copy_(values[:, : part.shape[1], :width])
+    if bias is not None:
+        result += bias
+    return result.permute(0, 3, 1, 2)
+
+
+@functools.cache
+@torch.inference_mode(False)  # they may be needed for a gradient later
+def _transforms(size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the matrices to outputs, from a kernel and from inputs, for whole tiles.
+
+    They evaluate polynomials at the points (Toom and Cook), transposed; rows are scaled
+    by powers of two, so that kernels and inputs lose alike.
+    """
+    tile = _OUT + size - 1
+    points = torch.tensor(_POINTS[size], dtype=torch.float64)
+
+    def at_points(terms: int) -> Tensor:
+        infinity = functional.one_hot(torch.tensor([terms - 1]), terms)
+        return torch.cat([points[:, None] ** torch.arange(terms), infinity])
+
+    inputs, kernel = torch.linalg.inv(at_points(tile)).T, at_points(size)
+    balance = (inputs.abs().sum(1) / kernel.abs().sum(1)).log2().div(2).round().exp2()[:, None]
+    matrices = (at_points(_OUT).T, kernel * balance, inputs / balance)
+    outputs, kernel, inputs = (torch.kron(each, each) for each in matrices)
+    return outputs, kernel, inputs
+
+
+def _conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """Return the convolution, or None if it does not gain."""
+    size = weight.shape[-1]
+    fits = size in _POINTS and weight.shape[-2] == size and x.ndim == 4 and groups == 1
+    if not fits or not all(_is(each, 1) for each in (stride, dilation)):
+        return None
+    return convolve(x, weight, bias) if _is(padding, size // 2) and _gains(x, weight) else None
+
+
+def _conv_transpose2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor | None:
+    """Return the transposed convolution, or None if it does not gain.
+
+    Each of the four phases of the output is a convolution of 3x3 of the input.
+    """
+    fits = weight.shape[-2:] == (5, 5) and x.ndim == 4 and groups == 1 and _is(dilation, 1)
+    if not fits or not (_is(stride, 2) and _is(padding, 2) and _is(output_padding, 1)):
+        return None
+    if not _gains(x, weight):
+        return None
+    inputs, outputs = weight.shape[:2]
+    phases = functional.pad(weight, (0, 1, 0, 1)).reshape(inputs, outputs, 3, 2, 3, 2)
+    kernels = phases.flip(2, 4).permute(1, 3, 5, 0, 2, 4).reshape(4 * outputs, inputs, 3, 3)
+    biases = None if bias is None else bias.repeat_interleave(4)
+    return functional.pixel_shuffle(convolve(x, kernels, biases), 2)
+
+
+def _is(value: Any, expected: int) -> bool:
+    return value == expected or (isinstance(value, tuple | list) and set(value) == {expected})
+
+
+def _gains(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.dtype == torch.float64
+        and x.device.type == "cpu"
+        and min(weight.shape[:2]) >= _CHANNELS
+        and x.shape[-2] * x.shape[-1] >= _POSITIONS
+    )
+
+
+_REPLACEMENTS: Mapping[Any, Callable[..., Tensor | None]] = {
+    torch.conv2d: _conv2d,
+    torch.conv_transpose2d: _conv_transpose2d,
+}
