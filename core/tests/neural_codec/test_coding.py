@@ -71,20 +71,22 @@ def test_the_string_is_as_long_as_estimated():
     assert 0.995 < 8 * len(string) / bits < 1.01
 
 
-def test_scales_are_rounded_up_to_the_table():
+def test_each_scale_takes_the_nearest_of_the_table():
     encoder = Encoder()
-    scales = torch.tensor([-3.0, 0.0, 0.11, 0.1100001, SCALES[5], SCALES[5] * 1.0001, 1e9])
-    encoder.code(scales.double(), torch.zeros(7).double(), torch.zeros(7))
-    expected = np.searchsorted(SCALES[:-1], scales.double().numpy())
-    assert encoder._indexes[0].tolist() == expected.tolist()
-    assert encoder._indexes[0].tolist()[-1] == 63
+    scales = torch.tensor([-3.0, 0.0, 0.11, 0.116, 0.118, SCALES[5] * 1.06, SCALES[5] * 1.07, 1e9])
+    encoder.code(scales.double(), torch.zeros(8).double(), torch.zeros(8))
+    assert encoder._indexes[0].tolist() == [0, 0, 0, 0, 1, 5, 6, 63]
+    middle = scales[2:-1].double().numpy()
+    nearest = np.abs(np.log(middle)[:, None] - np.log(SCALES)).argmin(1)
+    assert encoder._indexes[0].tolist()[2:-1] == nearest.tolist()
 
 
 def test_escapes_cost_what_they_cost_in_compressai():
     gaussian = GaussianConditional(None)
     gaussian.update_scale_table(SCALES)
     y = normal(2000, 60.0).round()
-    scales = torch.full((2000,), 0.7)
+    # A scale that is rounded up here too.
+    scales = torch.full((2000,), 0.99 * SCALES[15])
     indexes = gaussian.build_indexes(scales[None])
     (reference,) = gaussian.compress(y[None], indexes)
     assert len(coded(y, scales, torch.zeros(2000))[1]) == len(reference)

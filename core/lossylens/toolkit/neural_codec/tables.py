@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from lossylens.toolkit.neural_codec.compressai import EntropyBottleneck, pmf_to_quantized_cdf
 
-#: The standard deviations that a Gaussian's is rounded up to, as in CompressAI:
-#: 64, spaced evenly in the logarithm.
+#: The standard deviations that there are tables for, as in CompressAI: 64, spaced evenly
+#: in the logarithm.
 SCALES = tuple(
     math.exp(math.log(0.11) + i * (math.log(256) - math.log(0.11)) / 63) for i in range(64)
 )
