@@ -153,7 +153,7 @@ def missing_checkpoints(
     folder = checkpoint_folder(codec, options)
     if options.variant == NANO:
         lacking = [each.name for each in levels if not nano_checkpoint(folder, each).exists()]
-        remedy = f"this version of the plugin has none; see its README on training {codec}"
+        remedy = f"install the plugin of {codec} anew, or leave out variant if it brings none"
         return (Missing(f"nano checkpoints of {', '.join(lacking)}", remedy),) if lacking else ()
     if any(path.name.endswith(SUFFIXES) for path in folder.glob("*")):
         return ()
