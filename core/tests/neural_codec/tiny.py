@@ -19,7 +19,7 @@ LEVELS = tuple(Level(f"q{quality}", {"quality": quality}) for quality in (1, 2))
 class TinyNetwork(HyperpriorNetwork):
     def __init__(self, width: int = 6) -> None:
         super().__init__()
-        self.width = width
+        self.latent_channels = width
         self.g_a = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Conv2d(8, width, 4, 4))
         up = nn.ConvTranspose2d
         self.g_s = nn.Sequential(up(width, 8, 4, 4), nn.ReLU(), up(8, 3, 4, 4))
@@ -27,21 +27,6 @@ class TinyNetwork(HyperpriorNetwork):
         self.h_s = up(4, 2 * width, 4, 4)
         self.entropy_bottleneck = EntropyBottleneck(4)
         self.gaussian_conditional = GaussianConditional(None)
-
-    @property
-    def bottleneck(self):
-        return self.entropy_bottleneck
-
-    @property
-    def gaussian(self):
-        return self.gaussian_conditional
-
-    @property
-    def latent_channels(self):
-        return self.width
-
-    def hyper_analysis(self, y):
-        return self.h_a(y)
 
     def hyper_synthesis(self, z_hat):
         return self.h_s(z_hat)

@@ -35,8 +35,8 @@ from lossylens.toolkit.neural_codec.winograd import Winograd
 class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
     """A network of four transforms, a factorised prior and a context model.
 
-    Subclasses have ``g_a`` and ``g_s`` and define the methods below.  Latents y are
-    ``(B, M, H/16, W/16)``, hyper latents z ``(B, N, H/64, W/64)``.
+    Subclasses have ``g_a``, ``g_s`` and ``latent_channels`` and define the methods below.
+    Latents y are ``(B, M, H/16, W/16)``, hyper latents z ``(B, N, H/64, W/64)``.
     """
 
     g_a: nn.Module
@@ -46,24 +46,22 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
     stride = 16
     hyper_stride = 64
 
+    #: Number of channels of y.
+    latent_channels: int
+
     @property
-    @abstractmethod
     def bottleneck(self) -> EntropyBottleneck:
-        """The factorised prior of z."""
+        """The factorised prior of z; by default ``entropy_bottleneck``."""
+        return self.entropy_bottleneck
 
     @property
-    @abstractmethod
     def gaussian(self) -> GaussianConditional:
-        """The conditional prior of y."""
+        """The conditional prior of y; by default ``gaussian_conditional``."""
+        return self.gaussian_conditional
 
-    @property
-    @abstractmethod
-    def latent_channels(self) -> int:
-        """Number of channels of y."""
-
-    @abstractmethod
     def hyper_analysis(self, y: Tensor) -> Tensor:
-        """Return z."""
+        """Return z; by default that of ``h_a``."""
+        return self.h_a(y)
 
     @abstractmethod
     def hyper_synthesis(self, z_hat: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ encodes each image once, prefills what its questions share once, and continues a
 questions from there.
 
 To add a family, write a tower, write a subclass of :class:`Family` that fills the
-attributes in its constructor and implements the three abstract methods, and pass it to
+attributes in its constructor and implements the two abstract methods, and pass it to
 :class:`~.engine.Engine`.  ``families/janus.py`` is the simplest example.
 
 What the decoder must do: accept ``inputs_embeds (B, S, D)``, ``position_ids``
@@ -76,6 +76,8 @@ class Family(ABC):
         image_token: id that stands for one visual token.
         before: ids that precede the visual tokens.
         after: ids that follow them, up to where the text begins.
+        end: ids that follow the text, up to where the answer begins; not needed where
+            ``suffix_ids`` is another.
         stop: ids that end an answer.
         context: most tokens that the decoder takes, answer included.
         limit: most tokens of an answer where the question sets none.
@@ -92,6 +94,7 @@ class Family(ABC):
     image_token: int
     before: list[int]
     after: list[int]
+    end: list[int]
     stop: frozenset[int]
     context: int
     limit: int
@@ -123,15 +126,15 @@ class Family(ABC):
         """Return the text of *question*, as the reference evaluator words it for this model."""
 
     @abstractmethod
+    def visual_tokens(self, layout: Layout) -> int:
+        """Return how many visual tokens an image of *layout* becomes."""
+
     def suffix_ids(self, text: str) -> list[int]:
         """Return the ids of the text and what follows it, up to where the answer begins.
 
         *text* is tokenised as text, also where it spells a special token.
         """
-
-    @abstractmethod
-    def visual_tokens(self, layout: Layout) -> int:
-        """Return how many visual tokens an image of *layout* becomes."""
+        return self.encode_text(text) + self.end
 
     def detail(self, question: Question) -> Hashable:
         """Return at which detail (pixels, tiles) the image is needed for *question*.

@@ -58,6 +58,7 @@ class Elic(HyperpriorNetwork, Elic2022Chandelier):  # type: ignore[misc]
         aggregation: tuple[int, int],
     ) -> None:
         Elic2022Chandelier.__init__(self, N=N, M=M, groups=groups)
+        self.latent_channels = M
         # CompressAI builds these two at the size of the public checkpoints.
         codec = self.latent_codec["y"]
         for k in range(1, len(groups)):
@@ -76,11 +77,6 @@ class Elic(HyperpriorNetwork, Elic2022Chandelier):  # type: ignore[misc]
     def gaussian(self) -> GaussianConditional:
         """See the base; the five copies are alike."""
         return self.latent_codec["y"]["y0"]["y"].gaussian_conditional
-
-    @property
-    def latent_channels(self) -> int:
-        """See the base."""
-        return sum(self.groups)
 
     def hyper_analysis(self, y: Tensor) -> Tensor:
         """See the base."""

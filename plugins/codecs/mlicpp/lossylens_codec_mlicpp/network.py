@@ -52,7 +52,7 @@ class Mlicpp(HyperpriorNetwork):
         release: Release,
     ) -> None:
         super().__init__()
-        self.slices, self.latent_width = slice_num, M
+        self.slices, self.latent_channels = slice_num, M
         self.g_a = _named("analysis_transform", *_analysis(N, M))
         self.g_s = _named("synthesis_transform", *_synthesis(N, M, M if release == "2024" else N))
         self.h_a = _named("reduction", *_hyper_analysis(N, M))
@@ -63,7 +63,7 @@ class Mlicpp(HyperpriorNetwork):
 
     def _build_contexts(self, width: int, window: int, release: Release) -> None:
         numbers, later = range(self.slices), range(1, self.slices)
-        hyper = 2 * self.latent_width
+        hyper = 2 * self.latent_channels
         # The first slice has no slices before it; the lists begin at 1.
         none = nn.Identity()
         self.local_context = nn.ModuleList(LocalContext(width, window) for _ in numbers)
@@ -77,30 +77,11 @@ class Mlicpp(HyperpriorNetwork):
             entropy_parameters(hyper + (10 * width if i else 2 * width), width) for i in numbers
         )
         quartered = release == "2023"
-        inputs = [self.latent_width + width * (i + 1) for i in numbers]
+        inputs = [self.latent_channels + width * (i + 1) for i in numbers]
         self.lrp_anchor, self.lrp_nonanchor = (
             nn.ModuleList(residual_prediction(each, width, quartered) for each in inputs)
             for _ in range(2)
         )
-
-    @property
-    def bottleneck(self) -> EntropyBottleneck:
-        """See the base."""
-        return self.entropy_bottleneck
-
-    @property
-    def gaussian(self) -> GaussianConditional:
-        """See the base."""
-        return self.gaussian_conditional
-
-    @property
-    def latent_channels(self) -> int:
-        """See the base."""
-        return self.latent_width
-
-    def hyper_analysis(self, y: Tensor) -> Tensor:
-        """See the base."""
-        return self.h_a(y)
 
     def hyper_synthesis(self, z_hat: Tensor) -> Tensor:
         """See the base; scales come first, then means."""

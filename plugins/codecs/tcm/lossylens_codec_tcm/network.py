@@ -47,7 +47,7 @@ class Tcm(HyperpriorNetwork):
         context: tuple[int, int],
     ) -> None:
         super().__init__()
-        wide, self.slices, self.latent_width = 2 * N, num_slices, M
+        wide, self.slices, self.latent_channels = 2 * N, num_slices, M
         stages = [_stage(*each, N, _WINDOW) for each in zip(config, head_dim, strict=True)]
         self.g_a = nn.Sequential(
             ResidualBlockWithStride(3, wide),
@@ -79,7 +79,7 @@ class Tcm(HyperpriorNetwork):
         self.gaussian_conditional = GaussianConditional(None)
 
     def _build_contexts(self, width: int, attention_width: int, context: tuple[int, int]) -> None:
-        known = [self.latent_width + width * i for i in range(self.slices)]
+        known = [self.latent_channels + width * i for i in range(self.slices)]
 
         def attention(channels: int) -> nn.Sequential:
             head_width = attention_width // _HEADS
@@ -99,25 +99,6 @@ class Tcm(HyperpriorNetwork):
         self.cc_mean_transforms = nn.ModuleList(map(convolutions, known))
         self.cc_scale_transforms = nn.ModuleList(map(convolutions, known))
         self.lrp_transforms = nn.ModuleList(convolutions(each + width) for each in known)
-
-    @property
-    def bottleneck(self) -> EntropyBottleneck:
-        """See the base."""
-        return self.entropy_bottleneck
-
-    @property
-    def gaussian(self) -> GaussianConditional:
-        """See the base."""
-        return self.gaussian_conditional
-
-    @property
-    def latent_channels(self) -> int:
-        """See the base."""
-        return self.latent_width
-
-    def hyper_analysis(self, y: Tensor) -> Tensor:
-        """See the base."""
-        return self.h_a(y)
 
     def hyper_synthesis(self, z_hat: Tensor) -> Tensor:
         """See the base; means come first, then scales."""

@@ -133,7 +133,7 @@ class InternVL(Family):
         self._per_tile = model.config.downsample_ratio**2
         self.before = self.encode_text(f"{chatml_opening(system)}<img>", special=True)
         self.after = self.encode_text("</img>", special=True)
-        self._end = self.encode_text(CHATML_ANSWER, special=True)
+        self.end = self.encode_text(CHATML_ANSWER, special=True)
 
     def wording(self, question: Question) -> str:
         """Return the reference evaluator's wording for InternVL3."""
@@ -146,10 +146,6 @@ class InternVL(Family):
     def visual_tokens(self, layout: Layout) -> int:
         """Return 256 tokens per tile of 32x32 patches."""
         return layout.tiles * round(layout.rows * layout.columns * self._per_tile)
-
-    def suffix_ids(self, text: str) -> list[int]:
-        """Return text, turn end and answer opening."""
-        return self.encode_text(text) + self._end
 
 
 class InternVLVlm(TransformersVlm):

@@ -381,7 +381,7 @@ class Qwen25(Family):
         self.tower.detail = pixels and pixels("")
         self.before = self.encode_text(f"{chatml_opening(system)}<|vision_start|>", special=True)
         self.after = self.encode_text("<|vision_end|>", special=True)
-        self._end = self.encode_text(CHATML_ANSWER, special=True)
+        self.end = self.encode_text(CHATML_ANSWER, special=True)
 
     def wording(self, question: Question) -> str:
         """Return the generic wording: the published settings use no other."""
@@ -394,10 +394,6 @@ class Qwen25(Family):
     def visual_tokens(self, layout: Layout) -> int:
         """Return one token per 2x2 patches."""
         return layout.tokens // self.tower.merge**2
-
-    def suffix_ids(self, text: str) -> list[int]:
-        """Return text, turn end and answer opening."""
-        return self.encode_text(text) + self._end
 
     def prefix(self, layout: Layout) -> Prefix:
         """Return ids and M-RoPE positions (time, row, column).
