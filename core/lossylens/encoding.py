@@ -91,18 +91,7 @@ def encode_all(
         return
 
     def jobs(work: Work) -> list[EncodeJob]:
-        last = work.codecs[-1]
-        return [
-            EncodeJob.of(
-                codec,
-                work.picture,
-                parity,
-                folder=store.folder,
-                last=codec is last,
-                shared=shared,
-            )
-            for codec in work.codecs
-        ]
+        return _jobs(work, store.folder, parity, shared)
 
     with progress("Encoding", count, "images") as step:
         if shared:
@@ -115,6 +104,16 @@ def encode_all(
             else:
                 store.record_encoding(job.codec, image, result.sha256, result.size, result.seconds)
             step.advance()
+
+
+def _jobs(
+    work: Work, folder: Path, parity: bool, shared: SharedBitstreams | None
+) -> list[EncodeJob]:
+    last = work.codecs[-1]
+    return [
+        EncodeJob.of(codec, work.picture, parity, folder=folder, last=codec is last, shared=shared)
+        for codec in work.codecs
+    ]
 
 
 def _not_shared(
