@@ -14,11 +14,11 @@ of another machine at 256x256; they are scaled by nothing.
 
 Measured on one thread of an EPYC (Zen 3), encoding and decoding together, as a multiple
 of CompressAI's speed with ELIC at the same size: at 512x768 ``elic-float32`` 1.17 and
-``elic`` 1.13; at 256x256 1.22 and 0.99. ELIC's two
-transforms take three quarters of the time; their convolutions of 3x3 and 5x5 run at 60 %
-to 97 % of the processor's peak, those of 1x1 at half of it, and a fifth of the time goes
-into memory that the system clears for large tensors. The probability model in float64 costs
-TCM 1.4 times and MLIC++ 1.7 times the time of float32.
+``elic`` 1.13; at 256x256 1.22 and 0.99. ELIC's two transforms take three quarters of the
+time; their convolutions of 3x3 and 5x5 run at 60 % to 97 % of the processor's peak, those
+of 1x1 at half of it, and a fifth of the time goes into memory that the system clears for
+large tensors. The probability model in float64 costs TCM 1.4 times and MLIC++ 1.7 times
+the time of float32.
 
     python benchmarks/neural_codecs.py [--size 512x768] [--rounds 3] [--only elic ...]
 """

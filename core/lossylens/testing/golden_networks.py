@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from torch.nn import functional
 
 from lossylens.testing.pictures import picture
 from lossylens.testing.weights import filled
+from lossylens.toolkit.neural_codec import coding
+from lossylens.toolkit.neural_codec.tables import SCALES
 
 
 def read_golden(path: Path) -> Any:
@@ -68,12 +71,21 @@ def check_forward(network: torch.nn.Module, case: Any) -> Tensor:
 
 
 def check_strings(network: torch.nn.Module, case: Any, x_hat: Tensor) -> None:
-    """Assert that strings are as long as *case* says and decode to *x_hat*."""
+    """Assert that strings decode to *x_hat*.
+
+    With scales rounded up, as the official code does, they are as long as *case* says; as
+    they are rounded here, nearly so.
+    """
     coded = network.compress(golden_input(case))  # type: ignore[operator]
     decoded = network.decompress(coded["strings"], coded["shape"])  # type: ignore[operator]
     assert decoded["checksums"] == coded["checksums"]
     assert torch.equal(decoded["x_hat"], x_hat.clamp(0, 1))
-    for name, strings in zip(("y", "z"), coded["strings"], strict=True):
-        # The official code rounds scales up, and some of it writes several strings.
+    with mock.patch.object(coding, "_BOUNDS", SCALES[:-1]):
+        official = network.compress(golden_input(case))  # type: ignore[operator]
+    found = zip(("y", "z"), coded["strings"], official["strings"], strict=True)
+    for name, own, rounded_up in found:
         expected = case["stream"][f"{name}_bytes"]
-        assert abs(sum(map(len, strings)) / expected - 1) < 0.01
+        # Where the official code writes several strings, each has a state of its own.
+        spare = 8 * len(case["stream"][f"{name}_string_lengths"])
+        assert expected - spare <= sum(map(len, rounded_up)) <= expected + 8
+        assert abs(sum(map(len, own)) / expected - 1) < 0.01

@@ -20,6 +20,7 @@ from lossylens.codec import CodecSpec, Level
 from lossylens.errors import BitstreamError, ConfigError, RequirementError
 from lossylens.testing.golden_networks import read_golden
 from lossylens.testing.pictures import picture
+from lossylens.testing.registering import registered
 from lossylens.testing.weights import filled
 from lossylens.toolkit.neural_codec import winograd
 from lossylens.toolkit.neural_codec.checkpoints import write_checkpoint
@@ -86,10 +87,7 @@ class NeuralCodecChecks:
     @functools.cached_property
     def spec(self) -> CodecSpec:
         """What the plugin registers."""
-        found: list[CodecSpec] = []
-        type(self).register(found.append)
-        (spec,) = found
-        return spec
+        return registered(type(self).register)
 
     @classmethod
     def state(cls, seed: int) -> dict[str, Tensor]:
