@@ -37,5 +37,12 @@ class BitstreamError(LossylensError):
     """A bitstream is damaged, truncated, or of another codec, level or version."""
 
 
+class TransientError(LossylensError):
+    """Something failed that may pass, such as a server or memory; what it touched is done again.
+
+    Raised where one image or question is worked on, it fails those alone.
+    """
+
+
 class StoreError(LossylensError):
     """A run folder cannot be opened, read or written."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lossylens.errors import BitstreamError, DataError, ImageError, LossylensError
+from lossylens.errors import BitstreamError, DataError, ImageError, LossylensError, TransientError
 from lossylens.loading import describe
 
 A = TypeVar("A")
@@ -15,9 +15,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no result, in words."""
+    """Why there is no result, in words.
+
+    Attributes:
+        transient: whether it may pass, so that a later start tries again.
+    """
 
     reason: str
+    transient: bool = False
 
 
 def attempt(function: Callable[[A], R], argument: A) -> R | Failure:
@@ -31,6 +36,8 @@ def attempt(function: Callable[[A], R], argument: A) -> R | Failure:
         return function(argument)
     except (ImageError, BitstreamError, DataError) as error:
         return Failure(str(error))
+    except TransientError as error:
+        return Failure(str(error), transient=True)
     except LossylensError:
         raise
     except Exception as error:

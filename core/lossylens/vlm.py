@@ -105,11 +105,15 @@ class Answer:
     Attributes:
         text: what the model wrote, without special tokens; None if it failed.
         failure: the reason, when ``text`` is None.
+        transient: whether the failure may pass (a server that is down, memory that is
+            short): the question is asked again when the run is started again, and its
+            cell is not scored until then.
         usage: what it cost, such as ``{"output_tokens": 3}``.
     """
 
     text: str | None
     failure: str = ""
+    transient: bool = False
     usage: Mapping[str, float] = field(default_factory=dict)
 
 
