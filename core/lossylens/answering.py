@@ -1,34 +1,30 @@
-"""The second step of a run: decode, and answer, decoding ahead of the model."""
+"""The second step of a run: have the model asked about every image, and keep the answers."""
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
-from PIL.Image import Image
-
-from lossylens.codec import Codec
+from lossylens.asking import Answered, AnswerJob, AnswerRecipe, ModelRecipe
 from lossylens.collect import Asked, Material, Picture
 from lossylens.config import Config
+from lossylens.decoding import Bitstream, DecodeJob
 from lossylens.errors import PluginError
-from lossylens.failure import Failure, attempt
-from lossylens.pixels import decoded_image, source_image
-from lossylens.plan import Cell, CodecLevel, Model, Plan, build_model
-from lossylens.progress import Step, progress
-from lossylens.store import Store, to_json
-from lossylens.vlm import Answer, Condition, ImageQuestions, Vlm
-
-T = TypeVar("T")
-U = TypeVar("U")
+from lossylens.executor import Executor, Resources
+from lossylens.failure import Failure, FaultWatch
+from lossylens.jobs import CodecRecipe, portable
+from lossylens.plan import Cell, CodecLevel, Model, Plan
+from lossylens.progress import Step
+from lossylens.store import Prediction, Store
+from lossylens.vlm import Answer, Question
 
 #: Stages at which a sample can fail, as stored.
 IMAGE, ENCODE, DECODE, ANSWER = "image", "encode", "decode", "answer"
+
+#: Images in a message to the worker.
+_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -45,227 +41,262 @@ class Todo:
     asked: tuple[tuple[Cell, Asked], ...]
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """What the VLM is given."""
-
-    image: Image
-    bitstream: bytes | None
-    seconds: float
-
-
 def count_pending(plan: Plan, material: Material, store: Store) -> int:
     """Return how many samples await an answer, in all cells."""
-    pending = 0
-    for cell in plan.cells:
-        answered = store.predictions(cell.key)
-        asked = material.samples[cell.task_key]
-        pending += sum(each.sample.id not in answered for each in asked)
-    return pending
+    return sum(len(pending(cell, material, store)) for cell in plan.cells)
 
 
-def answer_all(config: Config, plan: Plan, material: Material, store: Store) -> None:
-    """Answer what is not in the store; each batch is stored as it comes.
+def pending(cell: Cell, material: Material, store: Store) -> list[Asked]:
+    """Return the samples of a cell that await an answer."""
+    answered = store.answered(cell.key)
+    return [each for each in material.samples[cell.task_key] if each.sample.id not in answered]
 
-    Raises:
-        LossylensError: a VLM or codec cannot work at all, or the store cannot be written.
+
+class Answering:
+    """Answers what is not in the store, one model at one codec and level after the other.
+
+    Args:
+        config: of the run.
+        plan, material: what is asked about.
+        executor: where the models are.
+        store: where answers and failures go, each as it comes.
+        step: progress, in questions.
     """
-    pending = count_pending(plan, material, store)
-    if not pending:
-        return
-    with progress("Answering", pending, "questions") as step:
-        for model in plan.models:
-            vlm: Vlm | None = None
-            for codec in plan.codecs:
-                todos = _todos(plan, model, codec, material, store, step)
-                if todos and vlm is None:
-                    vlm = build_model(config.registry, model.choice, model.adaptor)
-                if todos and vlm is not None:
-                    _Answering(config, model, codec, vlm, store, step).run(todos)
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        material: Material,
+        executor: Executor[Any, Any],
+        store: Store,
+        step: Step,
+    ) -> None:
+        self._config, self._plan, self._material = config, plan, material
+        self._executor, self._store, self._step = executor, store, step
+
+    def answer(self, model: Model, codec: CodecLevel) -> None:
+        """Have *model* answer what it has not at *codec*.
+
+        Raises:
+            LossylensError: VLM or codec cannot work at all, or is at fault; or the store
+                cannot be written.
+        """
+        todos = self._todos(model, codec)
+        if todos:
+            _Session(self._config, model, codec, self._executor, self._store, self._step).run(todos)
+
+    def _todos(self, model: Model, codec: CodecLevel) -> list[Todo]:
+        """Group what awaits an answer by image; record what cannot get one."""
+        encodings = self._store.encodings(codec.part.key) if codec.encodes else {}
+        grouped: dict[str, list[tuple[Cell, Asked]]] = {}
+        failed: list[Prediction] = []
+        for _, cell in self._plan.cells_of(model, codec):
+            for asked in pending(cell, self._material, self._store):
+                stage, reason, transient = _obstacle(asked, self._material, encodings)
+                if reason:
+                    failed.append(
+                        Prediction(
+                            cell.key, asked.sample.id, None, stage, reason, transient=transient
+                        )
+                    )
+                else:
+                    assert asked.image is not None
+                    grouped.setdefault(asked.image, []).append((cell, asked))
+        self._store.add_predictions(failed)
+        self._step.advance(len(failed))
+        return [
+            Todo(
+                self._material.pictures[image],
+                encodings[image]["bitstream"] if codec.encodes else None,
+                tuple(items),
+            )
+            for image, items in grouped.items()
+        ]
 
 
-def _todos(
-    plan: Plan, model: Model, codec: CodecLevel, material: Material, store: Store, step: Step
-) -> list[Todo]:
-    """Group what awaits an answer by image; record what cannot get one."""
-    encodings = store.encodings(codec.part.key) if codec.encodes else {}
-    grouped: dict[str, list[tuple[Cell, Asked]]] = {}
-    failed: list[tuple[str, str, None, None, str, str]] = []
-    for benchmark, cell in plan.cells_of(model, codec):
-        answered = store.predictions(cell.key)
-        for asked in material.samples[benchmark.part.key]:
-            if asked.sample.id in answered:
-                continue
-            stage, reason = _obstacle(asked, material, encodings)
-            if reason:
-                failed.append((cell.key, asked.sample.id, None, None, stage, reason))
-            else:
-                assert asked.image is not None
-                grouped.setdefault(asked.image, []).append((cell, asked))
-    store.add_predictions(failed)
-    step.advance(len(failed))
-    return [
-        Todo(
-            material.pictures[image],
-            encodings[image]["bitstream"] if codec.encodes else None,
-            tuple(items),
-        )
-        for image, items in grouped.items()
-    ]
-
-
-def _obstacle(asked: Asked, material: Material, encodings: dict[str, Any]) -> tuple[str, str]:
-    """Return the stage at which a sample has failed already, and why."""
+def _obstacle(asked: Asked, material: Material, encodings: dict[str, Any]) -> tuple[str, str, bool]:
+    """Return the stage at which a sample has failed already, why, and whether that may pass."""
     if asked.image is None:
-        return IMAGE, asked.failure
+        return IMAGE, asked.failure, False
     picture = material.pictures[asked.image]
     if picture.failure:
-        return IMAGE, picture.failure
+        return IMAGE, picture.failure, False
     encoding = encodings.get(asked.image)
     if encoding and encoding["failure"]:
-        return ENCODE, encoding["failure"]
-    return "", ""
+        return ENCODE, encoding["failure"], bool(encoding["transient"])
+    return "", "", False
 
 
-class _Answering:
+class _Session:
     """One model at one codec and level."""
 
     def __init__(
-        self, config: Config, model: Model, codec: CodecLevel, vlm: Vlm, store: Store, step: Step
+        self,
+        config: Config,
+        model: Model,
+        codec: CodecLevel,
+        executor: Executor[Any, Any],
+        store: Store,
+        step: Step,
     ) -> None:
         self._config, self._model, self._codec = config, model, codec
-        self._vlm, self._store, self._step = vlm, store, step
-        self._decoder: Codec | None = None
+        self._executor, self._store, self._step = executor, store, step
+        self._recipe = CodecRecipe.of(codec) if codec.encodes else None
+        out = config.run.out
+        self._decoding = FaultWatch(f"the decoder of codec {codec.choice.spec.name!r}", out)
+        self._answering = FaultWatch(f"vlm {model.choice.spec.name!r}", out)
+        self._crashed = store.crashes(model.part.key)
 
     def run(self, todos: Sequence[Todo]) -> None:
-        """Answer all *todos*, storing each batch."""
-        decoded = ahead(self._decode, todos, self._config.run.decode_ahead)
-        with closing(decoded):
-            for batch in batches(decoded, max(1, self._vlm.batch_images)):
-                self._answer(batch)
+        """Answer all *todos*, storing each as it comes."""
+        run = self._config.run
+        recipe = AnswerRecipe(
+            model=_model_recipe(self._model),
+            depth=run.decode_ahead,
+            pixels=1e6 * run.decode_ahead_megapixels,
+            seconds=run.timeout,
+            memory=self._config.memory,
+        )
+        resources = Resources(seconds=run.timeout, kept=True)
+        # Those that have crashed the model come last, so that they can spoil nothing.
+        ordered = sorted(todos, key=lambda todo: todo.picture.sha256 in self._crashed)
+        by_number = dict(enumerate(ordered))
+        chunks = _chunks(self._jobs(by_number))
+        died: list[tuple[Todo, Failure]] = []
+        for job, result in self._executor.run(recipe, chunks, resources):
+            todo = by_number[job.number]
+            if not isinstance(result, Failure):
+                self._keep(todo, result)
+            elif job.alone or not result.died:
+                self._fail(todo, ANSWER, result, self._answering)
+            else:
+                died.append((todo, result))
+                if len(died) == result.died:
+                    self._stop(died)
+        self._decoding.release()
+        self._answering.release()
 
-    def _decode(self, todo: Todo) -> Decoded | Failure:
-        """Decode one image; called in the thread that works ahead."""
-        decoded = attempt(self._decoded, todo)
-        if isinstance(decoded, Decoded):
-            self._vlm.expect(self._questions(todo, decoded))
-        return decoded
-
-    def _decoded(self, todo: Todo) -> Decoded:
-        parity = self._config.run.evaluator_parity
-        if todo.bitstream is None:
-            return Decoded(source_image(todo.picture.content(), parity=parity), None, 0.0)
-        bitstream = self._store.read_bitstream(todo.bitstream)
-        if self._decoder is None:
-            choice = self._codec.choice
-            registry = self._config.registry
-            self._decoder = registry.build_codec(
-                choice.spec.name, self._codec.level, choice.options
+    def _jobs(self, todos: dict[int, Todo]) -> Iterator[AnswerJob]:
+        first = True
+        for number, todo in todos.items():
+            decode = DecodeJob(
+                portable(todo.picture),
+                self._recipe,
+                self._bitstream(todo.bitstream) if todo.bitstream else None,
+                self._config.run.evaluator_parity,
+                twice=first and self._recipe is not None,
+                wants_bitstream=True,
             )
-        start = time.perf_counter()
-        image = decoded_image(self._decoder, bitstream, todo.picture.size, parity=parity)
-        seconds = time.perf_counter() - start
-        return Decoded(image, bitstream if self._vlm.wants_bitstream else None, seconds)
+            first = False
+            yield AnswerJob(
+                number,
+                self._codec.choice.spec.name,
+                self._codec.level.name,
+                decode,
+                tuple(_portable(asked.sample.question) for _, asked in todo.asked),
+                alone=todo.picture.sha256 in self._crashed,
+            )
 
-    def _answer(self, batch: Sequence[tuple[Todo, Decoded | Failure]]) -> None:
-        rows: list[tuple[Any, ...]] = []
-        timings: list[tuple[Any, ...]] = []
-        given: list[tuple[Todo, ImageQuestions]] = []
-        for todo, decoded in batch:
-            if isinstance(decoded, Failure):
-                rows += [
-                    (cell.key, asked.sample.id, None, None, DECODE, decoded.reason)
-                    for cell, asked in todo.asked
-                ]
-                continue
-            given.append((todo, self._questions(todo, decoded)))
-            if todo.bitstream is not None:
-                timings.append(("decode", self._codec.part.key, 1, decoded.seconds))
-        start = time.perf_counter()
-        answers = self._ask([questions for _, questions in given])
-        seconds = time.perf_counter() - start
-        for (todo, _), of_image in zip(given, answers, strict=True):
-            rows += map(_row, todo.asked, of_image)
-        questions = sum(map(len, answers))
-        timings.append(("answer", self._model.part.key, questions, seconds))
+    def _bitstream(self, sha256: str) -> Bitstream:
+        if self._executor.shares_folder:
+            return Bitstream(sha256, self._store.folder)
+        return Bitstream(sha256, None, self._store.read_bitstream(sha256))
+
+    def _keep(self, todo: Todo, result: Answered) -> None:
+        if not result.deterministic:
+            self._store.add_note(
+                self._codec.part.key,
+                "its decoder is not deterministic: it gave two pictures for one bitstream",
+            )
+        if result.undecoded is not None:
+            self._fail(todo, DECODE, result.undecoded, self._decoding)
+            return
+        self._decoding.succeeded()
+        if isinstance(result.answers, Failure):
+            self._fail(todo, ANSWER, result.answers, self._answering)
+            return
+        self._answering.succeeded()
+        rows = [_row(*each) for each in zip(todo.asked, result.answers, strict=True)]
+        timings = [("answer", self._model.part.key, len(rows), result.answer_seconds)]
+        if result.decode_seconds is not None:
+            timings.append(("decode", self._codec.part.key, 1, result.decode_seconds))
         self._store.add_predictions(rows, timings)
         self._step.advance(len(rows))
 
-    def _questions(self, todo: Todo, decoded: Decoded) -> ImageQuestions:
-        condition = Condition(
-            self._codec.choice.spec.name, self._codec.level.name, decoded.bitstream
+    def _fail(self, todo: Todo, stage: str, failure: Failure, watch: FaultWatch) -> None:
+        rows = [
+            Prediction(
+                cell.key,
+                asked.sample.id,
+                None,
+                stage,
+                failure.reason,
+                transient=failure.transient,
+            )
+            for cell, asked in todo.asked
+        ]
+
+        def record() -> None:
+            self._store.add_predictions(rows)
+            self._step.advance(len(rows))
+
+        watch.failed(failure, record)
+
+    def _stop(self, died: Sequence[tuple[Todo, Failure]]) -> None:
+        """Take note of the images on which the model has crashed, and end the run."""
+        images = [todo.picture.sha256 for todo, _ in died]
+        failure = died[0][1]
+        self._store.add_crashes(self._model.part.key, images, failure.reason)
+        self._decoding.release()
+        self._answering.release()
+        count = "1 image" if len(images) == 1 else f"{len(images)} images"
+        raise PluginError(
+            f"vlm {self._model.choice.spec.name!r} crashed: {failure.reason} while it was asked"
+            f" about {count}, {self._codec.choice.label} {self._codec.level.name} (image"
+            f" {images[0][:12]}). Start the same command again: it goes on, and asks about"
+            " these last and one by one"
         )
-        questions = tuple(asked.sample.question for _, asked in todo.asked)
-        return ImageQuestions(decoded.image, questions, condition)
-
-    def _ask(self, batch: list[ImageQuestions]) -> list[list[Answer]]:
-        """Ask the VLM; when it fails on a batch, ask image by image."""
-        answers = attempt(self._vlm.answer, batch) if batch else []
-        if isinstance(answers, Failure):
-            if len(batch) == 1:
-                return [[Answer(None, answers.reason)] * len(batch[0].questions)]
-            return [self._ask([item])[0] for item in batch]
-        given = [len(of_image) for of_image in answers]
-        expected = [len(item.questions) for item in batch]
-        if given != expected:
-            name = self._model.choice.spec.name
-            raise PluginError(f"vlm {name!r} gave {given} answers to {expected} questions")
-        return answers
 
 
-def _row(asked: tuple[Cell, Asked], answer: Answer) -> tuple[Any, ...]:
+def _chunks(jobs: Iterator[AnswerJob]) -> Iterator[list[AnswerJob]]:
+    chunk: list[AnswerJob] = []
+    for job in jobs:
+        chunk.append(job)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _model_recipe(model: Model) -> ModelRecipe:
+    adaptor = model.adaptor
+    return ModelRecipe(
+        name=model.choice.spec.name,
+        factory=model.choice.spec.factory,
+        options=model.choice.options,
+        adaptor_factory=adaptor.spec.factory if adaptor else "",
+        adaptor_options=adaptor.options if adaptor else None,
+    )
+
+
+def _portable(question: Question) -> Question:
+    """Return *question* as it can be sent; a task may give any kind of mapping."""
+    return dataclasses.replace(question, options=dict(question.options))
+
+
+def _row(asked: tuple[Cell, Asked], answer: Answer) -> Prediction:
     cell, item = asked
-    usage = to_json(dict(answer.usage)) if answer.usage else None
     if answer.text is not None:
-        return (cell.key, item.sample.id, answer.text, usage, None, None)
-    reason = answer.failure or "the VLM gave no reason"
-    return (cell.key, item.sample.id, None, usage, ANSWER, reason)
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield *items* in lists of *size*, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def ahead(
-    function: Callable[[T], U], items: Iterable[T], depth: int
-) -> Generator[tuple[T, U], None, None]:
-    """Yield each item with its result, which another thread works out ahead of use.
-
-    Args:
-        function: what to work out.  An exception comes out where its result would.
-        items: consumed by that thread.
-        depth: how many results may wait.
-    """
-    results: queue.Queue[tuple[T, U] | BaseException | None] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(result: tuple[T, U] | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                return results.put(result, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in items:
-                put((item, function(item)))
-                if stop.is_set():
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, name="decode-ahead", daemon=True)
-    thread.start()
-    try:
-        while (result := results.get()) is not None:
-            if isinstance(result, BaseException):
-                raise result
-            yield result
-    finally:
-        stop.set()
-        thread.join()
+        return Prediction(cell.key, item.sample.id, answer.text, usage=dict(answer.usage))
+    reason = Failure(answer.failure or "the VLM gave no reason").reason
+    return Prediction(
+        cell.key,
+        item.sample.id,
+        None,
+        ANSWER,
+        reason,
+        transient=answer.transient,
+        usage=dict(answer.usage),
+    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lossylens.errors import DataError
-from lossylens.failure import Failure, attempt
+from lossylens.failure import Failure, attempt, guarded
 from lossylens.images import content_hash, read_image, source_format
 from lossylens.plan import Benchmark
 from lossylens.progress import Step
@@ -64,10 +64,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Material:
-    """Samples by task key, and pictures by hash."""
+    """Samples by task key, and pictures by hash.
+
+    Attributes:
+        limited: keys of tasks that have more images than the run's limit.
+    """
 
     samples: Mapping[str, tuple[Asked, ...]]
     pictures: Mapping[str, Picture]
+    limited: frozenset[str] = frozenset()
 
 
 def collect(
@@ -92,32 +97,38 @@ def collect(
     """
     pictures: dict[str, Picture] = {}
     samples = {}
+    limited = set()
     for benchmark in benchmarks:
         hashes: dict[str, str | Failure] = {}
-        chosen = list(_first(benchmark, limit))
+        chosen, whole = _first(benchmark, limit)
+        if not whole:
+            limited.add(benchmark.part.key)
         for sample in chosen:
             key = sample.image.key
             if key not in hashes:
                 hashes[key] = _take(sample.image, known, pictures)
                 step.advance()
         samples[benchmark.part.key] = tuple(_asked(each, hashes[each.image.key]) for each in chosen)
-    return Material(samples, pictures)
+    return Material(samples, pictures, frozenset(limited))
 
 
-def _first(benchmark: Benchmark, limit: int | None) -> Iterator[Sample]:
-    """Yield the samples on the first *limit* images."""
+def _first(benchmark: Benchmark, limit: int | None) -> tuple[list[Sample], bool]:
+    """Return the samples on the first *limit* images, and whether there are no others."""
     where = benchmark.choice.where
     keys: set[str] = set()
     ids: set[str] = set()
-    for sample in benchmark.task.samples():
-        if sample.id in ids:
-            raise DataError(f"{where}: two samples have the id {sample.id!r}")
-        ids.add(sample.id)
-        if limit is None or len(keys) < limit or sample.image.key in keys:
-            keys.add(sample.image.key)
-            yield sample
+    chosen = []
+    with guarded(f"task {benchmark.choice.spec.name!r}", "samples()"):
+        for sample in benchmark.task.samples():
+            if sample.id in ids:
+                raise DataError(f"{where}: two samples have the id {sample.id!r}")
+            ids.add(sample.id)
+            if limit is None or len(keys) < limit or sample.image.key in keys:
+                keys.add(sample.image.key)
+                chosen.append(sample)
     if not ids:
         raise DataError(f"{where}: the task has no samples")
+    return chosen, len(chosen) == len(ids)
 
 
 def _asked(sample: Sample, found: str | Failure) -> Asked:

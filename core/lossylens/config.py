@@ -48,13 +48,17 @@ class RunOptions:
         executor: where encoding is done; ``local`` is this machine.
         cache: a folder of bitstreams that runs share, so that none is made twice;
             null to share none.
-        workers: encoding processes; null for one per usable CPU, 1 to encode in
-            the process of the run itself.
+        workers: encoding processes; null for one per usable CPU.
         evaluator_parity: repeat the reference evaluator's JPEG steps; see
             :mod:`lossylens.pixels`.
         limit: only the first so many images of each task.
         decode_ahead: how many decoded images may wait for the VLM.
+        decode_ahead_megapixels: how many million pixels these may have together.
+        timeout: seconds that one image may take to be encoded, decoded or answered.
+        memory: gigabytes that one process of a codec may take; null for half of the machine's.
         retry_failed: try again what failed in an earlier start of this run.
+        accept_failures: score what failed for a reason that may pass (a server, memory) as
+            wrong answers, instead of leaving its cells unscored until it is asked again.
         uncompressed: add the codec ``uncompressed`` to the grid.
         fidelity: metrics by which decoded images are compared with their originals,
             members of :data:`~lossylens.fidelity.FIDELITIES`.
@@ -67,7 +71,11 @@ class RunOptions:
     evaluator_parity: bool = False
     limit: int | None = None
     decode_ahead: int = 16
+    decode_ahead_megapixels: float = 100.0
+    timeout: float = 3600.0
+    memory: float | None = None
     retry_failed: bool = False
+    accept_failures: bool = False
     uncompressed: bool = True
     fidelity: list[str] = field(default_factory=list)
 
@@ -141,6 +149,15 @@ class Config:
         if hasattr(os, "sched_getaffinity"):  # not on macOS
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
+
+    @property
+    def memory(self) -> int:
+        """Bytes that one process of a codec may take."""
+        if self.run.memory is not None:
+            return int(1e9 * self.run.memory)
+        import psutil  # slow to import
+
+        return int(psutil.virtual_memory().total // 2)
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -294,6 +311,10 @@ def _run_options(values: Mapping[str, Any]) -> RunOptions:
         value = getattr(run, name)
         if value is not None and value < least:
             raise ConfigError(f"run.{name}: expected at least {least}, got {value}.")
+    for name in ("timeout", "memory", "decode_ahead_megapixels"):
+        value = getattr(run, name)
+        if value is not None and not value > 0:
+            raise ConfigError(f"run.{name}: expected more than 0, got {value}.")
     if run.executor not in EXECUTORS:
         hint = suggestion(run.executor, EXECUTORS)
         raise ConfigError(f"run.executor: unknown executor {run.executor!r}. {hint}")

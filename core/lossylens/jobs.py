@@ -1,6 +1,6 @@
-"""Images at levels of codecs, one by one, in this process or in workers.
+"""Images at levels of codecs, one by one, in workers.
 
-What encoding and measuring have in common: a job says all that a worker process needs,
+What encoding, measuring and answering have in common: a job says all that a worker needs,
 which keeps the codecs that it has built and the image that it has read for the next one.
 """
 
@@ -11,61 +11,77 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from PIL.Image import Image
 
 from lossylens.codec import Codec, Level
 from lossylens.collect import Picture
 from lossylens.errors import DataError
-from lossylens.executors.local import run_jobs
+from lossylens.executor import Begin, Executor, Recipe, Resources
 from lossylens.failure import Failure, attempt
 from lossylens.loading import import_object
 from lossylens.pixels import source_image
-from lossylens.plan import CodecLevel, Plan
+from lossylens.plan import CodecLevel
 from lossylens.schedule import Schedule, Work
 
 
 @dataclass(frozen=True)
-class CodecJob:
-    """An image at one level of a codec; all that a worker process needs.
+class CodecRecipe:
+    """A codec at a level, as a worker builds it.
 
     Attributes:
-        plugin: place of the codec in the configuration.
-        codec: key of the codec and level.
+        where: place of the codec in the configuration.
+        name: of the codec.
+        key: of the codec and level.
         factory, level, options: to build the codec from.
+    """
+
+    where: str
+    name: str
+    key: str
+    factory: str
+    level: Level
+    options: Any
+
+    @classmethod
+    def of(cls, codec: CodecLevel) -> CodecRecipe:
+        """Return the recipe of *codec*."""
+        return cls(
+            where=codec.choice.where,
+            name=codec.choice.spec.name,
+            key=codec.part.key,
+            factory=codec.choice.spec.factory,
+            level=codec.level,
+            options=codec.choice.options,
+        )
+
+    def built(self) -> Codec:
+        """Return the codec, which this process builds once while the codec's turn lasts."""
+        levels = _built(self.where)
+        if self.key not in levels:
+            levels[self.key] = import_object(self.factory)(self.level, self.options)
+        return levels[self.key]
+
+
+@dataclass(frozen=True)
+class CodecJob:
+    """An image at one level of a codec.
+
+    Attributes:
+        codec: at its level.
         picture: the original image.
         parity: see :mod:`lossylens.pixels`.
     """
 
-    plugin: str
-    codec: str
-    factory: str
-    level: Level
-    options: Any
+    codec: CodecRecipe
     picture: Picture
     parity: bool
 
     @classmethod
     def of(cls, codec: CodecLevel, picture: Picture, parity: bool, **particular: Any) -> Self:
         """Return the job of *codec* and *picture*; *particular* is what else *cls* holds."""
-        return cls(
-            plugin=codec.choice.where,
-            codec=codec.part.key,
-            factory=codec.choice.spec.factory,
-            level=codec.level,
-            options=codec.choice.options,
-            picture=picture,
-            parity=parity,
-            **particular,
-        )
-
-    def built_codec(self) -> Codec:
-        """Return the codec, which this process builds once."""
-        levels = _built(self.plugin)
-        if self.codec not in levels:
-            levels[self.codec] = import_object(self.factory)(self.level, self.options)
-        return levels[self.codec]
+        return cls(codec=CodecRecipe.of(codec), picture=picture, parity=parity, **particular)
 
     def original(self) -> Image:
         """Return the image, which is kept until another is asked for."""
@@ -84,26 +100,49 @@ J = TypeVar("J", bound=CodecJob)
 R = TypeVar("R", bound=Timed)
 
 
+@dataclass(frozen=True)
+class JobByJob(Generic[J, R]):
+    """A recipe of workers that call a function for each job.
+
+    Attributes:
+        function: of a module, which is imported in the worker.
+        title: see :class:`~lossylens.executor.Recipe`.
+    """
+
+    function: Callable[[J], R]
+    title: str
+
+    def start(self) -> Callable[[Iterator[J], Begin], Iterator[R | Failure]]:
+        """Return what does the work."""
+        return self._work
+
+    def _work(self, jobs: Iterator[J], begin: Begin) -> Iterator[R | Failure]:
+        for job in jobs:
+            yield attempt(self.function, job)
+
+
 def backlogs(
-    plan: Plan, pictures: Iterable[Picture], pending: Mapping[str, Iterable[str]]
+    codecs: Iterable[CodecLevel],
+    pictures: Iterable[Picture],
+    pending: Mapping[str, Iterable[str]],
 ) -> list[list[Work]]:
     """Return images with the levels at which they are pending, apart for each codec.
 
     Args:
-        plan: the codecs.
+        codecs: with their levels.
         pictures: the images.
         pending: hashes of images, by key of codec and level.
     """
     pictures = list(pictures)
-    encoding = [codec for codec in plan.codecs if codec.encodes]
+    encoding = [codec for codec in codecs if codec.encodes]
     found = []
     for _, group in groupby(encoding, lambda codec: codec.choice.where):
         levels = list(group)
         works = []
         for picture in pictures:
-            codecs = tuple(each for each in levels if picture.sha256 in pending[each.part.key])
-            if codecs:
-                works.append(Work(picture, codecs))
+            due = tuple(each for each in levels if picture.sha256 in pending[each.part.key])
+            if due:
+                works.append(Work(picture, due))
         if works:
             found.append(works)
     return found
@@ -115,41 +154,31 @@ def count_images(backlogs: Iterable[Iterable[Work]]) -> int:
 
 
 def run_works(
-    function: Callable[[J], R],
+    executor: Executor[Any, Any],
+    recipe: Recipe[J, R],
     jobs: Callable[[Work], Sequence[J]],
     backlogs: Sequence[Sequence[Work]],
-    workers: int,
+    resources: Resources,
 ) -> Iterator[tuple[J, R | Failure]]:
-    """Run *function* over the jobs of all works; yield each with its result as it is done.
+    """Have the jobs of all works done; yield each with its result as it is done.
 
     Args:
-        function: see :func:`~lossylens.executors.local.run_jobs`.
+        executor: where.
+        recipe: of the workers.
         jobs: returns the jobs of a work, one for each level.
         backlogs: the works of each codec, none empty.
-        workers: number of processes, at most; 1 is this process.
+        resources: what the workers may take.
 
     Raises:
-        LossylensError: *function* raised one that is not about its job alone.
+        LossylensError: the work cannot be done at all.
     """
-    workers = min(workers, count_images(backlogs))
-    schedule = Schedule(backlogs, workers)
-
-    def chunks() -> Iterator[list[J]]:
-        if workers > 1:
-            for chunk in schedule:
-                yield [job for work in chunk for job in jobs(_portable(work))]
-            return
-        # One worker takes codec by codec, because it has room for the levels of one.
-        for works in backlogs:
-            yield from map(list, map(jobs, works))
-
-    for job, result in run_jobs(function, chunks(), workers):
+    resources = replace(resources, workers=min(resources.workers, count_images(backlogs)))
+    schedule = Schedule(backlogs, resources.workers)
+    chunks = ([job for work in chunk for job in jobs(_portable_work(work))] for chunk in schedule)
+    for job, result in executor.run(recipe, chunks, resources):
         if not isinstance(result, Failure):
-            schedule.learn(job.plugin, job.picture, result.spent)
+            schedule.learn(job.codec.where, job.picture, result.spent)
         yield job, result
-    # With one worker, they were built here.
-    _built.cache_clear()
-    _original.cache_clear()
 
 
 def forget_original() -> None:
@@ -163,22 +192,25 @@ def _original(picture: Picture, parity: bool) -> Image:
 
 
 @lru_cache(maxsize=1)
-def _built(plugin: str) -> dict[str, Codec]:
-    """Return the levels built in this process of the plugin whose turn it is, by key."""
+def _built(where: str) -> dict[str, Codec]:
+    """Return the levels built in this process of the codec whose turn it is, by key."""
     return {}
 
 
-def _portable(work: Work) -> Work:
-    """Return *work* with a reader of its image that works in another process.
+def _portable_work(work: Work) -> Work:
+    return replace(work, picture=portable(work.picture))
+
+
+def portable(picture: Picture) -> Picture:
+    """Return *picture* with a reader that works in another process.
 
     Most read from a file, which the worker does itself; else the image is sent.
     """
-    picture = work.picture
     try:
         pickle.dumps(picture.read)
     except Exception:  # of many kinds
-        return replace(work, picture=replace(picture, read=_Content.of(picture)))
-    return work
+        return replace(picture, read=_Content.of(picture))
+    return picture
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ from PIL.Image import Image
 from lossylens.collect import Material
 from lossylens.config import Config
 from lossylens.errors import StoreError
+from lossylens.executor import Executor, Resources
 from lossylens.failure import Failure, attempt
 from lossylens.fidelity import FIDELITIES, Fidelity
-from lossylens.jobs import CodecJob, backlogs, count_images, run_works
+from lossylens.jobs import CodecJob, JobByJob, backlogs, count_images, run_works
 from lossylens.loading import import_object
 from lossylens.pixels import decoded_image
 from lossylens.plan import CodecLevel, Plan, short_hash
@@ -85,7 +86,13 @@ class Measured:
     spent: float
 
 
-def measure_all(config: Config, plan: Plan, material: Material, store: Store) -> None:
+def measure_all(
+    config: Config,
+    plan: Plan,
+    material: Material,
+    executor: Executor[Any, Any],
+    store: Store,
+) -> None:
     """Measure what is not in the store; each encoding is stored as it comes.
 
     Raises:
@@ -99,8 +106,8 @@ def measure_all(config: Config, plan: Plan, material: Material, store: Store) ->
         for codec in plan.codecs
         if codec.encodes
     }
-    works = backlogs(plan, material.pictures.values(), pending)
-    _measure_images(config, works, pending, store, shelf)
+    works = backlogs(plan.codecs, material.pictures.values(), pending)
+    _measure_images(config, works, pending, executor, store, shelf)
     for metric in metrics:
         if metric.per_set:
             _measure_sets(config, metric, plan, material, store, shelf)
@@ -137,6 +144,7 @@ def _measure_images(
     config: Config,
     works: list[list[Work]],
     pending: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]],
+    executor: Executor[Any, Any],
     store: Store,
     shelf: Shelf,
 ) -> None:
@@ -160,7 +168,9 @@ def _measure_images(
         return [job(work, codec) for codec in work.codecs]
 
     with progress("Measuring fidelity", count, "images") as step:
-        for done, result in run_works(measure, jobs, works, config.workers):
+        resources = Resources(workers=config.workers, threads=1, memory=config.memory)
+        recipe = JobByJob(measure, "measuring fidelity")
+        for done, result in run_works(executor, recipe, jobs, works, resources):
             values: Values
             if isinstance(result, Failure):
                 values = dict.fromkeys(done.metrics, result)
@@ -168,11 +178,10 @@ def _measure_images(
                 values = result.values
             store.add_fidelities([_row(done, name, value) for name, value in values.items()])
             step.advance()
-    _function.cache_clear()
 
 
 def _row(job: MeasureJob, name: str, value: float | Failure) -> tuple[Any, ...]:
-    known = (job.codec, job.picture.sha256, name, FIDELITIES[name].method)
+    known = (job.codec.key, job.picture.sha256, name, FIDELITIES[name].method)
     if isinstance(value, Failure):
         return (*known, None, value.reason)
     return (*known, value, None)
@@ -209,7 +218,7 @@ def _measure(what: tuple[MeasureJob, str, Image, Image]) -> float | None:
 
 def _decoded(job: MeasureJob) -> Image:
     bitstream = read_bitstream(job.folder, job.bitstream)
-    return decoded_image(job.built_codec(), bitstream, job.picture.size, parity=False)
+    return decoded_image(job.codec.built(), bitstream, job.picture.size, parity=False)
 
 
 def _found(job: MeasureJob) -> dict[str, float | Failure]:
@@ -226,7 +235,7 @@ def _found(job: MeasureJob) -> dict[str, float | Failure]:
 def _shared_values(job: MeasureJob) -> dict[str, Any]:
     """Return method and value by metric."""
     shared = job.shelf.values
-    entry = shared.get(job.codec, job.picture.sha256) if shared else None
+    entry = shared.get(job.codec.key, job.picture.sha256) if shared else None
     return dict(json.loads(entry)) if entry else {}
 
 
@@ -241,7 +250,7 @@ def _share(job: MeasureJob, values: Values) -> None:
     }
     if fresh:
         entry = json.dumps(_shared_values(job) | fresh).encode()
-        job.shelf.values.put(job.codec, job.picture.sha256, entry)
+        job.shelf.values.put(job.codec.key, job.picture.sha256, entry)
 
 
 @lru_cache(maxsize=len(FIDELITIES))
@@ -261,7 +270,7 @@ def _features_key(metric: Fidelity, codec: str, parity: bool) -> str:
 
 def _keep_features(job: MeasureJob, name: str, original: Image, decoded: Image) -> None:
     metric, image = FIDELITIES[name], job.picture.sha256
-    for codec, picture in (("", original), (job.codec, decoded)):
+    for codec, picture in (("", original), (job.codec.key, decoded)):
         key = _features_key(metric, codec, job.parity)
         if job.shelf.features.get(key, image) is None:
             job.shelf.features.put(key, image, _function(name)(picture).tobytes())

@@ -18,6 +18,8 @@ here they do not.
 
 from __future__ import annotations
 
+from typing import Any
+
 from PIL.Image import Image
 
 from lossylens.codec import Codec
@@ -46,8 +48,11 @@ def decoded_image(codec: Codec, bitstream: bytes, size: tuple[int, int], *, pari
 
     Raises:
         BitstreamError: it is damaged, or the decoder gave no RGB image of *size*.
+        TypeError: the decoder gave no image at all.
     """
-    image = codec.decode(bitstream)
+    image: Any = codec.decode(bitstream)
+    if not isinstance(image, Image):
+        raise TypeError(f"the decoder returned {image!r:.40} instead of an image")
     if image.mode != "RGB" or image.size != size:
         found = f"{image.mode} {image.width}x{image.height}"
         raise BitstreamError(f"the decoder returned {found}, not RGB {size[0]}x{size[1]}")

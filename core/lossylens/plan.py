@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import groupby
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any
@@ -17,6 +18,7 @@ from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import Level
 from lossylens.config import NO_ADAPTOR, Choice, CodecChoice, Config
 from lossylens.errors import ConfigError
+from lossylens.failure import guarded
 from lossylens.plugins import Registry
 from lossylens.spec import OPERATIONAL
 from lossylens.task import Task, TaskSpec
@@ -133,6 +135,12 @@ class Plan:
             for _, cell in self.cells_of(model, codec)
         )
 
+    @property
+    def curves(self) -> tuple[tuple[CodecLevel, ...], ...]:
+        """The codecs, each with its levels."""
+        groups = groupby(self.codecs, lambda codec: codec.choice.where)
+        return tuple(tuple(levels) for _, levels in groups)
+
     def cells_of(self, model: Model, codec: CodecLevel) -> Iterator[tuple[Benchmark, Cell]]:
         """Yield the tasks with the cells of one model and one codec and level."""
         for benchmark in self.benchmarks:
@@ -177,8 +185,9 @@ def make_plan(config: Config) -> Plan:
 
 def _benchmarks(config: Config) -> Iterator[Benchmark]:
     for choice in config.tasks:
-        task = config.registry.build_task(choice.spec.name, choice.options)
-        description = {**described(choice), "fingerprint": task.fingerprint()}
+        with guarded(f"task {choice.spec.name!r}", "building it"):
+            task = config.registry.build_task(choice.spec.name, choice.options)
+            description = {**described(choice), "fingerprint": task.fingerprint()}
         # A new version scores anew (see lossylens.scoring); it need not ask anew.
         del description["version"]
         yield Benchmark(choice, task, Part("task", description))
@@ -187,12 +196,14 @@ def _benchmarks(config: Config) -> Iterator[Benchmark]:
 def _codec_levels(config: Config) -> Iterator[CodecLevel]:
     for choice in config.codecs:
         for level in choice.levels:
-            codec = config.registry.build_codec(choice.spec.name, level, choice.options)
+            with guarded(f"codec {choice.spec.name!r}", "building it"):
+                codec = config.registry.build_codec(choice.spec.name, level, choice.options)
+                provenance = dict(codec.provenance())
             description = {
                 **described(choice),
                 "level": level.name,
                 "parameters": dict(level.parameters),
-                "provenance": dict(codec.provenance()),
+                "provenance": provenance,
                 "evaluator_parity": config.run.evaluator_parity,
             }
             yield CodecLevel(choice, level, Part("codec", description))
@@ -201,11 +212,13 @@ def _codec_levels(config: Config) -> Iterator[CodecLevel]:
 def _models(config: Config) -> Iterator[Model]:
     for choice in config.vlms:
         for adaptor in config.adaptors:
+            with guarded(f"vlm {choice.spec.name!r}", "building it"):
+                # Not kept: several large VLMs would not fit side by side.
+                provenance = dict(build_model(config.registry, choice, adaptor).provenance())
             description = {
                 **described(choice),
                 "adaptor": described(adaptor) if adaptor else None,
-                # Not kept: several large VLMs would not fit side by side.
-                "provenance": dict(build_model(config.registry, choice, adaptor).provenance()),
+                "provenance": provenance,
             }
             yield Model(choice, adaptor, Part("vlm", description))
 

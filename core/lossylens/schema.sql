@@ -38,6 +38,7 @@ CREATE TABLE encodings (
     bitstream TEXT,                 -- SHA-256: bitstreams/<first two digits>/<all>
     bytes INTEGER,
     failure TEXT,
+    transient INTEGER NOT NULL,     -- 1: the failure may pass; the next start tries again
     PRIMARY KEY (codec, image)
 ) WITHOUT ROWID;
 
@@ -95,7 +96,23 @@ CREATE TABLE predictions (
     usage TEXT,                     -- JSON, as the VLM gave it
     stage TEXT,                     -- of a failure: image, encode, decode or answer
     failure TEXT,
+    transient INTEGER NOT NULL,     -- 1: the failure may pass; the next start asks again
     PRIMARY KEY (cell, sample)
+) WITHOUT ROWID;
+
+-- Images that a VLM was asked about when its process ended; they are asked about last.
+CREATE TABLE crashes (
+    vlm TEXT NOT NULL REFERENCES parts,
+    image TEXT NOT NULL REFERENCES images,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (vlm, image)
+) WITHOUT ROWID;
+
+-- What a reader of a part's results should know, such as that a codec is not deterministic.
+CREATE TABLE notes (
+    part TEXT NOT NULL REFERENCES parts,
+    text TEXT NOT NULL,
+    PRIMARY KEY (part, text)
 ) WITHOUT ROWID;
 
 CREATE TABLE scores (
@@ -109,7 +126,8 @@ CREATE TABLE scores (
     unextracted INTEGER NOT NULL,
     images INTEGER NOT NULL,        -- distinct images with a rate
     bpp_mean REAL,                  -- mean over these images
-    bpp_total REAL                  -- their bits over their pixels
+    bpp_total REAL,                 -- their bits over their pixels
+    limited INTEGER NOT NULL        -- 1: the task has more images than were asked about
 ) WITHOUT ROWID;
 
 CREATE TABLE verdicts (

@@ -1,46 +1,128 @@
-"""The third step of a run: a score and a rate for every cell."""
+"""The third step of a run: a score and a rate for every cell, as soon as it is answered."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from lossylens.answering import pending
 from lossylens.codec import bits_per_pixel
 from lossylens.collect import Material
-from lossylens.plan import Benchmark, Cell, CodecLevel, Plan, short_hash
-from lossylens.progress import progress
-from lossylens.store import Store
+from lossylens.errors import PluginError
+from lossylens.failure import guarded
+from lossylens.plan import Benchmark, Cell, CodecLevel, Model, Plan, short_hash
+from lossylens.store import Store, to_json
+from lossylens.task import Primary, Score
 
 #: Number of images, mean bits per pixel, total bits over total pixels.
 Rate = tuple[int, float | None, float | None]
 
+# Scores are computed in floating point.
+_SLACK = 1e-6
 
-def score_all(plan: Plan, material: Material, store: Store) -> None:
-    """Score every cell whose predictions, rates or task version are new.
 
-    Raises:
-        LossylensError: a task cannot score its predictions, or the store cannot be
-            written.
+class Scoring:
+    """Scores cells whose predictions, data, rates or task version are new.
+
+    Args:
+        plan, material: what was asked.
+        store: has the predictions; gets the scores.
+        accept_failures: whether failures that may pass count as wrong answers; else a cell
+            that has any is not scored.
     """
-    with progress("Scoring", len(plan.cells), "cells") as step:
-        for model in plan.models:
-            for codec in plan.codecs:
-                for benchmark, cell in plan.cells_of(model, codec):
-                    _score(benchmark, codec, cell, material, store)
-                    step.advance()
+
+    def __init__(
+        self, plan: Plan, material: Material, store: Store, *, accept_failures: bool
+    ) -> None:
+        self._plan, self._material, self._store = plan, material, store
+        self._accept_failures = accept_failures
+        self._digest = lru_cache(None)(self._digest_samples)
+        self.unscored = 0
+
+    def score(self, model: Model, codec: CodecLevel) -> Iterator[tuple[Cell, Score, Rate]]:
+        """Score the finished cells of *model* at *codec*; yield those that are new.
+
+        Raises:
+            LossylensError: a task cannot score its predictions, or breaks its contract; or
+                the store cannot be written.
+        """
+        for benchmark, cell in self._plan.cells_of(model, codec):
+            if self._is_finished(cell):
+                found = self._score(benchmark, codec, cell)
+                if found is not None:
+                    yield (cell, *found)
+            else:
+                self.unscored += 1
+                # What was scored before is being asked again.
+                if self._store.score_inputs(cell.key) is not None:
+                    self._store.drop_score(cell.key)
+
+    def _is_finished(self, cell: Cell) -> bool:
+        if pending(cell, self._material, self._store):
+            return False
+        return self._accept_failures or not self._store.count_transient(cell.key)
+
+    def _score(
+        self, benchmark: Benchmark, codec: CodecLevel, cell: Cell
+    ) -> tuple[Score, Rate] | None:
+        stored = self._store.predictions(cell.key)
+        asked = self._material.samples[cell.task_key]
+        # What an earlier start with a higher limit has asked does not count.
+        predictions = {each.sample.id: stored[each.sample.id] for each in asked}
+        rate = _rate(codec, cell, self._material, self._store)
+        limited = cell.task_key in self._material.limited
+        version = benchmark.choice.found.plugin.version
+        data = self._digest(cell.task_key)
+        inputs = short_hash([version, sorted(predictions.items()), rate, data, limited])
+        if self._store.score_inputs(cell.key) == inputs:
+            return None
+        who = f"task {benchmark.choice.spec.name!r}"
+        with guarded(who, "score()"):
+            score: Any = benchmark.task.score(predictions)
+        for problem in _problems(score, benchmark.choice.spec.primary):
+            raise PluginError(f"{who} breaks its contract: {problem}")
+        # Samples that were not asked are none, whatever the task makes of them.
+        score = dataclasses.replace(score, samples=len(asked), missing=0)
+        self._store.set_score(cell.key, inputs, score, rate, limited=limited)
+        return score, rate
+
+    def _digest_samples(self, task: str) -> str:
+        """Return a hash of what decides a score beside the predictions."""
+        return short_hash(
+            [
+                [each.sample.id, to_json(dict(each.sample.fields))]
+                for each in self._material.samples[task]
+            ]
+        )
 
 
-def _score(
-    benchmark: Benchmark, codec: CodecLevel, cell: Cell, material: Material, store: Store
-) -> None:
-    stored = store.predictions(cell.key)
-    samples = material.samples[cell.task_key]
-    # Those of an earlier start with a higher limit do not count.
-    predictions = {
-        each.sample.id: stored[each.sample.id] for each in samples if each.sample.id in stored
-    }
-    rate = _rate(codec, cell, material, store)
-    version = benchmark.choice.found.plugin.version
-    inputs = short_hash([version, sorted(predictions.items()), rate])
-    if store.score_inputs(cell.key) != inputs:
-        store.set_score(cell.key, inputs, benchmark.task.score(predictions), rate)
+def _problems(score: Any, primary: Primary) -> Iterator[str]:
+    """Yield how *score* departs from what :class:`~lossylens.task.Score` says."""
+    if not isinstance(score, Score):
+        yield f"score() returned {score!r:.80} instead of a Score"
+        return
+    found: Any = score.metrics
+    for key in primary.name.split("/"):
+        found = found.get(key) if isinstance(found, dict) or hasattr(found, "get") else None
+    if found is None:
+        yield f"its primary metric {primary.name!r} is not among the metrics of its Score"
+        return
+    try:
+        value, metric = float(score.value), float(found)
+    except (TypeError, ValueError):
+        yield f"the value of its Score is {score.value!r:.40} and its primary metric {found!r:.40}"
+        return
+    if math.isnan(value):
+        return
+    slack = _SLACK * max(1.0, abs(primary.high - primary.low))
+    if abs(value - metric) > slack:
+        yield f"the value of its Score is {value:g}, its primary metric {primary.name!r} {metric:g}"
+    if not primary.low - slack <= value <= primary.high + slack:
+        span = f"{primary.low:g} to {primary.high:g}"
+        yield f"its score of {value:g} is outside the range of its primary metric, {span}"
 
 
 def _rate(codec: CodecLevel, cell: Cell, material: Material, store: Store) -> Rate:

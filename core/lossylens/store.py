@@ -33,6 +33,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -43,7 +44,7 @@ from lossylens.plan import Cell, Part, plain
 from lossylens.task import Score
 
 #: Raised with every change to ``schema.sql``.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # "llns" in SQLite's field for the application.
 _APPLICATION = 0x6C6C6E73
@@ -52,6 +53,26 @@ _APPLICATION = 0x6C6C6E73
 _UNFINISHED = "writing-"
 
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A row of the table ``predictions``: an answer, or why there is none."""
+
+    cell: str
+    sample: str
+    text: str | None
+    stage: str | None = None
+    failure: str | None = None
+    transient: bool = False
+    usage: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """The row, in the order of the columns."""
+        usage = to_json(self.usage) if self.usage else None
+        known = (plain(self.text), usage, self.stage, plain(self.failure), int(self.transient))
+        return (self.cell, self.sample, *known)
 
 
 class Store:
@@ -225,18 +246,20 @@ class Store:
         """Record a bitstream that :func:`write_bitstream` has put into the run folder."""
         with self._writing() as database:
             database.execute(
-                "INSERT OR REPLACE INTO encodings VALUES (?, ?, ?, ?, NULL)",
+                "INSERT OR REPLACE INTO encodings VALUES (?, ?, ?, ?, NULL, 0)",
                 (codec, image, sha256, size),
             )
             if seconds is not None:
                 database.execute("INSERT INTO timings VALUES ('encode', ?, 1, ?)", (codec, seconds))
 
-    def add_encoding_failure(self, codec: str, image: str, failure: str) -> None:
-        """Record that an image could not be encoded."""
+    def add_encoding_failure(
+        self, codec: str, image: str, failure: str, *, transient: bool = False
+    ) -> None:
+        """Record that an image could not be encoded, and whether that may pass."""
         with self._writing() as database:
             database.execute(
-                "INSERT OR REPLACE INTO encodings VALUES (?, ?, NULL, NULL, ?)",
-                (codec, image, plain(failure)),
+                "INSERT OR REPLACE INTO encodings VALUES (?, ?, NULL, NULL, ?, ?)",
+                (codec, image, plain(failure), int(transient)),
             )
 
     def read_bitstream(self, sha256: str) -> bytes:
@@ -282,13 +305,24 @@ class Store:
         rows = self.rows("SELECT sample, text FROM predictions WHERE cell = ?", (cell,))
         return {row["sample"]: row["text"] for row in rows}
 
+    def answered(self, cell: str) -> set[str]:
+        """Return the samples of a cell that have a prediction, a failure among them."""
+        rows = self.rows("SELECT sample FROM predictions WHERE cell = ?", (cell,))
+        return {row["sample"] for row in rows}
+
+    def count_transient(self, cell: str) -> int:
+        """Return how many predictions of a cell have failed for a reason that may pass."""
+        query = "SELECT count(*) FROM predictions WHERE cell = ? AND transient"
+        return int(self.rows(query, (cell,))[0][0])
+
     def add_predictions(
-        self, rows: Sequence[Sequence[Any]], timings: Iterable[Sequence[Any]] = ()
+        self, predictions: Iterable[Prediction], timings: Iterable[Sequence[Any]] = ()
     ) -> None:
-        """Add rows of the tables ``predictions`` and ``timings``, together."""
+        """Add predictions, and rows of the table ``timings``, together."""
         with self._writing() as database:
             database.executemany(
-                "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?)", plain(rows)
+                "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [each.row for each in predictions],
             )
             database.executemany("INSERT INTO timings VALUES (?, ?, ?, ?)", timings)
 
@@ -298,6 +332,37 @@ class Store:
             database.execute("DELETE FROM predictions WHERE text IS NULL")
             database.execute("DELETE FROM encodings WHERE failure IS NOT NULL")
             database.execute("DELETE FROM fidelity WHERE failure IS NOT NULL")
+            database.execute("DELETE FROM crashes")
+
+    def forget_transient_failures(self) -> None:
+        """Forget what failed for a reason that may have passed."""
+        with self._writing() as database:
+            database.execute("DELETE FROM predictions WHERE transient")
+            database.execute("DELETE FROM encodings WHERE transient")
+
+    def crashes(self, vlm: str) -> set[str]:
+        """Return the images on which a VLM has ended its process."""
+        rows = self.rows("SELECT image FROM crashes WHERE vlm = ?", (vlm,))
+        return {row["image"] for row in rows}
+
+    def add_crashes(self, vlm: str, images: Iterable[str], reason: str) -> None:
+        """Record the images that a VLM had at hand when its process ended."""
+        with self._writing() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO crashes VALUES (?, ?, ?)",
+                [(vlm, image, plain(reason)) for image in images],
+            )
+
+    def add_note(self, part: str, text: str) -> None:
+        """Record what a reader of a part's results should know."""
+        with self._writing() as database:
+            database.execute("INSERT OR IGNORE INTO notes VALUES (?, ?)", (part, plain(text)))
+
+    def notes(self) -> list[tuple[str, str]]:
+        """Return all notes, as key of the part and text."""
+        return [
+            (row["part"], row["text"]) for row in self.rows("SELECT * FROM notes ORDER BY 1, 2")
+        ]
 
     def count_failures(self) -> int:
         """Return how many samples have failed in the latest configuration, in all cells."""
@@ -309,9 +374,19 @@ class Store:
         return rows[0]["inputs"] if rows else None
 
     def set_score(
-        self, cell: str, inputs: str, score: Score, rate: tuple[int, float | None, float | None]
+        self,
+        cell: str,
+        inputs: str,
+        score: Score,
+        rate: tuple[int, float | None, float | None],
+        *,
+        limited: bool = False,
     ) -> None:
-        """Keep a cell's score, verdicts and rate (images, mean bpp, total bpp)."""
+        """Keep a cell's score, verdicts and rate (images, mean bpp, total bpp).
+
+        Args:
+            limited: whether the task has more images than were asked about.
+        """
         counts = (score.samples, score.missing, score.failed, score.unextracted)
         verdicts = [
             (cell, sample, _number(score.verdicts.get(sample)), score.extracted.get(sample))
@@ -321,9 +396,19 @@ class Store:
             database.execute("DELETE FROM verdicts WHERE cell = ?", (cell,))
             database.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", plain(verdicts))
             database.execute(
-                "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (cell, inputs, plain(score.value), to_json(score.metrics), *plain(counts), *rate),
+                "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(cell, inputs, plain(score.value), to_json(score.metrics), *plain(counts)),
+                    *rate,
+                    int(limited),
+                ),
             )
+
+    def drop_score(self, cell: str) -> None:
+        """Forget a cell's score, because its predictions are not what they were."""
+        with self._writing() as database:
+            database.execute("DELETE FROM scores WHERE cell = ?", (cell,))
+            database.execute("DELETE FROM verdicts WHERE cell = ?", (cell,))
 
     # Fidelity
 

@@ -82,7 +82,8 @@ def _show_results(config: Config) -> None:
 
     with Store(config.run.out, writable=False) as store:
         rows = store.rows(
-            "SELECT * FROM cells JOIN scores ON scores.cell = cells.key"
+            "SELECT *, (SELECT count(DISTINCT image) FROM samples WHERE samples.task = cells.task)"
+            " AS asked_images FROM cells JOIN scores ON scores.cell = cells.key"
             " WHERE position IS NOT NULL ORDER BY position"
         )
     tasks = list(dict.fromkeys(row["task_label"] for row in rows))
@@ -101,7 +102,9 @@ def _show_results(config: Config) -> None:
 
 def _score(row: sqlite3.Row) -> str:
     score = _number(row["value"], 2)
-    counts = [f"{row[name]} {name}" for name in ("failed", "missing") if row[name]]
+    counts = [f"{row['failed']} failed"] if row["failed"] else []
+    if row["limited"]:
+        counts.append(f"limited to {row['asked_images']} images")
     return f"{score} ({', '.join(counts)})" if counts else score
 
 

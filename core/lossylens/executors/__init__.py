@@ -1,1 +1,1 @@
-"""Where work is done; each executor runs a function over jobs and yields the results."""
+"""Executors of the core: worker processes on this machine."""
