@@ -11,9 +11,8 @@ from lossylens.asking import Answered, AnswerJob, AnswerRecipe, ModelRecipe
 from lossylens.collect import Asked, Material, Picture
 from lossylens.config import Config
 from lossylens.decoding import Bitstream, DecodeJob
-from lossylens.errors import PluginError
 from lossylens.executor import Executor, Resources
-from lossylens.failure import Failure, FaultWatch
+from lossylens.failure import Failure, FaultError, FaultWatch
 from lossylens.jobs import CodecRecipe, portable
 from lossylens.plan import Cell, CodecLevel, Model, Plan
 from lossylens.progress import Step
@@ -79,8 +78,8 @@ class Answering:
         """Have *model* answer what it has not at *codec*.
 
         Raises:
-            LossylensError: VLM or codec cannot work at all, or is at fault; or the store
-                cannot be written.
+            FaultError: VLM or codec is at fault.
+            LossylensError: one of them cannot work at all, or the store cannot be written.
         """
         todos = self._todos(model, codec)
         if todos:
@@ -144,8 +143,10 @@ class _Session:
         self._executor, self._store, self._step = executor, store, step
         self._recipe = CodecRecipe.of(codec) if codec.encodes else None
         out = config.run.out
-        self._decoding = FaultWatch(f"the decoder of codec {codec.choice.spec.name!r}", out)
-        self._answering = FaultWatch(f"vlm {model.choice.spec.name!r}", out)
+        self._decoding = FaultWatch(
+            "codec", f"the decoder of codec {codec.choice.spec.name!r}", out
+        )
+        self._answering = FaultWatch("vlm", f"vlm {model.choice.spec.name!r}", out)
         self._crashed = store.crashes(model.part.key)
 
     def run(self, todos: Sequence[Todo]) -> None:
@@ -251,11 +252,12 @@ class _Session:
         self._decoding.release()
         self._answering.release()
         count = "1 image" if len(images) == 1 else f"{len(images)} images"
-        raise PluginError(
+        raise FaultError(
             f"vlm {self._model.choice.spec.name!r} crashed: {failure.reason} while it was asked"
             f" about {count}, {self._codec.choice.label} {self._codec.level.name} (image"
-            f" {images[0][:12]}). Start the same command again: it goes on, and asks about"
-            " these last and one by one"
+            f" {images[0][:12]}). Nothing more is asked of it. Start the same command again: it"
+            " goes on, and asks about these last and one by one",
+            "vlm",
         )
 
 

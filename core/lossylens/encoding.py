@@ -101,8 +101,8 @@ def encode_all(
         store: where bitstreams and failures go.
 
     Raises:
-        LossylensError: a codec cannot work at all, or is at fault; or the store cannot be
-            written.
+        FaultError: a codec is at fault.
+        LossylensError: one cannot work at all, or the store cannot be written.
     """
     pending = pending_encodings(codecs, material, store)
     count = count_images(pending)
@@ -118,12 +118,15 @@ def encode_all(
         if not pending:
             return
         folder = store.folder if executor.shares_folder else None
-        jobs = _Jobs(folder, run.evaluator_parity, shared)
+        begun = {codec.part.key for codec in codecs if _encoded(store, codec)}
+        jobs = _Jobs(folder, run.evaluator_parity, shared, begun)
         resources = Resources(
             workers=config.workers, threads=1, seconds=run.timeout, memory=config.memory
         )
         watches = {
-            codec.part.key: FaultWatch(f"codec {codec.choice.spec.name!r}", run.out)
+            codec.part.key: FaultWatch(
+                "codec", f"the encoder of codec {codec.choice.spec.name!r}", run.out
+            )
             for codec in codecs
         }
         recipe = JobByJob(encode, f"the encoder of {title}")
@@ -146,6 +149,10 @@ def encode_all(
             watch.release()
 
 
+def _watch(codec: CodecLevel, folder: Path) -> FaultWatch:
+    return FaultWatch("codec", f"the encoder of codec {codec.choice.spec.name!r}", folder)
+
+
 def _fail(store: Store, step: Step, job: EncodeJob, failure: Failure) -> None:
     store.add_encoding_failure(
         job.codec.key, job.picture.sha256, failure.reason, transient=failure.transient
@@ -154,11 +161,17 @@ def _fail(store: Store, step: Step, job: EncodeJob, failure: Failure) -> None:
 
 
 class _Jobs:
-    """Makes the jobs of a work; the first of each codec and level is to be done twice."""
+    """Makes the jobs of a work; the first of each codec and level is to be done twice.
 
-    def __init__(self, folder: Path | None, parity: bool, shared: SharedBitstreams | None) -> None:
+    Args:
+        begun: keys of codecs and levels of which something is encoded already.
+    """
+
+    def __init__(
+        self, folder: Path | None, parity: bool, shared: SharedBitstreams | None, begun: set[str]
+    ) -> None:
         self._folder, self._parity, self._shared = folder, parity, shared
-        self._begun: set[str] = set()
+        self._begun = begun
 
     def __call__(self, work: Work) -> list[EncodeJob]:
         return [self._job(work, codec) for codec in work.codecs]

@@ -13,7 +13,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -157,27 +157,35 @@ def _told(error: BaseException) -> str:
     return f"{shortened(describe(error), REASON_LENGTH)} ({place(error)})"
 
 
+class FaultError(PluginError):
+    """A plugin is at fault; nothing more is asked of it in this run.
+
+    Attributes:
+        kind: ``"codec"`` or ``"vlm"``.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class FaultWatch:
     """Notices when it is the plugin that fails, not its images.
 
-    One for each plugin and stage.  The failures of a row of equal faults are held back until
-    something else happens, so that a run which is stopped has not recorded them as the
-    images' own.
+    One for each stage of a plugin's work at one codec and level.  The failures of a row of
+    equal faults are held back until something else happens, so that a run which leaves the
+    plugin alone has not recorded them as the images' own.
 
     Args:
-        who: the plugin, such as ``"codec 'elic'"``.
-        folder: where the traceback is written.
+        kind: of the plugin, ``"codec"`` or ``"vlm"``.
+        who: the plugin, such as ``"the decoder of codec 'elic'"``.
+        folder: of the run, where the traceback is written.
     """
 
-    def __init__(self, who: str, folder: Path) -> None:
-        self._who, self._folder = who, folder
+    def __init__(self, kind: str, who: str, folder: Path) -> None:
+        self._kind, self._who, self._folder = kind, who, folder
         self._fault = ""
         self._held: list[Callable[[], None]] = []
-        self._done = 0
-
-    def fresh(self) -> None:
-        """Take note that work at another codec, level or model begins."""
-        self.release()
         self._done = 0
 
     def succeeded(self) -> None:
@@ -193,7 +201,7 @@ class FaultWatch:
             record: keeps it; called now or later, but not if the plugin is at fault.
 
         Raises:
-            PluginError: the plugin is at fault.
+            FaultError: the plugin is at fault.
         """
         if failure.fault != self._fault:
             self.release()
@@ -206,7 +214,7 @@ class FaultWatch:
         count = len(self._held)
         if count >= (_IN_A_ROW if self._done else _AT_FIRST):
             self._held.clear()
-            raise PluginError(self._verdict(failure, count))
+            raise FaultError(self._verdict(failure, count), self._kind)
 
     def release(self) -> None:
         """Record what was held back."""
@@ -228,10 +236,8 @@ class FaultWatch:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(failure.trace, encoding="utf-8", errors="replace")
             lines.append(f"The traceback is in {path}.")
-        lines.append("The run has stopped; what was finished is kept, these failures are not.")
+        lines.append(
+            "Nothing more is asked of it; these failures are not recorded, so the same command"
+            " tries again when it is mended."
+        )
         return " ".join(lines)
-
-
-def lasting(failure: Failure) -> Failure:
-    """Return *failure* as one that is not tried again by itself."""
-    return replace(failure, transient=False)

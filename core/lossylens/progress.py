@@ -22,6 +22,13 @@ class Step(Protocol):
         """Say that *count* more items are done."""
 
 
+class Unseen:
+    """A step whose progress is not shown."""
+
+    def advance(self, count: int = 1) -> None:
+        """Do nothing."""
+
+
 @contextmanager
 def progress(title: str, total: int | None, unit: str) -> Iterator[Step]:
     """Show the progress of a step while inside.

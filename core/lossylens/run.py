@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from lossylens.answering import Answering, pending
@@ -17,11 +17,12 @@ from lossylens.encoding import encode_all
 from lossylens.errors import StoreError
 from lossylens.executor import Executor
 from lossylens.executors.local import LocalExecutor
+from lossylens.failure import FaultError
 from lossylens.fidelity import check_fidelities
 from lossylens.manifest import make_manifest
 from lossylens.measuring import measure_all
 from lossylens.plan import CodecLevel, Model, Plan, make_plan
-from lossylens.progress import Step, progress
+from lossylens.progress import Unseen, progress
 from lossylens.scoring import Scoring
 from lossylens.store import Store, to_json
 
@@ -74,82 +75,106 @@ def _do(
         key = benchmark.part.key
         samples = enumerate(material.samples[key])
         store.set_samples(key, [_sample_row(*each) for each in samples])
-    scoring = Scoring(plan, material, store, accept_failures=config.run.accept_failures)
+    steps = _Steps(config, plan, material, store, say)
     with LocalExecutor() as executor:
         for model in plan.models:
-            _warn_of_crashes(model, store, say)
-            for levels in plan.curves:
-                encode_all(config, levels, material, executor, store)
-                _answer(config, plan, model, levels, material, executor, store, scoring, say)
+            steps.do_curves(model, executor)
         executor.release()
         measure_all(config, plan, material, executor, store)
-    for part, text in store.notes():
-        say(f"Note: {_named(plan, part)}: {text}")
-    if scoring.unscored:
-        say(
-            f"{scoring.unscored} cells are not scored, because questions failed for a reason"
-            " that may pass (see the report). Start the same command again to ask these once"
-            " more, or add run.accept_failures=true to score them as wrong answers."
-        )
+    steps.end()
 
 
-def _answer(
-    config: Config,
-    plan: Plan,
-    model: Model,
-    levels: Sequence[CodecLevel],
-    material: Material,
-    executor: Executor[Any, Any],
-    store: Store,
-    scoring: Scoring,
-    say: Callable[[str], None],
-) -> None:
-    """Have a model answer at the levels of one codec; score each cell as it is finished."""
-    due = {
-        codec.part.key: sum(
-            len(pending(cell, material, store)) for _, cell in plan.cells_of(model, codec)
-        )
-        for codec in levels
-    }
-    title = f"Answering, {model.choice.label}, {levels[0].choice.label}"
-    with (
-        progress(title, sum(due.values()), "questions") if any(due.values()) else _nothing() as step
-    ):
-        answering = Answering(config, plan, material, executor, store, step)
-        for codec in levels:
-            if due[codec.part.key]:
-                answering.answer(model, codec)
-            for cell, score, (_, bpp, _) in scoring.score(model, codec):
-                rate = "" if bpp is None else f" at {bpp:.3f} bpp"
-                say(f"Scored: {cell}: {score.value:.2f}{rate}")
+class _Steps:
+    """Encoding, answering and scoring, curve by curve.
 
+    A plugin that is at fault is left out from then on; everything else is done.
+    """
 
-def _warn_of_crashes(model: Model, store: Store, say: Callable[[str], None]) -> None:
-    crashed = store.crashes(model.part.key)
-    if crashed:
-        say(
-            f"vlm {model.choice.label!r} crashed at an earlier start; the {len(crashed)} images"
-            " that it was asked about then are asked about last, one by one"
-        )
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        material: Material,
+        store: Store,
+        say: Callable[[str], None],
+    ) -> None:
+        self._config, self._plan, self._material = config, plan, material
+        self._store, self._say = store, say
+        self._scoring = Scoring(plan, material, store, accept_failures=config.run.accept_failures)
+        self._faults: list[FaultError] = []
+        self._broken: set[str] = set()
 
+    def do_curves(self, model: Model, executor: Executor[Any, Any]) -> None:
+        """Do all that *model* takes part in."""
+        self._warn_of_crashes(model)
+        for levels in self._plan.curves:
+            codec = levels[0].choice.where
+            if codec in self._broken:
+                continue
+            try:
+                encode_all(self._config, levels, self._material, executor, self._store)
+                self._answer(model, levels, executor)
+            except FaultError as error:
+                self._faults.append(error)
+                self._say(str(error))
+                if error.kind == "vlm":
+                    return
+                self._broken.add(codec)
 
-def _named(plan: Plan, part: str) -> str:
-    """Return what a part is called in messages."""
-    for codec in plan.codecs:
-        if codec.part.key == part:
-            return f"codec {codec.choice.label!r} at {codec.level.name}"
-    return next((f"vlm {m.choice.label!r}" for m in plan.models if m.part.key == part), part)
+    def _answer(
+        self, model: Model, levels: Sequence[CodecLevel], executor: Executor[Any, Any]
+    ) -> None:
+        """Have a model answer at the levels of one codec; score each cell when it is finished."""
+        due = {codec.part.key: self._count_pending(model, codec) for codec in levels}
+        title = f"Answering, {model.choice.label}, {levels[0].choice.label}"
+        count = sum(due.values())
+        with progress(title, count, "questions") if count else nullcontext(Unseen()) as step:
+            answering = Answering(
+                self._config, self._plan, self._material, executor, self._store, step
+            )
+            for codec in levels:
+                if due[codec.part.key]:
+                    answering.answer(model, codec)
+                for cell, score, (_, bpp, _) in self._scoring.score(model, codec):
+                    rate = "" if bpp is None else f" at {bpp:.3f} bpp"
+                    self._say(f"Scored: {cell}: {score.value:.2f}{rate}")
 
+    def _count_pending(self, model: Model, codec: CodecLevel) -> int:
+        cells = self._plan.cells_of(model, codec)
+        return sum(len(pending(cell, self._material, self._store)) for _, cell in cells)
 
-@contextmanager
-def _nothing() -> Iterator[Step]:
-    """A step that nobody sees."""
+    def _warn_of_crashes(self, model: Model) -> None:
+        crashed = self._store.crashes(model.part.key)
+        if crashed:
+            self._say(
+                f"vlm {model.choice.label!r} crashed at an earlier start; the {len(crashed)} images"
+                " that it was asked about then are asked about last, one by one"
+            )
 
-    class Unseen:
-        def advance(self, count: int = 1) -> None:
-            pass
+    def end(self) -> None:
+        """Say what a reader of the results should know.
 
-    yield Unseen()
+        Raises:
+            FaultError: a plugin was at fault.
+        """
+        for part, text in self._store.notes():
+            self._say(f"Note: {self._named(part)}: {text}")
+        if self._scoring.unscored:
+            self._say(
+                f"{self._scoring.unscored} cells are not scored, because questions failed for a"
+                " reason that may pass (see the report). Start the same command again to ask"
+                " these once more, or add run.accept_failures=true to score them as wrong."
+            )
+        if self._faults:
+            raise self._faults[0]
+
+    def _named(self, part: str) -> str:
+        """Return what a part is called in messages."""
+        for codec in self._plan.codecs:
+            if codec.part.key == part:
+                return f"codec {codec.choice.label!r} at {codec.level.name}"
+        models = (each for each in self._plan.models if each.part.key == part)
+        return next((f"vlm {each.choice.label!r}" for each in models), part)
 
 
 @contextmanager

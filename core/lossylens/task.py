@@ -116,9 +116,9 @@ class Task(ABC):
     def score(self, predictions: Mapping[str, str | None]) -> Score:
         """Score *predictions*, a mapping from sample id to answer text.
 
-        None marks a failed sample, which is scored as a wrong answer and
-        counted; an id that is absent counts as missing and is scored as the
-        reference evaluator does.
+        None marks a failed sample, which is scored as a wrong answer and counted.  A
+        sample that is absent was not asked (``run.limit``, say): the score is that of data
+        without it, and it is counted as missing.
 
         Raises:
             DataError: a prediction for an unknown id.

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import LossylensError
-from lossylens.executors.local import run_jobs
+from lossylens.executor import Resources
+from lossylens.executors.local import LocalExecutor
 from lossylens.failure import Failure
+from lossylens.jobs import JobByJob
 
 JOBS = """
 import os, signal, subprocess, sys, tempfile, time
@@ -33,13 +35,31 @@ def work(job):
             print(os.getpid(), file=open(os.environ["PIDS"], "a"), flush=True)
             time.sleep(60)
     if job == "threads":
-        return os.environ["OMP_NUM_THREADS"]
+        return os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]
+    if job == "quit":
+        sys.exit(0)
+    if job == "service":
+        raise ConnectionError("nobody there")
+    if job == "greedy":
+        hoard = []
+        while True:
+            hoard.append(bytearray(b"x" * 50_000_000))
+            time.sleep(0.01)
+    if job == "print":
+        print("a plugin's own words")
     if job == "sleep":
         child = subprocess.Popen(["sleep", "60"])
         print(os.getpid(), child.pid, file=open(os.environ["PIDS"], "a"), flush=True)
         time.sleep(60)
     return job.upper()
 """
+
+
+def run_jobs(function, chunks, workers, **limits):
+    """Have jobs done as a run does; yield each with its result."""
+    with LocalExecutor() as executor:
+        resources = Resources(workers=workers, threads=1, **limits)
+        yield from executor.run(JobByJob(function, "the test"), chunks, resources)
 
 
 @pytest.fixture
@@ -54,13 +74,18 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_and_failures(work, workers: int) -> None:
-    jobs = ["a", "image", "b", "bug", "c", "d"]
+    jobs = ["a", "image", "b", "bug", "c", "d", "quit", "service"]
     results = dict(run_jobs(work, [jobs[:2], jobs[2:]], workers))
     assert results == {
         **{"a": "A", "b": "B", "c": "C", "d": "D"},
         "image": Failure("bad image"),
         "bug": Failure("ValueError: a bug"),
+        "quit": Failure("SystemExit: 0"),
+        "service": Failure("ConnectionError: nobody there", transient=True),
     }
+    assert "a bug" in results["bug"].trace
+    assert results["bug"].fault.startswith("ValueError jobs_of_test.py, line ")
+    assert not results["image"].fault
 
 
 def test_a_dead_worker_fails_its_job_alone(work) -> None:
@@ -70,6 +95,26 @@ def test_a_dead_worker_fails_its_job_alone(work) -> None:
     killed, ended = "the worker process was killed by SIGSEGV", "ended with exit code 3"
     assert sorted(reasons) == [f"the worker process {ended}", killed, killed]
     assert sorted(job for job, _ in results) == sorted(jobs)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_hangs_or_hoards_fails_alone(work, workers: int, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    jobs = ["a", "sleep", "b", "greedy", "c"]
+    results = dict(run_jobs(work, [jobs], workers, seconds=3, memory=500_000_000))
+    assert results == {
+        **{"a": "A", "b": "B", "c": "C"},
+        "sleep": Failure("it took longer than 3 s (run.timeout)"),
+        "greedy": Failure("it took more than 0.5 GB of memory (run.memory)"),
+    }
+    assert all(map(ended, map(int, (tmp_path / "pids").read_text().split())))
+
+
+def test_what_a_plugin_prints_is_no_output(work, capfd) -> None:
+    list(run_jobs(work, [["print"]], 1))
+    printed = capfd.readouterr()
+    assert "own words" not in printed.out
+    assert "own words" in printed.err
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -116,9 +161,13 @@ DRIVER = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from jobs_of_test import work
-from lossylens.executors.local import run_jobs
+from lossylens.executor import Resources
+from lossylens.executors.local import LocalExecutor
+from lossylens.jobs import JobByJob
 if __name__ == "__main__":
-    list(run_jobs(work, [["temporary"], ["sleep"]], 2))
+    resources = Resources(workers=2)
+    chunks = [["temporary"], ["sleep"]]
+    list(LocalExecutor().run(JobByJob(work, "the test"), chunks, resources))
 """
 
 
@@ -139,8 +188,57 @@ def test_workers_end_when_the_driver_is_killed(work, tmp_path, monkeypatch) -> N
 
 def test_workers_compute_in_one_thread(work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert dict(run_jobs(work, [["threads"], ["a"]], 2))["threads"] == "1"
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert dict(run_jobs(work, [["threads"], ["a"]], 2))["threads"] == ("1", "PASSIVE")
     assert "OMP_NUM_THREADS" not in os.environ
+    # The user's own setting holds.
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert dict(run_jobs(work, [["threads"]], 1))["threads"] == ("3", "ACTIVE")
+
+
+COUNTING = """
+import os
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Counting:
+    title: str = "counting"
+    def start(self):
+        return self.work
+    def work(self, jobs, begin):
+        waiting = []
+        for job in jobs:
+            waiting.append(job)
+            if len(waiting) == 3:
+                begin(3)
+                if "crash" in waiting:
+                    os.abort()
+                yield from ((os.getpid(), each) for each in waiting)
+                waiting.clear()
+        begin(len(waiting))
+        yield from ((os.getpid(), each) for each in waiting)
+"""
+
+
+def test_a_worker_that_takes_several_jobs_at_once(tmp_path, monkeypatch) -> None:
+    (tmp_path / "counting_of_test.py").write_text(COUNTING)
+    monkeypatch.syspath_prepend(tmp_path)
+    from counting_of_test import Counting
+
+    jobs = ["a", "b", "c", "d", "crash", "e", "f", "g"]
+    resources = Resources(kept=True)
+    with LocalExecutor() as executor:
+        results = list(executor.run(Counting(), [jobs[:5], jobs[5:]], resources))
+        again = list(executor.run(Counting(), [["h"]], resources))
+    assert [job for job, _ in results] == jobs
+    failed = [result for _, result in results if isinstance(result, Failure)]
+    # The jobs that it had at hand, and no others.
+    assert [result.died for result in failed] == [3, 3, 3]
+    assert [job for job, result in results if isinstance(result, Failure)] == ["d", "crash", "e"]
+    # What is kept does the next jobs.
+    assert again[0][1][0] == results[-1][1][0] != results[0][1][0]
+    del sys.modules["counting_of_test"]
 
 
 def test_stopping_ends_workers_and_what_they_started(

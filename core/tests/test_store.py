@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from lossylens.errors import BitstreamError, StoreError
 from lossylens.plan import Cell, Part
-from lossylens.store import SCHEMA_VERSION, Store, to_json
+from lossylens.store import SCHEMA_VERSION, Prediction, Store, to_json
 from lossylens.task import Score
 
 CODEC, VLM, TASK = Part("codec", {"n": 1}), Part("vlm", {"n": 2}), Part("task", {"n": 3})
@@ -32,7 +32,7 @@ def filled(folder: Path) -> Store:
     store.set_samples(TASK.key, [("1", 0, "f00d", "{}", "{}"), ("2", 1, "f00d", "{}", "{}")])
     store.add_encoding(CODEC.key, "f00d", b"bits", 0.5)
     store.add_predictions(
-        [(CELL.key, "1", "yes", None, None, None), (CELL.key, "2", None, None, "answer", "why")]
+        [Prediction(CELL.key, "1", "yes"), Prediction(CELL.key, "2", None, "answer", "why")]
     )
     return store
 
@@ -68,7 +68,7 @@ def test_what_plugins_return_is_made_fit_to_be_kept(folder: Path) -> None:
     )
     with filled(folder) as store:
         # Half a surrogate pair, as a model that is cut off can write it.
-        store.add_predictions([(CELL.key, "1", "\ud83d!", None, None, None)])
+        store.add_predictions([Prediction(CELL.key, "1", "\ud83d!")])
         assert store.predictions(CELL.key)["1"] == "?!"
         store.set_score(CELL.key, "abc", score, (1, 2.0, 2.0))
         [row] = store.rows("SELECT * FROM scores")
@@ -103,6 +103,16 @@ def test_failures_can_be_forgotten(folder: Path) -> None:
         assert set(store.encodings(CODEC.key)) == {"f00d"}
 
 
+def test_what_may_pass_is_forgotten_by_itself(folder: Path) -> None:
+    with filled(folder) as store:
+        store.add_encoding_failure(CODEC.key, "beef", "no space", transient=True)
+        store.add_predictions([Prediction(CELL.key, "1", None, "answer", "busy", transient=True)])
+        assert store.count_transient(CELL.key) == 1
+        store.forget_transient_failures()
+        assert store.predictions(CELL.key) == {"2": None}
+        assert set(store.encodings(CODEC.key)) == {"f00d"}
+
+
 def test_equal_bitstreams_are_one_file(folder: Path) -> None:
     with filled(folder) as store:
         store.add_encoding(CODEC.key, "beef", b"bits", 0.5)
@@ -130,7 +140,7 @@ def test_lost_bitstreams_are_forgotten(folder: Path) -> None:
 
 def test_a_transaction_is_all_or_nothing(folder: Path) -> None:
     with filled(folder) as store:
-        row = (CELL.key, "3", "text", None, None, None)
+        row = Prediction(CELL.key, "3", "text")
         with pytest.raises(StoreError, match="cannot use run folder"):
             store.add_predictions([row], [("too", "few")])
         assert "3" not in store.predictions(CELL.key)

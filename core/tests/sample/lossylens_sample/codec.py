@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import sys
+import time
 import zlib
 
 import numpy as np
@@ -16,6 +18,28 @@ from lossylens_sample import dawdle, log
 
 #: Red sample of the first pixel of images that are trouble; see ``task.py``.
 REFUSED, CRASHING, UNDECODABLE, SHRINKING, RAISING, HOPELESS = 250, 251, 252, 253, 254, 255
+
+#: What a decoder can do beside raising an error.
+EXITING, KILLED, HANGING, GREEDY, WANDERING = 245, 246, 247, 248, 249
+
+
+def wander():
+    os.chdir("/")
+
+
+def be_greedy():
+    hoard = []
+    while True:
+        hoard.append(bytearray(b"x" * 200_000_000))
+
+
+DECODER_TROUBLES = {
+    EXITING: lambda: sys.exit(0),
+    KILLED: lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    HANGING: lambda: time.sleep(600),
+    GREEDY: be_greedy,
+    WANDERING: wander,
+}
 
 
 def name_of(image: Image.Image) -> str:
@@ -39,6 +63,8 @@ class Blocky(Codec):
         step = self.level.parameters["step"]
         values = np.asarray(image) // step * step + self.options.offset % step
         header = struct.pack(">HHH", image.width, image.height, trouble[0])
+        if "SAMPLE_RANDOM" in os.environ:
+            values = values // 255 + np.random.default_rng().integers(0, 9, values.shape)
         return header + zlib.compress(values.astype(np.uint8).tobytes())
 
     def decode(self, bitstream):
@@ -48,5 +74,6 @@ class Blocky(Codec):
             raise BitstreamError("cannot make sense of it")
         if trouble == SHRINKING:
             width, height = 1, 1
+        DECODER_TROUBLES.get(trouble, lambda: None)()
         data = zlib.decompress(bitstream[6:])[: 3 * width * height]
         return Image.frombytes("RGB", (width, height), data)

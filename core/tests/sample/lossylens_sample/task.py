@@ -22,8 +22,13 @@ MARKS = {
     "shrinking": codec.SHRINKING,
     "raising": codec.RAISING,
     "hopeless": codec.HOPELESS,
+    "exiting": codec.EXITING,
+    "killed": codec.KILLED,
+    "hanging": codec.HANGING,
+    "greedy": codec.GREEDY,
+    "wandering": codec.WANDERING,
 }
-WORDS = ("unanswerable", "impossible", "unbearable", "forbidden")
+WORDS = ("unanswerable", "impossible", "unbearable", "forbidden", "endless")
 
 
 def read(seed, index, trouble):
@@ -55,13 +60,16 @@ class Patches(Task):
             image = ImageRef(str(index), partial(read, self.options.seed, index, trouble))
             word = trouble if trouble in WORDS else "plain"
             for number in range(self.options.questions):
+                label = {"answer": os.environ.get("SAMPLE_LABEL", "")}
                 text = f"{word} question {index}.{number}"
                 question = Question(QuestionKind.OPEN, text, task="patches", max_new_tokens=5)
-                yield Sample(f"{index}.{number}", image, question, {"number": str(number)})
+                yield Sample(f"{index}.{number}", image, question, {"number": str(number), **label})
 
     def score(self, predictions):
         log("score", len(predictions), hashlib.sha256(repr(predictions).encode()).hexdigest())
         dawdle()
+        if "SAMPLE_SCORE" in os.environ:
+            return eval(os.environ["SAMPLE_SCORE"])
         right = {key: float((text or "x")[0] in "01234567") for key, text in predictions.items()}
         share = 100 * sum(right.values()) / max(1, len(right))
         samples = self.options.images * self.options.questions

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
+import time
+from pathlib import Path
 
 from lossylens.adaptor import Adaptor
 from lossylens.vlm import Answer, Vlm
@@ -21,6 +24,12 @@ class Seer(Vlm):
 
     def answer(self, batch):
         dawdle()
+        if "SAMPLE_GIVEN" in os.environ:
+            with Path(os.environ["SAMPLE_GIVEN"]).open("ab") as file:
+                for item in batch:
+                    pickle.dump(item, file)
+        if "SAMPLE_REPLY" in os.environ:
+            return [eval(os.environ["SAMPLE_REPLY"])] * len(batch)
         answers = []
         for item in batch:
             if "unbearable" in item.questions[0].text and len(batch) > 1:
@@ -39,6 +48,8 @@ class Seer(Vlm):
             raise ValueError("no such thing")
         if "forbidden" in question.text:
             os.abort()
+        if "endless" in question.text:
+            time.sleep(600)
         pixels = hashlib.sha256(item.image.tobytes()).hexdigest()
         digest = hashlib.sha256(f"{pixels}{question.text}{self.options.salt}".encode()).hexdigest()
         return Answer(digest[:12], usage={"output_tokens": 12})

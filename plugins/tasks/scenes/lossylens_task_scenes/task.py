@@ -115,7 +115,7 @@ class ScenesTask(Task):
             )
 
     def score(self, predictions: Mapping[str, str | None]) -> Score:
-        """Score answers; a failed or missing one counts as wrong."""
+        """Score answers; a failed one is wrong, and a question without one does not count."""
         questions = self._questions
         for sample_id in predictions:
             if sample_id not in questions:
@@ -130,9 +130,11 @@ class ScenesTask(Task):
         caption_scores: list[float] = []
         missing = failed = unextracted = 0
         for sample_id, question in questions.items():
-            prediction = predictions.get(sample_id)
-            missing += sample_id not in predictions
-            failed += sample_id in predictions and prediction is None
+            if sample_id not in predictions:
+                missing += 1
+                continue
+            prediction = predictions[sample_id]
+            failed += prediction is None
             if question.kind == "caption":
                 caption_scores.append(caption_f1(prediction or "", question.references))
                 verdicts[sample_id] = None
