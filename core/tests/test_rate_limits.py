@@ -15,7 +15,11 @@ from lossylens.toolkit.rate_limits import Gate, back_off, requested_pause
     [
         ({}, None),
         ({"retry-after": "7"}, 7),
-        ({"retry-after": "-7"}, 0),
+        ({"retry-after": "0"}, None),
+        ({"retry-after": "-7"}, None),
+        ({"retry-after-ms": "0", "retry-after": "7"}, 7),
+        ({"retry-after": "0", "ratelimit-remaining": "0", "ratelimit-reset": "9"}, 9),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),

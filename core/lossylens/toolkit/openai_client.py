@@ -1,10 +1,17 @@
 """Asking a server with the OpenAI chat interface, over a network that fails.
 
 Attempts that may succeed later are repeated, with exponential back-off and jitter
-and when the server says so; what cannot succeed is told apart by whom it concerns:
-one request (:class:`NoReplyError`), the settings (``ConfigError``), or the server
-as a whole (:class:`ServerUnavailableError`), in which case asking on would only
-turn an outage into wrong answers.
+and when the server says so.  What has no success is told apart by whom it concerns:
+
+- what was asked, which the server would not answer later either: :class:`NoReplyError`;
+- server or network, which may do better later: :class:`NoReplyYetError`, and
+  :class:`ServerUnavailableError` where asking on is of no use now;
+- the settings: ``ConfigError``.
+
+A refusal alone does not tell whether it is about what was asked or about key, account
+and settings.  Where its words do not tell either, and nothing was answered meanwhile,
+a control question is asked, to which nobody could object: if that is refused as well,
+it is about the settings.
 
 The key is read from an environment variable when a request is sent.  It is in no
 attribute, option or message, and redirects, which could carry it to another
@@ -18,28 +25,30 @@ import json
 import math
 import os
 import re
-import threading
 import time
-import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeGuard
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
-from lossylens.errors import ConfigError, DataError, RequirementError
+from lossylens.errors import ConfigError, DataError, RequirementError, TransientError
+from lossylens.toolkit.openai_reply import (
+    NoTextError,
+    Reply,
+    error_code,
+    is_moderation,
+    parsed,
+    read_text,
+    read_usage,
+    said,
+)
 from lossylens.toolkit.rate_limits import Gate, back_off, requested_pause
-
-try:
-    import httpx2
-except ImportError as error:
-    raise RequirementError(
-        "asking a server needs httpx2: pip install 'lossylens[remote]'"
-    ) from error
+from lossylens.toolkit.timed_http import BrokenError, TimedClient, UnreachableError, is_address
 
 # Statuses after which asking again may help.
 _PASSING = {408, 409, 425, 429}
 # Statuses that speak of the settings, whatever is asked.
-_SETTINGS = {401, 402, 403, 404, 405, 407, 410}
+_SETTINGS = {401, 402, 404, 405, 407, 410}
 # Codes with which a server says that waiting will not help.
 _SPENT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _LONGEST_REPLY = 32 * 2**20
@@ -47,7 +56,11 @@ _SHOWN = 300
 
 
 class NoReplyError(DataError):
-    """A request got no usable reply, however often it was sent."""
+    """A request is refused, or its reply is none; sending it again would not help."""
+
+
+class NoReplyYetError(TransientError):
+    """A request got no reply, however often it was sent, for a reason that may pass."""
 
 
 class ServerUnavailableError(RequirementError):
@@ -70,8 +83,6 @@ class Server:
         longest_pause: seconds; a server that wants to be left alone for longer
             counts as unavailable.
         connections: requests under way at a time.
-        failures: requests in a row that may fail before the server counts as
-            unavailable; 0 for any number.
 
     Raises:
         ConfigError: the address, the name of the model or of the variable is unfit.
@@ -86,7 +97,6 @@ class Server:
     pause: float = 1.0
     longest_pause: float = 120.0
     connections: int = 8
-    failures: int = 32
 
     def __post_init__(self) -> None:
         """Check the settings; what might be a key is not repeated in messages."""
@@ -119,23 +129,6 @@ class Server:
         return key
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What a model wrote.
-
-    Attributes:
-        text: the answer, without the reasoning that some servers send beside it.
-        finish: why it ended: ``stop``, ``length`` ...; ``""`` if the server did not say.
-        usage: ``input_tokens``, ``cached_tokens`` (those of the input that the
-            server had in its prefix cache), ``output_tokens`` and ``cost``, as far
-            as the server tells.
-    """
-
-    text: str
-    finish: str = ""
-    usage: Mapping[str, float] = field(default_factory=dict)
-
-
 class _PassingError(Exception):
     """An attempt failed in a way that may pass.
 
@@ -150,29 +143,38 @@ class _PassingError(Exception):
         self.pause = pause
 
 
+class _RefusedError(Exception):
+    """The server refuses a request.
+
+    Attributes:
+        sent: when the request was sent, by the monotonic clock.
+        own: whether the refusal speaks of what was asked.
+    """
+
+    def __init__(self, reason: str, sent: float, *, own: bool) -> None:
+        super().__init__(reason)
+        self.sent = sent
+        self.own = own
+
+
 class ChatClient:
     """Asks a server; may be used by several threads at once.
 
     Args:
         server: which, and how.
+        control: messages of a question as harmless as can be, of the same form as
+            the others; see the top of the module.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, control: Sequence[Mapping[str, Any]]) -> None:
         self.server = server
+        self._control = control
         self._url = server.url.rstrip("/") + "/chat/completions"
         self._gate = Gate()
-        self._lock = threading.Lock()
-        self._failed_in_a_row = 0
-        connections = server.connections
-        self._http = httpx2.Client(
-            timeout=httpx2.Timeout(server.timeout, connect=min(server.timeout, 30.0), pool=None),
-            limits=httpx2.Limits(
-                max_connections=connections, max_keepalive_connections=connections
-            ),
-            headers={"User-Agent": "lossylens", "Accept-Encoding": "identity"},
+        self._answered = -math.inf
+        self._http = TimedClient(
+            timeout=server.timeout, connections=server.connections, longest=_LONGEST_REPLY
         )
-        # Neither VLMs nor tasks have an end at which they could close it.
-        weakref.finalize(self, self._http.close)
 
     def stop(self) -> None:
         """Send home the threads that wait; nothing is asked until :meth:`resume`."""
@@ -190,25 +192,40 @@ class ChatClient:
             parameters: further fields of the request, such as ``temperature``.
 
         Raises:
-            NoReplyError: the server refuses this request, or sent nothing usable.
+            NoReplyError: the server refuses this request, or the model wrote nothing.
+            NoReplyYetError: it got no reply for a reason that may pass.
             ConfigError: the server refuses the settings: key, address, model.
             ServerUnavailableError: see there; what was asked can be asked later.
             InterruptedError: the client was stopped meanwhile.
         """
-        body = {"model": self.server.model, "messages": list(messages), **parameters}
-        data = json.dumps(body, separators=(",", ":")).encode()
         try:
-            reply = self._persist(data)
-        except NoReplyError as error:
-            self._count_failure(error)
-            raise
-        with self._lock:
-            self._failed_in_a_row = 0
-        return reply
+            return self._persist(messages, parameters)
+        except _RefusedError as refusal:
+            raise self._blame(refusal, parameters) from refusal
 
-    def _persist(self, data: bytes) -> Reply:
+    def _blame(self, refusal: _RefusedError, parameters: Mapping[str, Any]) -> Exception:
+        """Return what to raise after a refusal: is it what was asked, or who asked?"""
+        own = NoReplyError(self._at(f"{refusal}"))
+        if refusal.own or self._answered >= refusal.sent:
+            return own
+        try:
+            self._persist(self._control, parameters)
+        except NoReplyError:
+            # It wrote nothing, but was let in.
+            return own
+        except NoReplyYetError:
+            return NoReplyYetError(self._at(f"{refusal}"))
+        except _RefusedError:
+            return ConfigError(self._at(f"{refusal}; it refuses a control question, too"))
+        return own
+
+    def _persist(
+        self, messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
+    ) -> Reply:
         """Repeat attempts as long as there is hope."""
         server = self.server
+        body = {"model": server.model, "messages": list(messages), **parameters}
+        data = json.dumps(body, separators=(",", ":")).encode()
         for tries in range(1, server.tries + 1):
             self._gate.wait()
             try:
@@ -217,52 +234,41 @@ class ChatClient:
                 last = error
             if last.pause is not None:
                 self._hold(last.pause, last)
-            elif tries < server.tries:
+            # Also where the server names a time, which may be none at all.
+            if tries < server.tries:
                 self._gate.sleep(back_off(tries, server.pause, server.longest_pause))
         times = f" ({server.tries} attempts)" if server.tries > 1 else ""
         if last.whole:
             raise ServerUnavailableError(self._at(f"{last}{times}; run again later"))
-        raise NoReplyError(self._at(f"{last}{times}"))
+        raise NoReplyYetError(self._at(f"{last}{times}"))
 
     def _attempt(self, data: bytes) -> Reply:
+        headers = {"Content-Type": "application/json"}
+        if key := self.server.key():
+            headers["Authorization"] = f"Bearer {key}"
+        sent = time.monotonic()
         try:
-            status, headers, content = self._post(data)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            response = self._http.post(self._url, data, headers)
+        except UnreachableError as error:
             raise _PassingError(f"cannot be reached: {self._clean(error)}", whole=True) from error
-        except httpx2.TimeoutException as error:
+        except TimeoutError as error:
             raise _PassingError(f"no reply within {self.server.timeout:g} s") from error
-        except (httpx2.RequestError, OSError) as error:
+        except BrokenError as error:
             raise _PassingError(f"the connection broke: {self._clean(error)}") from error
-        pause = requested_pause(headers)
-        if status != http.HTTPStatus.OK:
-            raise self._refusal(status, pause, _parsed(content))
-        reply = self._read(content)
+        pause = requested_pause(response.headers)
+        body = parsed(response.content)
+        if response.status != http.HTTPStatus.OK:
+            raise self._refusal(response.status, pause, body, sent)
+        reply = self._read(body, sent)
         if pause is not None:
             # The reply is good; it says that the next one would not be.
             self._gate.hold(min(pause, self.server.longest_pause))
         return reply
 
-    def _post(self, data: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Send one request; return status, headers and body of the response."""
-        headers = {"Content-Type": "application/json"}
-        if key := self.server.key():
-            headers["Authorization"] = f"Bearer {key}"
-        deadline = time.monotonic() + self.server.timeout
-        content = bytearray()
-        with self._http.stream("POST", self._url, content=data, headers=headers) as response:
-            for block in response.iter_bytes():
-                content += block
-                # The library's time-out is for each block: drops could come forever.
-                if time.monotonic() > deadline:
-                    raise httpx2.ReadTimeout("the reply takes too long")
-                if len(content) > _LONGEST_REPLY:
-                    raise NoReplyError(self._at("the reply is too long"))
-            return response.status_code, response.headers, bytes(content)
-
-    def _refusal(self, status: int, pause: float | None, body: Any) -> Exception:
+    def _refusal(self, status: int, pause: float | None, body: Any, sent: float) -> Exception:
         """Return what to raise after a response that is no success."""
         reason = f"{status} {_phrase(status)}{self._said(body)}"
-        spent = _error_code(body) in _SPENT
+        spent = error_code(body) in _SPENT
         if status in _SETTINGS or spent or status < 400:
             if status == http.HTTPStatus.UNAUTHORIZED and not self.server.key():
                 named = self.server.key_variable or "key_variable"
@@ -273,26 +279,43 @@ class ChatClient:
             # Remaining quotas are sent with errors of any kind; only some ask to wait.
             asked = limited or status == http.HTTPStatus.SERVICE_UNAVAILABLE
             return _PassingError(reason, whole=limited, pause=pause if asked else None)
-        return NoReplyError(self._at(reason))
+        return _RefusedError(reason, sent, own=is_moderation(body))
 
-    def _read(self, content: bytes) -> Reply:
+    def _read(self, body: Any, sent: float) -> Reply:
         """Return the reply in the body of a success."""
-        body = _parsed(content)
         if body is None:
             raise _PassingError("the reply is cut off or no JSON")
         if not isinstance(body, dict) or not ("choices" in body or "error" in body):
             raise ConfigError(self._at("not a reply of the OpenAI interface; is the url right?"))
         try:
+            if not body.get("choices"):
+                raise self._failure(body, sent)
             choice = body["choices"][0]
-            message = choice["message"]
-            text, finish = message["content"], str(choice.get("finish_reason") or "")
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise _PassingError(f"the reply holds no answer{self._said(body)}") from error
-        if not isinstance(text, str):
-            refusal = message.get("refusal")
-            why = f"refused: {refusal}" if refusal else f"it ended with {finish or 'no reason'}"
-            raise NoReplyError(self._at(f"the model wrote nothing ({self._clean(why)})"))
-        return Reply(text, finish, _usage(body.get("usage")))
+            message, finish = choice["message"], str(choice.get("finish_reason") or "")
+            failed = finish == "error" or choice.get("error") or not isinstance(message, dict)
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise self._failure(body, sent) from None
+        if failed:
+            raise self._failure(choice, sent)
+        self._answered = time.monotonic()
+        try:
+            text = read_text(message, finish)
+        except NoTextError as error:
+            raise NoReplyError(self._at(self._clean(error))) from error
+        return Reply(text, finish, read_usage(body.get("usage")))
+
+    def _failure(self, holder: Mapping[str, Any], sent: float) -> Exception:
+        """Return what to raise after a success that tells of an error in *holder*.
+
+        Gateways that have begun to reply can send the status of the error no more.
+        """
+        code = error_code(holder)
+        if re.fullmatch("[45][0-9][0-9]", code):
+            return self._refusal(int(code), None, holder, sent)
+        reason = f"the reply holds no answer{self._said(holder)}"
+        if is_moderation(holder.get("error")):
+            return _RefusedError(reason, sent, own=True)
+        return _PassingError(reason)
 
     def _hold(self, pause: float, error: _PassingError) -> None:
         """Keep all requests back for *pause* seconds."""
@@ -302,24 +325,13 @@ class ChatClient:
             )
         self._gate.hold(pause)
 
-    def _count_failure(self, error: NoReplyError) -> None:
-        with self._lock:
-            self._failed_in_a_row += 1
-            failed = self._failed_in_a_row
-        if 0 < self.server.failures <= failed:
-            raise ServerUnavailableError(
-                f"{error}; {failed} requests in a row failed, so something is wrong with the "
-                "server or the options"
-            ) from error
-
     def _at(self, reason: str) -> str:
         return f"{self.server.name} at {self.server.url}: {reason}"
 
     def _said(self, body: Any) -> str:
         """Return what a server says of an error, as the end of a sentence."""
-        error = body.get("error", body) if isinstance(body, dict) else None
-        message = error.get("message") if isinstance(error, dict) else error
-        return f": {self._clean(message)}" if isinstance(message, str) and message else ""
+        message = said(body)
+        return f": {self._clean(message)}" if message else ""
 
     def _clean(self, text: object) -> str:
         """Return text from outside as one short line, without the key."""
@@ -330,22 +342,11 @@ class ChatClient:
         return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
-def _split(url: str) -> Any:
+def _split(url: str) -> SplitResult | None:
     """Return the parts of an address on the web, None if it is none."""
     try:
-        parts = urlsplit(url)
-        httpx2.URL(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        return parts if valid else None
-    except (ValueError, httpx2.InvalidURL):
-        return None
-
-
-def _parsed(content: bytes) -> Any:
-    """Return the JSON value in *content*, None if it is none."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return urlsplit(url) if is_address(url) else None
+    except ValueError:
         return None
 
 
@@ -354,26 +355,3 @@ def _phrase(status: int) -> str:
         return http.HTTPStatus(status).phrase
     except ValueError:
         return "(unknown status)"
-
-
-def _error_code(body: Any) -> str:
-    error = body.get("error") if isinstance(body, dict) else None
-    return str(error.get("code") or error.get("type")) if isinstance(error, dict) else ""
-
-
-def _usage(usage: Any) -> dict[str, float]:
-    if not isinstance(usage, dict):
-        return {}
-    details = usage.get("prompt_tokens_details")
-    values = {
-        "input_tokens": usage.get("prompt_tokens"),
-        "cached_tokens": details.get("cached_tokens") if isinstance(details, dict) else None,
-        "output_tokens": usage.get("completion_tokens"),
-        "cost": usage.get("cost"),
-    }
-    return {name: value for name, value in values.items() if _is_amount(value)}
-
-
-def _is_amount(value: Any) -> TypeGuard[float]:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= value < 1e15

@@ -35,23 +35,23 @@ def requested_pause(headers: Mapping[str, str]) -> float | None:
     Args:
         headers: of the reply; names are lower case or matched without case.
     """
-    milliseconds = _number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return max(0.0, milliseconds / 1000)
-    pause = _retry_after(headers.get("retry-after", ""))
-    if pause is not None:
-        return pause
-    return max((_reset(headers, *names) for names in _LIMITS), default=0.0) or None
+    pause = (_number(headers.get("retry-after-ms", "")) or 0.0) / 1000
+    if pause <= 0:
+        pause = _retry_after(headers.get("retry-after", ""))
+    if pause <= 0:
+        pause = max(_reset(headers, *names) for names in _LIMITS)
+    return pause if pause > 0 else None
 
 
-def _retry_after(text: str) -> float | None:
+def _retry_after(text: str) -> float:
+    """Return the seconds of a number or a date, which may be past; 0 for neither."""
     seconds = _number(text)
     if seconds is not None:
-        return max(0.0, seconds)
+        return seconds
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+        return email.utils.parsedate_to_datetime(text).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
-        return None
+        return 0.0
 
 
 def _reset(headers: Mapping[str, str], remaining: str, reset: str) -> float:

@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lossylens.errors import ConfigError, RequirementError
+from lossylens.errors import ConfigError, RequirementError, TransientError
 from lossylens.task import Primary, TaskSpec
 from lossylens.toolkit.cache import cache_folder
 from lossylens.toolkit.tsv_task import (
@@ -127,12 +128,60 @@ def test_an_answer_that_the_judge_does_not_clear_up_is_wrong_and_counted(yes_no,
     assert "made nothing of 1 of 1 answers" in caplog.text
 
 
-@pytest.mark.parametrize("order", ["status: 500", "status: 429", "hang up"])
-def test_a_server_that_fails_is_asked_again_and_the_answer_wrong(yes_no, server, order):
-    score = yes_no.score({"0": f"<{order}>"})
-    assert (score.value, score.unextracted) == (0, 1)
-    assert len(server.asked) == 5
-    assert not (cache_folder() / "judge").exists()
+@pytest.mark.parametrize(
+    ("order", "error"),
+    [
+        ("status: 500", TransientError),
+        ("status: 429", RequirementError),
+        ("hang up", TransientError),
+        ("headers", TransientError),
+    ],
+)
+def test_without_a_judge_that_works_nothing_is_scored(yes_no, server, order, error):
+    yes_no.judge = Judge(replace(yes_no.judge.options, workers=1, timeout=0.3))
+    answers = {"0": "<reply: ~Yes~>", "1": f"<{order}>", "2": "<reply: ~yes~>"}
+    with pytest.raises(error, match="nothing is scored without the judge") as caught:
+        yes_no.score(answers)
+    assert "(5 attempts)" in str(caught.value)
+    before = len(server.asked)
+    answers["1"] = "yes"
+    assert yes_no.score(answers).value == 1
+    # What it had replied is remembered.
+    assert len(server.asked) <= before + 1
+    assert sum("<reply: ~Yes~>" in each["prompt"] for each in server.asked) == 1
+
+
+def test_a_reply_in_parts_is_read(yes_no):
+    parts = [{"type": "text", "text": "Y"}, {"type": "text", "text": "es"}]
+    assert yes_no.score({"0": f"<content: {json.dumps(parts)}>"}).verdicts == {"0": 1}
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        ("content: null", "the model wrote nothing (it ended with length)"),
+        ('content: ""', "the model wrote nothing (it ended with length)"),
+        ('content: {"a": 1}', 'the content of the reply is no text: {"a": 1}'),
+        ("status: 403", "403 Forbidden"),
+        ("status: 413", "413 "),
+    ],
+)
+def test_one_answer_that_the_judge_does_not_take_is_wrong_with_its_reason(
+    yes_no, server, caplog, order, reason
+):
+    answers = {"0": f"<{order}>", "1": "<reply: ~Yes~>", "2": "<reply: dunno>"}
+    score = yes_no.score(answers)
+    assert (score.verdicts, score.unextracted) == ({"0": 0, "1": 1, "2": 0}, 2)
+    assert "the judge made nothing of 1 of 3 answers" in caplog.text
+    assert "there is no reply of the judge to 1 of 3 answers" in caplog.text
+    assert f"The first reason: judge at {server.url}: {reason}" in caplog.text
+    assert sum(f"<{order}>" in each["prompt"] for each in server.asked) == 1
+
+
+def test_a_judge_that_lets_nobody_in_ends_scoring(yes_no, options):
+    yes_no.judge = Judge(replace(options, model="status: 403"))
+    with pytest.raises(ConfigError, match="403 Forbidden; it refuses a control question, too"):
+        yes_no.score({"0": "Indeed."})
 
 
 @pytest.mark.parametrize(("order", "message"), [("status: 401", "401"), ("odd", "not a reply")])
@@ -146,10 +195,11 @@ def test_failed_samples_are_not_judged(yes_no, server):
     assert server.asked == []
 
 
-def test_a_server_that_is_not_there_leaves_answers_unread(yes_no):
+def test_a_server_that_is_not_there_ends_scoring(yes_no):
     absent = JudgeOptions(url="http://127.0.0.1:9/v1", model="wise", pause=0.01)
     yes_no.judge = Judge(absent)
-    assert yes_no.score({"0": "perhaps"}).unextracted == 1
+    with pytest.raises(RequirementError, match="cannot be reached"):
+        yes_no.score({"0": "perhaps"})
 
 
 def test_the_judge_is_recorded(yes_no, server):
@@ -200,9 +250,9 @@ def test_a_damaged_memory_is_asked_anew(yes_no, server, content):
 def test_without_httpx2_it_says_what_to_install(monkeypatch):
     import lossylens.toolkit
 
-    name = "lossylens.toolkit.openai_client"
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delattr(lossylens.toolkit, "openai_client", raising=False)
+    for name in ("openai_client", "timed_http"):
+        monkeypatch.delitem(sys.modules, f"lossylens.toolkit.{name}", raising=False)
+        monkeypatch.delattr(lossylens.toolkit, name, raising=False)
     monkeypatch.setitem(sys.modules, "httpx2", None)
     with pytest.raises(RequirementError, match=r"pip install 'lossylens\[remote\]'"):
         Judge(JudgeOptions(url="http://localhost/v1", model="wise"))

@@ -11,14 +11,20 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from lossylens.errors import RequirementError, TransientError
+from lossylens.failure import Failure
 from lossylens.toolkit.cache import cache_folder
 from lossylens.toolkit.tsv_task.options import JudgeOptions
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
+
+# What no server that judges answers could object to.
+_CONTROL = "Question: Is two an even number?\nAnswer: It is.\nReply with yes or no."
 
 
 class Judge:
@@ -46,18 +52,18 @@ class Judge:
             tries=options.tries,
             pause=options.pause,
             connections=max(1, options.workers),
-            failures=0,
         )
-        self._client = openai_client.ChatClient(server)
-        # Scoring goes on without the judge; what it did not read counts as wrong.
-        self._failures = (openai_client.NoReplyError, openai_client.ServerUnavailableError)
+        self._no_reply = openai_client.NoReplyError
+        self._client = openai_client.ChatClient(server, _messages(_CONTROL))
         self._folder = cache_folder() / "judge"
 
     def provenance(self) -> Mapping[str, str]:
         """Return what the manifest should say about the judge."""
         return {"judge": self.options.model, "judge_url": self.options.url}
 
-    def read(self, prompt: str, understood: Callable[[str], _T | None], tries: int) -> _T | None:
+    def read(
+        self, prompt: str, understood: Callable[[str], _T | None], tries: int
+    ) -> _T | Failure | None:
         """Ask until *understood* makes something of a reply.
 
         Args:
@@ -66,49 +72,61 @@ class Judge:
             tries: how often to ask, at most, while replies are unclear.
 
         Returns:
-            What the reply says, None if no reply came or none was clear.
+            What the reply says; None if none was clear; a failure if there is no
+            reply to this prompt, and would be none later.
 
         Raises:
-            ConfigError: the server refuses the request.
+            ConfigError: the server refuses the settings.
+            TransientError, RequirementError: there is no reply for now.
         """
         for attempt in range(tries):
-            reply = self._reply(prompt, attempt)
-            if reply is None:
-                return None
+            try:
+                reply = self._reply(prompt, attempt)
+            except self._no_reply as error:
+                return Failure(str(error))
             found = understood(reply)
             if found is not None:
                 return found
         return None
 
-    def map(self, read: Callable[[_T], Any], items: Sequence[_T]) -> list[Any]:
-        """Call *read* for each of *items*, several at a time; return the results in order."""
-        with ThreadPoolExecutor(max(1, self.options.workers)) as pool:
-            try:
-                return list(pool.map(read, items))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    def map(self, read: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+        """Call *read* for each of *items*, several at a time; return the results in order.
 
-    def _reply(self, prompt: str, attempt: int) -> str | None:
-        """Return a reply, from memory if there is one; None if none came."""
+        Raises:
+            LossylensError: the first that *read* raises.  What is under way is waited
+                for and remembered.
+        """
+        with ThreadPoolExecutor(max(1, self.options.workers)) as pool:
+            futures = [pool.submit(read, item) for item in items]
+            try:
+                # In the order in which they end: nothing is asked in vain.
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException as error:
+                self._client.stop()
+                pool.shutdown(cancel_futures=True)
+                self._client.resume()
+                if isinstance(error, TransientError | RequirementError):
+                    kept = "nothing is scored without the judge, whose replies so far are kept"
+                    raise type(error)(f"{error}; {kept}") from error
+                raise
+            return [future.result() for future in futures]
+
+    def _reply(self, prompt: str, attempt: int) -> str:
+        """Return a reply, from memory if there is one."""
         key = json.dumps([self.options.url, self.options.model, prompt, attempt])
         path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return str(json.loads(path.read_bytes())["reply"])
-        reply = self._ask(prompt)
-        if reply is not None:
-            _keep(path, {"prompt": prompt, "reply": reply, "model": self.options.model})
+        reply = self._client.complete(
+            _messages(prompt), temperature=0, max_tokens=self.options.max_tokens
+        ).text
+        _keep(path, {"prompt": prompt, "reply": reply, "model": self.options.model})
         return reply
 
-    def _ask(self, prompt: str) -> str | None:
-        messages = [{"role": "user", "content": prompt}]
-        try:
-            reply = self._client.complete(
-                messages, temperature=0, max_tokens=self.options.max_tokens
-            )
-        except self._failures:
-            return None
-        return reply.text
+
+def _messages(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}]
 
 
 def _keep(path: Path, entry: Mapping[str, str]) -> None:

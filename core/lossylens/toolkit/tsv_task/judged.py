@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from lossylens.failure import Failure
 from lossylens.toolkit.tsv_task.base import Judged, TsvTask, Verdict
 from lossylens.toolkit.tsv_task.judge import Judge
 from lossylens.toolkit.tsv_task.options import JudgedOptions
@@ -20,8 +21,9 @@ class JudgedTask(TsvTask):
     """A task that asks a judge about answers that could not be read, if there is one.
 
     As in the reference evaluator, a judge sees only these, its reply is read by
-    the same rules, and an answer that it does not make clear is wrong.  The
-    wording of the prompt is not the evaluator's.
+    the same rules, and an answer that it does not make clear is wrong.  So is one
+    that it refuses to read; but without a judge that can be reached nothing is
+    scored.  The wording of the prompt is not the evaluator's.
 
     Args:
         options: which name the file and the judge.
@@ -42,29 +44,36 @@ class JudgedTask(TsvTask):
         """Replace the verdicts on answers that could not be read by the judge's.
 
         Raises:
-            ConfigError: the judge's server refuses the request.
+            ConfigError: the judge's server refuses the settings.
+            TransientError, RequirementError: the judge does not reply for now.
         """
         if self.judge is None:
             return list(judged)
         unread = [each for each in judged if not each.verdict.found]
-        verdicts = self.judge.map(self._read, unread)
         opinions = {
-            each.row.id: verdict for each, verdict in zip(unread, verdicts, strict=True) if verdict
+            each.row.id: opinion
+            for each, opinion in zip(unread, self.judge.map(self._read, unread), strict=True)
         }
-        if len(opinions) < len(unread):
+        unclear = [each for each in opinions.values() if each is None]
+        refused = [each for each in opinions.values() if isinstance(each, Failure)]
+        counted = "%d of %d answers; they count as wrong"
+        if unclear:
+            _log.warning(f"the judge made nothing of {counted}", len(unclear), len(unread))
+        if refused:
             _log.warning(
-                "the judge made nothing of %d of %d answers; they count as wrong",
-                len(unread) - len(opinions),
-                len(unread),
+                f"there is no reply of the judge to {counted}. The first reason: %s",
+                *(len(refused), len(unread), refused[0].reason),
             )
-        return [replace(each, verdict=opinions.get(each.row.id, each.verdict)) for each in judged]
+        verdicts = {row: each for row, each in opinions.items() if isinstance(each, Verdict)}
+        return [replace(each, verdict=verdicts.get(each.row.id, each.verdict)) for each in judged]
 
     def provenance(self) -> Mapping[str, str]:
         """Return the file, its checksums, and the judge."""
         judge = self.judge.provenance() if self.judge else {"judge": "none"}
         return {**super().provenance(), **judge}
 
-    def _read(self, each: Judged) -> Verdict | None:
+    def _read(self, each: Judged) -> Verdict | Failure | None:
+        """Return the judge's verdict; see :meth:`Judge.read`."""
         assert self.judge is not None
 
         def understood(reply: str) -> Verdict | None:

@@ -33,7 +33,7 @@ class JudgeOptions:
         model: name of the model there.
         key_variable: environment variable that holds the key; it may be unset.
         workers: how many answers are read at a time.
-        timeout: seconds to wait for a reply.
+        timeout: seconds that one attempt may take.
         tries: how often a request is sent while the server fails.
         pause: seconds before the second try, doubled before each further one.
         max_tokens: limit on the length of a reply.

@@ -10,8 +10,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import PIL.Image
 from lossylens.errors import ConfigError
 from PIL.Image import Image
+
+
+def grey() -> Image:
+    """Return a small grey image."""
+    return PIL.Image.new("RGB", (64, 64), (128, 128, 128))
 
 
 def png(image: Image) -> bytes:

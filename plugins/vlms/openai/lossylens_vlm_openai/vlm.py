@@ -9,16 +9,26 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from lossylens.errors import ConfigError
-from lossylens.toolkit.openai_client import ChatClient, NoReplyError, Reply, Server
-from lossylens.vlm import Answer, ImageQuestions, Question, Vlm, default_prompt
+from lossylens.errors import ConfigError, LossylensError
+from lossylens.toolkit.openai_client import (
+    ChatClient,
+    NoReplyError,
+    NoReplyYetError,
+    Server,
+    ServerUnavailableError,
+)
+from lossylens.toolkit.openai_reply import Reply
+from lossylens.vlm import Answer, ImageQuestions, Question, QuestionKind, Vlm, default_prompt
 from PIL.Image import Image
 
-from lossylens_vlm_openai.pictures import SharedFolder, within_request
+from lossylens_vlm_openai.pictures import SharedFolder, grey, within_request
 from lossylens_vlm_openai.plugin import OpenAIOptions, Prices
 
 # Fields of the request that are not the user's to set.
 _OURS = {"model", "messages", "stream", "stream_options", "n"}
+
+# What no server that answers questions about images could object to.
+_CONTROL = Question(QuestionKind.YES_NO, "Is this image grey?")
 
 Place = tuple[int, int]
 """Number of the image in the batch, and of the question about it."""
@@ -40,6 +50,8 @@ class OpenAIVlm(Vlm):
         self.options = options
         if clash := _OURS & set(options.extra) or {options.limit_field} & set(options.extra):
             raise ConfigError(f"openai: extra must not hold {', '.join(sorted(clash))}")
+        with within_request(grey()) as address:
+            control = self._messages(_CONTROL, address)
         self._client = ChatClient(
             Server(
                 name="openai",
@@ -51,43 +63,73 @@ class OpenAIVlm(Vlm):
                 pause=options.pause,
                 longest_pause=options.longest_pause,
                 connections=options.concurrency,
-                failures=options.failures,
-            )
+            ),
+            control,
         )
+        self._failed_in_a_row = 0
+        self._refused: Image | None = None
+        self._end: LossylensError | None = None
         self._address = _addresses(options)
         self.batch_images = options.batch_images or 2 * options.concurrency
 
     def answer(self, batch: Sequence[ImageQuestions]) -> list[list[Answer]]:
         """Answer all questions of all images, in order; see :class:`Vlm`.
 
+        An error that ends the run is raised by the next call, if this one has answers
+        to give: they may have been paid for.  What is without an answer then has
+        failed for now.
+
         Raises:
             ConfigError: the server refuses key, model or address.
             ServerUnavailableError: it cannot be reached, lets nobody in for long, or
-                fails on everything; nothing of the batch is recorded as failed.
+                fails on everything.
         """
-        answers = [[Answer(None)] * len(item.questions) for item in batch]
+        if self._end is not None:
+            end, self._end = self._end, None
+            raise end
+        answers: dict[Place, Answer] = {}
+        try:
+            self._answer(batch, answers)
+        except LossylensError as error:
+            if all(answer.transient for answer in answers.values()):
+                raise
+            self._end = error
+        missing = Answer(None, f"not asked: {self._end}", transient=True)
+        return [
+            [answers.get((image, number), missing) for number in range(len(item.questions))]
+            for image, item in enumerate(batch)
+        ]
+
+    def _answer(self, batch: Sequence[ImageQuestions], answers: dict[Place, Answer]) -> None:
+        """Ask all questions, and fill *answers*, also where an error is raised."""
         pending: dict[Future[Answer], Place] = {}
-        with contextlib.ExitStack() as files, self._pool() as pool:
-            addresses: dict[int, str] = {}
 
-            def ask(image: int, numbers: range) -> None:
-                for number in numbers:
-                    question = batch[image].questions[number]
-                    future = pool.submit(self._ask, question, addresses[image])
-                    pending[future] = (image, number)
+        def ask(image: int, numbers: range) -> None:
+            for number in numbers:
+                question = batch[image].questions[number]
+                future = pool.submit(self._ask, question, addresses[image])
+                pending[future] = (image, number)
 
-            for image, item in enumerate(batch):
-                count = len(item.questions)
-                if count:
-                    addresses[image] = files.enter_context(self._address(item.image))
-                    ask(image, range(1 if self.options.warm_first else count))
-            while pending:
-                for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                    image, number = pending.pop(future)
-                    answers[image][number] = future.result()
-                    if number == 0 and self.options.warm_first:
-                        ask(image, range(1, len(batch[image].questions)))
-        return answers
+        try:
+            with contextlib.ExitStack() as files, self._pool() as pool:
+                addresses: dict[int, str] = {}
+                for image, item in enumerate(batch):
+                    count = len(item.questions)
+                    if count:
+                        addresses[image] = files.enter_context(self._address(item.image))
+                        ask(image, range(1 if self.options.warm_first else count))
+                while pending:
+                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                        image, number = pending.pop(future)
+                        answer = answers[image, number] = future.result()
+                        self._count(answer, batch[image].image)
+                        if number == 0 and self.options.warm_first:
+                            ask(image, range(1, len(batch[image].questions)))
+        finally:
+            # What was under way when something else went wrong.
+            for future, place in pending.items():
+                if not future.cancelled() and future.exception() is None:
+                    answers[place] = future.result()
 
     @contextlib.contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -109,7 +151,29 @@ class OpenAIVlm(Vlm):
             )
         except NoReplyError as error:
             return Answer(None, str(error))
+        except NoReplyYetError as error:
+            return Answer(None, str(error), transient=True)
         return Answer(reply.text, usage=_usage(reply, self.options.prices))
+
+    def _count(self, answer: Answer, image: Image) -> None:
+        """Take note of an answer to a question about *image*.
+
+        Raises:
+            ServerUnavailableError: too many in a row have failed.
+        """
+        if answer.text is not None:
+            self._failed_in_a_row, self._refused = 0, None
+            return
+        # All questions about an image may be refused for the same reason.
+        if answer.transient or image is not self._refused:
+            self._failed_in_a_row += 1
+        if not answer.transient:
+            self._refused = image
+        if 0 < self.options.failures <= self._failed_in_a_row:
+            raise ServerUnavailableError(
+                f"{answer.failure}; {self._failed_in_a_row} requests in a row failed, so "
+                "something is wrong with the server or the options"
+            )
 
     def _messages(self, question: Question, address: str) -> list[dict[str, Any]]:
         picture = {"url": address}

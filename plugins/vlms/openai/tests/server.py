@@ -2,6 +2,7 @@
 
 The text of a question says what its requests get, one after the other, such as
 ``[429 after=0.2 | 500 | hang | ok yes]``; the last one also serves all later ones.
+The name of the model can say so for all questions together, also ``[500 x150 | ok]``.
 It prints its port, then one line of JSON per request when the request has come and
 one when it is answered.
 """
@@ -49,8 +50,10 @@ class Handler(BaseHTTPRequestHandler):
         with LOCK:
             UNDER_WAY.add(threading.get_ident())
             busy = len(UNDER_WAY)
-            number = SEEN[question]
-            SEEN[question] += 1
+            orders = re.search(r"\[(.*)\]", body["model"]) or re.search(r"\[(.*)\]", question)
+            told = body["model"] if "[" in body["model"] else question
+            number = SEEN[told]
+            SEEN[told] += 1
         shape = [part["type"] for part in content]
         image = digest(data)
         plain = {key: value for key, value in body.items() if key != "messages"}
@@ -68,9 +71,7 @@ class Handler(BaseHTTPRequestHandler):
             body=plain,
             detail=content[0]["image_url"].get("detail"),
         )
-        orders = re.search(r"\[(.*)\]", question)
-        steps = orders[1].split(" | ") if orders else ["ok"]
-        order, *arguments = steps[min(number, len(steps) - 1)].split()
+        order, *arguments = step(orders[1] if orders else "ok", number).split()
         try:
             getattr(self, f"do_{order}", self.do_status)(order, arguments, image, question)
         except (BrokenPipeError, ConnectionResetError):
@@ -112,6 +113,10 @@ class Handler(BaseHTTPRequestHandler):
         headers = [(name, value) for name, value in options.items() if name.startswith("x-")]
         self.send(200, self.good(" ".join(words) or f"seen {image}", image), headers)
 
+    def do_late(self, order, arguments, image, question):
+        time.sleep(float(arguments[0]))
+        self.send(200, self.good("late", image))
+
     def do_status(self, order, arguments, image, question):
         options = dict(each.split("=") for each in arguments)
         headers = []
@@ -123,7 +128,8 @@ class Handler(BaseHTTPRequestHandler):
         if "to" in options:
             headers.append(("Location", options["to"]))
         key = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-        error = {"message": f"no: {key or 'nobody'}\nis welcome", "code": options.get("code")}
+        message = options.get("says", f"no: {key or 'nobody'}\nis welcome").replace("_", " ")
+        error = {"message": message, "code": options.get("code")}
         self.send(int(order), {"error": error}, headers)
 
     def do_hang(self, order, arguments, image, question):
@@ -137,6 +143,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for _ in range(100):
             self.wfile.write(b" ")
+            time.sleep(0.05)
+        self.close_connection = True
+
+    def do_headers(self, order, arguments, image, question):
+        """Headers come without end, as from a proxy that keeps a connection alive."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for number in range(100):
+            self.wfile.write(b"X-Wait-%d: 1\r\n" % number)
             time.sleep(0.05)
         self.close_connection = True
 
@@ -159,6 +173,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_json(self, order, arguments, image, question):
         self.send(200, json.loads(" ".join(arguments)))
+
+
+def step(orders: str, number: int) -> str:
+    """Return what the request of this number gets."""
+    for each in orders.split(" | "):
+        order, _, times = each.partition(" x")
+        number -= int(times) if times.isdigit() else 1
+        if number < 0:
+            break
+    return order if times.isdigit() else each
 
 
 def picture(url: str) -> bytes:

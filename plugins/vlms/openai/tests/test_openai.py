@@ -64,11 +64,15 @@ def ask(vlm, orders: str):
         "599 | ok yes",
         "hang 1.5 | ok yes",
         "drip | ok yes",
+        "headers | ok yes",
         "cut | ok yes",
         "eof | ok yes",
         "drop | drop | ok yes",
         "raw html | raw deep | ok yes",
         'json {"error":{"message":"overloaded"}} | json {"choices":[]} | ok yes',
+        'json {"error":{"message":"overloaded","code":502}} | ok yes',
+        'json {"choices":[{"message":{"content":"Y"},"finish_reason":"error"}]} | ok yes',
+        'json {"choices":[{"message":{"content":""},"error":{"code":502}}]} | ok yes',
         'json {"choices":null} | json {"choices":[{"message":null}]} | ok yes',
     ],
 )
@@ -96,60 +100,146 @@ def test_the_server_says_how_long_everybody_waits(make, server, orders, least):
     assert last["time"] - first["time"] >= least
 
 
-def test_pauses_grow_without_a_word_from_the_server(make, server):
-    assert ask(make(pause=0.2), "500 | 500 | 500 | ok yes").text == "yes"
+@pytest.mark.parametrize(
+    "order",
+    ["500", "429", "429 after=0", "503 after=0", "429 after=-9", "429 date=-9", "429 after=x"],
+)
+def test_pauses_grow_whatever_the_server_says(make, server, order):
+    assert ask(make(pause=0.2), f"{order} | {order} | {order} | ok yes").text == "yes"
     times = [each["time"] for each in server.asked]
     pauses = [after - before for before, after in itertools.pairwise(times)]
     for pause, whole in zip(pauses, (0.2, 0.4, 0.8), strict=True):
         assert pause >= whole / 2
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text", "text": "Yes"}],
+        [{"type": "text", "text": "Y"}, {"text": "e"}, {"type": "output_text", "text": "s"}],
+        [{"type": "thinking", "thinking": "..."}, {"type": "text", "text": "Yes"}],
+        [{"type": "reasoning", "text": "No?"}, {"type": "text", "text": "Yes"}],
+        ["Y", "es"],
+    ],
+)
+def test_the_texts_of_the_parts_of_a_content_are_the_answer(make, content):
+    body = {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]}
+    assert ask(make(), f"json {json.dumps(body)}").text == "Yes"
+
+
 # What does not pass
+
+FILTERED = "the model wrote nothing (it ended with content_filter)"
+
+
+def reply(content, finish="stop", **message) -> str:
+    choice = {"message": {"content": content, **message}, "finish_reason": finish}
+    return f"json {json.dumps({'choices': [choice]})}"
 
 
 @pytest.mark.parametrize(
     ("orders", "reason", "requests"),
     [
-        ("500", "500 Internal Server Error: no: nobody is welcome (4 attempts)", 4),
-        ("raw html", "the reply is cut off or no JSON (4 attempts)", 4),
-        ("cut", "the connection broke", 4),
         ("400", "400 Bad Request: no: nobody is welcome", 1),
+        ("403", "403 Forbidden: no: nobody is welcome", 1),
+        ("403 says=flagged_by_moderation", "403 Forbidden: flagged by moderation", 1),
         ("413", "413 ", 1),
         ("422", "422 ", 1),
-        (
-            'json {"choices":[{"message":{"content":null},"finish_reason":"content_filter"}]}',
-            "the model wrote nothing (it ended with content_filter)",
-            1,
-        ),
-        (
-            'json {"choices":[{"message":{"content":null,"refusal":"I cannot."}}]}',
-            "the model wrote nothing (refused: I cannot.)",
-            1,
-        ),
+        ("451", "451 ", 1),
+        ('json {"error":{"message":"Forbidden","code":403}}', "403 Forbidden: Forbidden", 1),
+        ('json {"error":{"message":"unsafe","code":"content_filter"}}', "no answer: unsafe", 1),
+        (reply(None, "content_filter"), FILTERED, 1),
+        (reply("", "content_filter"), FILTERED, 1),
+        (reply(" \n", "content_filter"), FILTERED, 1),
+        (reply([], "content_filter"), FILTERED, 1),
+        (reply([{"type": "text", "text": ""}], "content_filter"), FILTERED, 1),
+        (reply([{"type": "thinking", "thinking": "Hm"}], "length"), "it ended with length", 1),
+        (reply("", "length"), "(it ended with length)", 1),
+        (reply("", "stop"), "(it ended with stop)", 1),
+        (reply("", None), "(it ended with no reason)", 1),
+        ('json {"choices":[{"message":{}}]}', "(it ended with no reason)", 1),
+        (reply(None, refusal="I cannot."), "the model wrote nothing (refused: I cannot.)", 1),
+        (reply([{"type": "refusal", "refusal": "I won't."}]), "(refused: I won't.)", 1),
+        (reply({"a": "Yes"}), 'the content of the reply is no text: {"a": "Yes"}', 1),
+        (reply([{"type": "image_url"}]), 'is no text: [{"type": "image_url"}]', 1),
+        (reply([{"type": ["text"], "text": "x"}]), 'is no text: [{"type": ["text"]', 1),
+        (reply(7), "the content of the reply is no text: 7", 1),
     ],
 )
 def test_a_question_fails_alone(make, server, orders, reason, requests):
-    bad = question(orders)
-    item = about(picture(), question("ok a"), bad, question("ok b"))
-    [[first, failed, last]] = make().answer([item])
-    assert (first.text, failed.text, last.text) == ("a", None, "b")
+    failed = fails_alone(make(), server, orders, requests)
     assert reason in failed.failure
+    assert not failed.transient
+
+
+@pytest.mark.parametrize(
+    ("orders", "reason"),
+    [
+        ("500", "500 Internal Server Error: no: nobody is welcome (4 attempts)"),
+        ("408", "408 Request Timeout"),
+        ("drop", "the connection broke"),
+        ("cut", "the connection broke"),
+        ("eof", "the reply is cut off or no JSON (4 attempts)"),
+        ("raw html", "the reply is cut off or no JSON (4 attempts)"),
+        ("hang 1.5", "no reply within 0.5 s (4 attempts)"),
+        (reply("Y", "error"), "the reply holds no answer"),
+    ],
+)
+def test_a_question_fails_for_now(make, server, orders, reason):
+    failed = fails_alone(make(), server, orders, 4)
+    assert reason in failed.failure
+    assert failed.transient
+
+
+def fails_alone(vlm, server, orders, requests):
+    """Return the failure of a question between others, asked so often."""
+    bad = question(orders)
+    [[first, failed, last]] = vlm.answer(
+        [about(picture(), question("ok a"), bad, question("ok b"))]
+    )
+    assert (first.text, failed.text, last.text) == ("a", None, "b")
     assert "\n" not in failed.failure
     assert sum(each["question"] == bad.text for each in server.asked) == requests
+    return failed
 
 
-def test_a_time_out_is_for_the_whole_reply(make):
-    start = time.monotonic()
-    answer = ask(make(tries=1, timeout=0.3), "drip")
-    assert "no reply within 0.3 s" in answer.failure
-    assert time.monotonic() - start < 2
+@pytest.mark.parametrize("order", ["drip", "headers", "hang 5"])
+def test_a_time_out_is_for_the_whole_attempt(make, order):
+    # The server would go on for 5 s and then break the connection.
+    answer = ask(make(tries=1, timeout=0.3), order)
+    assert answer.failure.endswith("no reply within 0.3 s")
+    assert answer.transient
+
+
+@pytest.mark.parametrize("order", ["403", "400"])
+@pytest.mark.parametrize("control", ["ok", "429 | ok", reply("", "length")])
+def test_whoever_is_let_in_otherwise_is_not_the_reason_of_a_refusal(make, server, order, control):
+    answer = ask(make(model=f"{next(_numbers)} [{order} | {control}]"), "")
+    assert not answer.transient
+    assert f"{order} " in answer.failure
+    assert [each["shape"] for each in server.asked[1:]] == [["image_url", "text"]] * (
+        control.count("|") + 1
+    )
+
+
+def test_a_refusal_that_nothing_explains_is_one_for_now(make):
+    answer = ask(make(model=f"{next(_numbers)} [403 | 500]"), "")
+    assert answer.transient
+    assert "403 Forbidden" in answer.failure
+
+
+@pytest.mark.parametrize("order", ["400", "403", "422", "403 says=your_account_was_flagged"])
+def test_who_is_refused_whatever_he_asks_has_wrong_settings(make, server, order):
+    with pytest.raises(ConfigError, match=r"4\d\d .*; it refuses a control question, too"):
+        ask(make(model=f"[{order}]"), "")
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize(
     ("orders", "reason"),
     [
         ("401", "401 Unauthorized.*no key was sent, set OPENAI_API_KEY"),
-        ("403", "403 Forbidden"),
+        ("402", "402 Payment Required"),
         ("404", "404 Not Found"),
         ("429 code=insufficient_quota", "429 Too Many Requests"),
         ("302 to=http://127.0.0.1:9/", "302 Found"),
@@ -179,13 +269,51 @@ def test_a_server_that_is_not_there_stops_the_run(make):
         ask(make(url="http://127.0.0.1:9/v1", tries=2), "ok")
 
 
-def test_an_outage_is_no_row_of_failed_samples(make, server):
+def test_an_outage_stops_the_run(make, server):
     vlm = make(failures=3, tries=1, concurrency=1)
-    assert [ask(vlm, orders).text for orders in ("400", "500", "ok yes", "400")][2] == "yes"
+    assert [ask(vlm, orders).text for orders in ("500", "500", "ok yes", "500")][2] == "yes"
     with pytest.raises(ServerUnavailableError, match="3 requests in a row failed"):
-        vlm.answer([about(picture(), *(question("400") for _ in range(9)))])
+        vlm.answer([about(picture(), *(question("500") for _ in range(9)))])
     assert len(server.asked) <= 4 + 3
     assert ask(vlm, "ok yes").text == "yes"
+
+
+def test_questions_about_one_image_that_is_refused_are_no_outage(make):
+    vlm = make(failures=3, tries=1, concurrency=1)
+    [answers] = vlm.answer([about(picture(), *(question("413") for _ in range(9)))])
+    assert {(answer.text, answer.transient) for answer in answers} == {(None, False)}
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "reason"),
+    [
+        ("401", ConfigError, "401 Unauthorized"),
+        ("429", ServerUnavailableError, "429 Too Many Requests"),
+        ("500", ServerUnavailableError, "3 requests in a row failed"),
+    ],
+)
+def test_answers_that_came_before_the_end_are_given(make, server, order, error, reason):
+    vlm = make(model=f"{next(_numbers)} [ok x4 | {order}]", failures=3, tries=2, concurrency=2)
+    items = [about(picture(seed), *(question("") for _ in range(3))) for seed in range(4)]
+    given = [answer for of_image in vlm.answer(items) for answer in of_image]
+    assert len(given) == 12
+    assert sum(answer.text is not None for answer in given) == 4
+    failed = [answer for answer in given if answer.text is None]
+    assert all(answer.transient and answer.failure for answer in failed)
+    before = len(server.asked)
+    with pytest.raises(error, match=reason):
+        vlm.answer(items)
+    assert len(server.asked) == before
+
+
+def test_answers_under_way_at_the_end_are_given(make, server):
+    vlm = make(concurrency=2, timeout=9.0)
+    [[slow], [refused]] = vlm.answer(
+        [about(picture(1), question("late 0.5")), about(picture(2), question("401"))]
+    )
+    assert slow.text == "late"
+    assert refused.transient
+    assert refused.failure.startswith("not asked: openai at ")
 
 
 def test_threads_that_wait_give_up_after_an_error(make):
@@ -306,7 +434,7 @@ def test_the_key_is_sent_and_kept_out_of_messages(make, server, monkeypatch):
     assert server.asked[0]["key"] == f"Bearer {SECRET}"
     assert "no: [key] is welcome" in answer.failure
     with pytest.raises(ConfigError) as caught:
-        ask(vlm, "403")
+        ask(vlm, "404")
     assert SECRET not in str(caught.value)
     assert SECRET not in repr(vars(vlm)) + repr(vars(vlm._client))
 
