@@ -1,4 +1,5 @@
 # make demo   the whole thing at work, ending in a report
+# make benchmark   the demo's larger grid
 # make test   all tests
 # make lint   ruff and mypy
 # make bench  ratios measured side by side
@@ -13,8 +14,9 @@ comma := ,
 EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter core,$(d)),[report$(comma)figures],))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?= runs/demo
+BENCHMARK ?= runs/benchmark
 
-.PHONY: demo test lint bench dist clean
+.PHONY: demo benchmark test lint bench dist clean
 
 $(VENV)/installed: $(MANIFESTS)
 	$(PYTHON) -m venv $(VENV)
@@ -28,8 +30,13 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
-	$(BIN)/lossylens scenes export pope --images 100 --seed 8 $(DEMO)/POPE.tsv
+	$(BIN)/lossylens scenes export pope --images 24 --seed 8 $(DEMO)/POPE.tsv
 	$(BIN)/lossylens run examples/demo.yaml run.out=$(DEMO) tasks.pope.data=$(DEMO)/POPE.tsv
+
+benchmark: $(VENV)/installed
+	mkdir -p $(BENCHMARK)
+	$(BIN)/lossylens scenes export pope --images 100 --seed 8 $(BENCHMARK)/POPE.tsv
+	$(BIN)/lossylens run examples/benchmark.yaml run.out=$(BENCHMARK) tasks.pope.data=$(BENCHMARK)/POPE.tsv
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
@@ -47,6 +54,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/listing.py
 	$(BIN)/python benchmarks/neural_codecs.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/shared_machine.py
 
 dist: $(VENV)/installed-dev
 	for d in $(DISTRIBUTIONS); do \

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from lossylens.errors import LossylensError
+from lossylens.threads import wait_passively
 
 #: Exit codes, besides 0.
 FAILED, USAGE, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the name of the program; None takes those of the
             process.
     """
+    wait_passively()
     try:
         code = _run(arguments)
         if sys.stdout:

@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from lossylens import __version__
 from lossylens.cli import CLOSED_PIPE, stdout_is_closed
 from lossylens.errors import PluginError
+from lossylens.failure import place
 from lossylens.loading import PluginInfo, import_object
 from lossylens.plugins import Registry, load_registry
 
@@ -75,9 +76,17 @@ def _root(
 
 class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; typer would hide a broken pipe to any other process too."""
+        """Run a command; typer would hide a broken pipe to any other process too.
+
+        Commands end by returning or raising, so a ``sys.exit()`` is a plugin's: its code
+        must not pass for ours.
+        """
         try:
             return super().invoke(ctx)
+        except SystemExit as stop:
+            raise PluginError(
+                f"a plugin ended the command with sys.exit({stop.code!r}) ({place(stop)})"
+            ) from stop
         except BrokenPipeError as error:
             if stdout_is_closed():
                 raise SystemExit(CLOSED_PIPE) from error

@@ -34,6 +34,7 @@ from lossylens.errors import LossylensError, PluginError
 from lossylens.executor import J, R, Recipe, Resources
 from lossylens.failure import Failure
 from lossylens.loading import describe
+from lossylens.threads import WAITING
 
 #: Seconds that a process gets to end when it is asked to.
 _PATIENCE = 5.0
@@ -55,9 +56,7 @@ _TAKEN, _END = b"", b"e"
 
 #: What processes are started with, unless it is set already.
 _ENVIRONMENT = {
-    # A thread that waits for others should sleep: beside other processes, spinning takes
-    # their time and then its own.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    **WAITING,
     # The C library gives the memory of an image back to the system, only to get it
     # again for the next one, page by page, which can take as long as encoding does.
     "MALLOC_MMAP_THRESHOLD_": str(2**25),

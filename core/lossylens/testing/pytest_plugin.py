@@ -1,11 +1,16 @@
 """The suite's options, which pytest finds through the entry-point group ``pytest11``.
 
-Loaded in every pytest session where lossylens is installed, so it imports nothing.
+Loaded in every pytest session where lossylens is installed, so it imports next to nothing.
 """
 
 from __future__ import annotations
 
 import pytest
+
+from lossylens.threads import wait_passively
+
+# Before a test imports torch.
+wait_passively()
 
 pytest.register_assert_rewrite(
     "lossylens.testing.codec",
