@@ -105,6 +105,33 @@ class Latents:
     stride: int
 
 
+@dataclass(frozen=True)
+class CodecPoint:
+    """A codec at a level, as configured: one rate point of a run.
+
+    Attributes:
+        codec: canonical name of the codec.
+        level: name of the level.
+        label: what the configuration calls the codec.
+        key: hash of all that decides the bitstreams.
+        parameters: of the level.
+        provenance: what :meth:`Codec.provenance` said; hashes of checkpoints among it.
+        space: name of the latent space (:attr:`Codec.space`), ``""`` without one.
+    """
+
+    codec: str
+    level: str
+    label: str = ""
+    key: str = ""
+    parameters: Mapping[str, int | float | str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    space: str = ""
+
+
+#: Images as their files have them, which no codec has touched.
+SOURCE = CodecPoint("uncompressed", "raw", "uncompressed")
+
+
 class Codec(ABC):
     """One codec at one level.
 
@@ -116,6 +143,16 @@ class Codec(ABC):
     every codec once to learn its provenance, before it knows whether there is
     anything to encode, so large weights are best loaded when they are first used.
     """
+
+    #: Name of the space in which :meth:`latents` are: equal only where the latents mean the
+    #: same, up to a retraining of the network; ``""`` for a codec without latents.
+    space: str = ""
+
+    #: How many images of like size :meth:`encode_batch` and :meth:`decode_batch` want at once.
+    batch_images: int = 1
+
+    #: Whether it works on an accelerator, so that one worker for each is enough.
+    wants_device: bool = False
 
     def __init__(self, level: Level, options: Any) -> None:
         self.level = level
@@ -140,11 +177,17 @@ class Codec(ABC):
         """
 
     def encode_batch(self, images: Sequence[Image]) -> list[bytes]:
-        """Encode several images; overridden where batching pays."""
+        """Encode several images; overridden where batching pays.
+
+        Bitstreams do not depend on what else is in the batch.
+        """
         return [self.encode(image) for image in images]
 
     def decode_batch(self, bitstreams: Sequence[bytes]) -> list[Image]:
-        """Decode several bitstreams; overridden where batching pays."""
+        """Decode several bitstreams; overridden where batching pays.
+
+        Images do not depend on what else is in the batch.
+        """
         return [self.decode(bitstream) for bitstream in bitstreams]
 
     def latents(self, bitstream: bytes) -> Latents:

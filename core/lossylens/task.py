@@ -21,10 +21,13 @@ class ImageRef:
         read: returns the bytes of the image file (PNG, JPEG ...) as stored.
             It must be picklable or cheap to call in the process that iterates
             the samples.
+        context: whether it is shown as it is, and does not count into the rate: an example
+            that the model is given, say, and not what it is asked about.
     """
 
     key: str
     read: Callable[[], bytes]
+    context: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +36,23 @@ class Sample:
 
     Attributes:
         id: unique within the task's data (the row's ``index``), as text.
-        image: the picture it is about.
+        images: the pictures it is about, in the order of the markers in the question; a
+            picture may come twice.  A single one can be given without a tuple.
         question: the structured question.
         fields: what a report may group or show, such as category and answer.
+        cluster: samples of one cluster are drawn together by the bootstrap, because their
+            answers depend on each other; by default those about the same pictures.
     """
 
     id: str
-    image: ImageRef
+    images: tuple[ImageRef, ...]
     question: Question
     fields: Mapping[str, str] = field(default_factory=dict)
+    cluster: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.images, ImageRef):
+            object.__setattr__(self, "images", (self.images,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
 """The vision-language model contract.
 
-The contract is image-centric: a batch holds images, each with all its
-questions, so that an implementation can encode an image once, prefill the
+The contract is image-centric: a batch holds images (or ordered groups of them), each
+with all its questions, so that an implementation can encode an image once, prefill the
 prefix that its questions share once, and batch across images.  Questions are
 structured; a VLM turns them into its own prompt.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ from lossylens.spec import PluginSpec
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from lossylens.codec import CodecPoint, Latents
+
 
 class QuestionKind(StrEnum):
     """What form of answer a question asks for."""
@@ -28,15 +32,20 @@ class QuestionKind(StrEnum):
     SHORT_ANSWER = "short_answer"
     OPEN = "open"
     CAPTION = "caption"
+    BOX = "box"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A structured question about one image.
+    """A structured question about an image, or several.
 
     Attributes:
-        kind: form of the answer.
-        text: the question as the data set words it.
+        kind: form of the answer.  The answer to a ``BOX`` question is a text as
+            :func:`format_box` writes it; only the VLM knows in which units it thinks.
+        text: the question as the data set words it.  Text, options and hint may hold
+            markers ``<image 1>``, ``<image 2>`` ...: the places of the images, counted from
+            1, which a VLM puts where its authors do.  Without markers, all images precede
+            the text.
         task: canonical name of the task it belongs to, ``""`` for a question
             typed by a user; lets a VLM word it as its authors did.
         options: letter to option text, for multiple choice.
@@ -73,29 +82,81 @@ def default_prompt(question: Question) -> str:
     return prompt + "Please select the correct answer from the options above. \n"  # noqa: S608 - a prompt, not SQL
 
 
+#: Left, top, right and bottom as fractions of the image's width and height.
+Box = tuple[float, float, float, float]
+
+_BOX = re.compile(r"\[" + ", ".join([r"(-?\d+\.\d+)"] * 4) + r"\]")
+
+
+def format_box(box: Box) -> str:
+    """Return *box* as the text of an answer, such as ``[0.2500, 0.1000, 0.5000, 1.0000]``."""
+    return f"[{', '.join(f'{side:.4f}' for side in box)}]"
+
+
+def parse_box(text: str) -> Box | None:
+    """Return the box that :func:`format_box` wrote, or None."""
+    found = _BOX.fullmatch(text.strip())
+    if found is None:
+        return None
+    left, top, right, bottom = map(float, found.groups())
+    return left, top, right, bottom
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How the image reached the model; adaptors may depend on it.
+    """How an image reached the model; adaptors may depend on it.
 
     Attributes:
-        codec: canonical codec name.
-        level: level name.
-        bitstream: the bitstream itself, or None unless the VLM asked for it
-            (:attr:`Vlm.wants_bitstream`).
+        point: the codec at its level, as configured.
+        size: width and height of the original image, in pixels.
+        bitstream: the bitstream itself, if it was asked for (:attr:`Vlm.wants_bitstream`,
+            :attr:`~lossylens.adaptor.Needs.BITSTREAM`) and there is one.
+        latents: what the codec read from it, if that was asked for
+            (:attr:`~lossylens.adaptor.Needs.LATENTS`).
     """
 
-    codec: str
-    level: str
+    point: CodecPoint
+    size: tuple[int, int]
     bitstream: bytes | None = None
+    latents: Latents | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageQuestions:
-    """One decoded RGB image with everything that is asked about it."""
+    """Decoded RGB images with everything that is asked about them together.
 
-    image: Image
+    Attributes:
+        images: in the order of the markers in the questions; None for one that was not
+            decoded, because the adaptor in place takes no pixels.
+        questions: all that are asked.
+        conditions: of the images, in their order.
+    """
+
+    images: tuple[Image | None, ...]
     questions: tuple[Question, ...]
-    condition: Condition
+    conditions: tuple[Condition, ...]
+
+    @property
+    def image(self) -> Image:
+        """The image, for VLMs that take one (:attr:`VlmSpec.max_images`) and no adaptor.
+
+        Raises:
+            ValueError: there are several, or it was not decoded.
+        """
+        [image] = self.images
+        if image is None:
+            raise ValueError("the image was not decoded")
+        return image
+
+    @property
+    def condition(self) -> Condition:
+        """The condition of the image, for VLMs that take one.
+
+        Raises:
+            ValueError: there are several.
+        """
+        [condition] = self.conditions
+        return condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +186,39 @@ class VlmSpec(PluginSpec):
 
     Attributes:
         parameters: number of parameters, in millions.
+        max_images: how many images a question may be about.
+        grounds: whether it answers questions of kind ``BOX``.
+        gpus: how many it needs, for executors that place workers; 0 where it works
+            without.
     """
 
     kind: ClassVar[str] = "vlm"
 
     parameters: float
+    max_images: int = 1
+    grounds: bool = False
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class VlmIdentity:
+    """A VLM as configured, for adaptors to know theirs.
+
+    Attributes:
+        name: canonical name of the VLM.
+        label: what the configuration calls it.
+        provenance: what :meth:`Vlm.provenance` said; hashes of its weights among it.
+    """
+
+    name: str
+    label: str
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str:
+        """Hash of the weights' hashes, ``""`` for a VLM that names none."""
+        named = sorted(item for item in self.provenance.items() if item[0].startswith("weights"))
+        return hashlib.sha256(repr(named).encode()).hexdigest()[:16] if named else ""
 
 
 class VisionAccess(Protocol):
@@ -138,27 +227,70 @@ class VisionAccess(Protocol):
     Tensors are PyTorch's, which this module does not import, hence ``Any``.  Images
     are preprocessed to *pictures*, opaque but for ``picture.layout``.  A layout says
     how the tokens of an image lie: ``tiles``, ``rows`` and ``columns`` of patches,
-    ``extra`` class tokens that precede them.  Hidden states of an image have the shape
-    ``(tiles, extra + rows * columns, width)``, patches row by row.  Encoded images
-    have ``features`` ``(visual tokens, width of the language model)`` and a ``layout``.
-    Everything is differentiable.
+    ``extra`` class tokens that precede them, and for each tile the rectangle of the image
+    that it shows (``layout.rectangles``, as fractions: left, top, right, bottom).  Hidden
+    states of an image have the shape ``(tiles, extra + rows * columns, width)``, patches row
+    by row.  Encoded images have ``features`` ``(visual tokens, width of the language model)``
+    and a ``layout``.  Everything is differentiable.
+
+    What :meth:`Vlm.vision` gives is shared with the model and frozen; :meth:`clone` gives
+    weights of one's own.
 
     Attributes:
         layers: number of transformer layers.
         width: of the hidden states.
         angles: rotary angles per token, 0 where positions are learned.
+        trainable: a module of PyTorch whose ``forward`` takes the arguments of
+            :meth:`encode`, so that data parallelism synchronises; its parameters are those
+            of :meth:`parameters`.
     """
 
     layers: int
     width: int
     angles: int
 
-    def prepare(self, images: Sequence[Image]) -> Sequence[Any]:
-        """Return pictures of RGB images, at the model's default resolution."""
+    @property
+    def trainable(self) -> Any:
+        """See the class."""
+        ...
+
+    def clone(self) -> VisionAccess:
+        """Return an encoder with a copy of the weights, trainable and in float32.
+
+        Raises:
+            ConfigError: the weights are quantised, or spread over several devices.
+        """
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Put weights in place, by the names of :meth:`parameters`; for clones alone.
+
+        Raises:
+            ConfigError: a name is missing or unknown, or a shape is another; the first few
+                are named.
+        """
+        ...
+
+    def prepare(self, images: Sequence[Image], *, resolution: int | None = None) -> Sequence[Any]:
+        """Return pictures of RGB images.
+
+        Args:
+            images: to be preprocessed.
+            resolution: about so many pixels per image, as near as the family's rules allow;
+                None for the model's default.
+        """
         ...
 
     def encode(
-        self, pictures: Sequence[Any], *, embedding: Any = None, angles: Any = None
+        self,
+        pictures: Sequence[Any],
+        *,
+        embedding: Any = None,
+        angles: Any = None,
+        query: Any = None,
+        film: Any = None,
+        states: Sequence[Any] | None = None,
+        checkpointing: bool = False,
     ) -> Sequence[Any]:
         """Return what enters the language model, per image.
 
@@ -169,9 +301,18 @@ class VisionAccess(Protocol):
             angles: condition per image ``(images, angles)``, added to the rotary
                 angles of every token.  Attention depends on differences of angles, so
                 this cancels; it is offered because published methods do it.
+            query: condition per image ``(images, angles)`` or ``(images, layers, angles)``:
+                the queries alone are turned by so much, in every layer.
+            film: condition per image ``(images, layers, 2, 2, width)``: for the two norms of
+                every layer a gain and a bias; the norm's output becomes
+                ``out * (1 + gain) + bias``.
+            states: added per image to the input of the first layer,
+                ``(tiles, extra + rows * columns, width)``.
+            checkpointing: compute layers again for gradients instead of keeping what
+                they need, for a third more time and a fraction of the memory.
 
         Raises:
-            ConfigError: *angles* where there are none.
+            ConfigError: *angles* or *query* where there are no rotary angles.
         """
         ...
 
@@ -182,6 +323,9 @@ class VisionAccess(Protocol):
         *,
         embedding: Any = None,
         angles: Any = None,
+        query: Any = None,
+        film: Any = None,
+        states: Sequence[Any] | None = None,
     ) -> Mapping[int, Sequence[Any]]:
         """Return the input of each of *layers*, per image; the last number is the output."""
         ...
@@ -200,13 +344,17 @@ class VisionAccess(Protocol):
         """
         ...
 
+    def layout(self, size: tuple[int, int]) -> Any:
+        """Return the layout that an image of *size* (width, height) gets at the default."""
+        ...
+
     def parameters(self) -> Mapping[str, Any]:
-        """Return the trainable parameters of encoder and projector, by name."""
+        """Return the parameters of encoder and projector, by name."""
         ...
 
 
 #: Encodes pictures, given how each was compressed; what an adaptor puts in the place of
-#: :meth:`VisionAccess.encode`.
+#: :meth:`VisionAccess.encode`.  A picture is None where the adaptor takes no pixels.
 VisionEncoder = Callable[[Sequence[Any], Sequence[Condition]], Sequence[Any]]
 
 
@@ -214,8 +362,7 @@ class Vlm(ABC):
     """A model.
 
     A run builds every VLM once to learn its provenance, before it knows whether
-    there is anything to ask it, so large weights are best loaded at the first
-    answer.
+    there is anything to ask it, so weights are loaded at the first answer.
     """
 
     #: Whether :class:`Condition` must carry the bitstream.
@@ -257,19 +404,11 @@ class Vlm(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} gives no access to its vision encoder")
 
-    def with_encoder(
-        self,
-        encode: VisionEncoder,
-        *,
-        wants_bitstream: bool = False,
-        provenance: Mapping[str, str] | None = None,
-    ) -> Vlm:
+    def with_encoder(self, encode: VisionEncoder) -> Vlm:
         """Return a VLM that shares the weights and whose images *encode* encodes.
 
         Args:
             encode: called with pictures and their conditions.
-            wants_bitstream: whether the conditions must carry the bitstream.
-            provenance: what it adds to :meth:`provenance`.
 
         Raises:
             NotImplementedError: the VLM gives no access to its vision encoder.
