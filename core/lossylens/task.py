@@ -45,7 +45,7 @@ class Sample:
     """
 
     id: str
-    images: tuple[ImageRef, ...]
+    images: tuple[ImageRef, ...] | ImageRef
     question: Question
     fields: Mapping[str, str] = field(default_factory=dict)
     cluster: str = ""
