@@ -149,7 +149,7 @@ def _first(benchmark: Benchmark, limit: int | None) -> tuple[list[Sample], bool]
     where = benchmark.choice.where
     keys: set[str] = set()
     ids: set[str] = set()
-    chosen = []
+    chosen: list[Sample] = []
     with guarded(f"task {benchmark.choice.spec.name!r}", "samples()"):
         for sample in benchmark.task.samples():
             if sample.id in ids:

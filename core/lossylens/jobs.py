@@ -7,7 +7,7 @@ which keeps the codecs that it has built and the image that it has read for the 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -108,8 +108,12 @@ J = TypeVar("J", bound=CodecJob)
 R = TypeVar("R", bound=Timed)
 
 
+A = TypeVar("A")
+B = TypeVar("B")
+
+
 @dataclass(frozen=True)
-class JobByJob(Generic[J, R]):
+class JobByJob(Generic[A, B]):
     """A recipe of workers that call a function for each job.
 
     Attributes:
@@ -117,14 +121,14 @@ class JobByJob(Generic[J, R]):
         title: see :class:`~lossylens.executor.Recipe`.
     """
 
-    function: Callable[[J], R]
+    function: Callable[[A], B]
     title: str
 
-    def start(self) -> Callable[[Iterator[J], Begin], Iterator[R | Failure]]:
+    def start(self) -> Callable[[Iterator[A], Begin], Generator[B | Failure, None, None]]:
         """Return what does the work."""
         return self._work
 
-    def _work(self, jobs: Iterator[J], begin: Begin) -> Iterator[R | Failure]:
+    def _work(self, jobs: Iterator[A], begin: Begin) -> Generator[B | Failure, None, None]:
         for job in jobs:
             yield attempt(self.function, job)
 

@@ -45,14 +45,15 @@ class Sample:
     """
 
     id: str
-    images: tuple[ImageRef, ...] | ImageRef
+    images: tuple[ImageRef, ...]
     question: Question
     fields: Mapping[str, str] = field(default_factory=dict)
     cluster: str = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, ImageRef):
-            object.__setattr__(self, "images", (self.images,))
+        given: object = self.images
+        if isinstance(given, ImageRef):
+            object.__setattr__(self, "images", (given,))
 
 
 @dataclass(frozen=True, slots=True)
