@@ -310,6 +310,29 @@ def check_config(values: Mapping[str, Any], registry: Registry) -> Config:
     return config
 
 
+def codec_choices(registry: Registry, values: Mapping[str, Any]) -> tuple[CodecChoice, ...]:
+    """Return the codecs in the section ``codecs`` of *values*.
+
+    Raises:
+        ConfigError: see the module.
+    """
+    choices = tuple(_codec(registry, *entry) for entry in _entries(values, "codecs"))
+    _check_labels(choices)
+    return choices
+
+
+def only_choice(registry: Registry, kind: str, values: Mapping[str, Any]) -> Choice[Any]:
+    """Return the plugin in a section of *values* that holds one and is called as its kind is.
+
+    Raises:
+        ConfigError: it holds none or several; see the module.
+    """
+    entries = _entries(values, kind)
+    if len(entries) != 1:
+        raise ConfigError(f"{kind}: expected one {kind} with its options, got {len(entries)}.")
+    return _choice(registry, kind, *entries[0])
+
+
 def _run_options(values: Mapping[str, Any]) -> RunOptions:
     run: RunOptions = _section_options(RunOptions, "run", values)
     for name, least in (("workers", 1), ("limit", 1), ("decode_ahead", 1)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -19,6 +19,7 @@ from lossylens.codec import CodecPoint, Level
 from lossylens.config import NO_ADAPTOR, Choice, CodecChoice, Config
 from lossylens.errors import ConfigError
 from lossylens.failure import guarded
+from lossylens.plugins import Registry
 from lossylens.spec import OPERATIONAL
 from lossylens.task import Task, TaskSpec
 from lossylens.vlm import Vlm, VlmIdentity, VlmSpec
@@ -332,7 +333,8 @@ def make_plan(config: Config) -> Plan:
         LossylensError: one of them cannot be built, two are the same, or an adaptor serves
             nothing of the grid.
     """
-    codecs = tuple(_codec_levels(config))
+    parity = config.run.evaluator_parity
+    codecs = tuple(codec_levels(config.registry, config.codecs, parity=parity))
     benchmarks = tuple(_benchmarks(config))
     adaptors = tuple(_adaptors(config))
     models = tuple(_models(config, adaptors))
@@ -383,11 +385,18 @@ def _benchmarks(config: Config) -> Iterator[Benchmark]:
         yield Benchmark(choice, task, Part("task", description))
 
 
-def _codec_levels(config: Config) -> Iterator[CodecLevel]:
-    for choice in config.codecs:
+def codec_levels(
+    registry: Registry, choices: Iterable[CodecChoice], *, parity: bool
+) -> Iterator[CodecLevel]:
+    """Yield codecs at their levels, each built once to learn what decides its bitstreams.
+
+    Raises:
+        LossylensError: one cannot be built.
+    """
+    for choice in choices:
         for level in choice.levels:
             with guarded(f"codec {choice.spec.name!r}", "building it"):
-                codec = config.registry.build_codec(choice.spec.name, level, choice.options)
+                codec = registry.build_codec(choice.spec.name, level, choice.options)
                 provenance = dict(codec.provenance())
                 batch, device, space = codec.batch_images, codec.wants_device, codec.space
             description = {
@@ -395,7 +404,7 @@ def _codec_levels(config: Config) -> Iterator[CodecLevel]:
                 "level": level.name,
                 "parameters": dict(level.parameters),
                 "provenance": provenance,
-                "evaluator_parity": config.run.evaluator_parity,
+                "evaluator_parity": parity,
             }
             part = Part("codec", description)
             point = CodecPoint(

@@ -1,4 +1,4 @@
-"""``lossylens train``: training of learned codecs."""
+"""``lossylens train``: training of learned codecs and of adaptors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from lossylens.errors import RequirementError
 if TYPE_CHECKING:
     from lossylens.toolkit.training.options import CodecTrainingOptions
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train a learned codec.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Train learned codecs and adaptors."
+)
 
 
 @app.callback()
 def train() -> None:
-    """Train a learned codec."""
+    """Train learned codecs and adaptors."""
 
 
 @app.command("codec")
@@ -49,6 +51,35 @@ def codec(
         typer.echo(f"The last state is in {options.out}; the same command goes on with it.")
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"Checkpoint: {path}")
+
+
+@app.command("adaptor")
+def adaptor(
+    name: Annotated[str, typer.Argument(help="Name of the adaptor, such as cve.")],
+    config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.steps=1000."),
+    ] = None,
+) -> None:
+    """Train an adaptor for a VLM on pictures behind codecs.
+
+    Started again with the same folder, it goes on with the last state.
+    """
+    try:
+        from lossylens.toolkit.training.adaptor import train_adaptor
+    except ModuleNotFoundError as error:
+        raise RequirementError(
+            f"training needs {error.name}: pip install 'lossylens[training]'"
+        ) from error
+    try:
+        trained = train_adaptor(name, config, overrides or (), typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("The last state is kept; the same command goes on with it.")
+        raise typer.Exit(INTERRUPTED) from None
+    typer.echo(f"Checkpoint: {trained.checkpoint}")
+    for level, path in trained.codecs.items():
+        typer.echo(f"Checkpoint of the codec at {level}: {path}")
 
 
 def load_options(config: Path, overrides: list[str] | tuple[str, ...]) -> CodecTrainingOptions:

@@ -16,7 +16,7 @@ from lossylens.plugins import load_registry
 from lossylens.testing.pictures import picture
 from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
 from lossylens.toolkit.neural_codec.options import NeuralCodecOptions
-from lossylens.toolkit.training.codec import TrainingError
+from lossylens.toolkit.training.loop import TrainingError
 
 sys.path.append(str(Path(__file__).parent))
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lossylens.building import load_factory
-from lossylens.errors import ConfigError, LossylensError
+from lossylens.errors import ConfigError
 from lossylens.plugins import Registry
-from lossylens.progress import progress
 from lossylens.toolkit.neural_codec.checkpoints import (
     Checkpoint,
     read_checkpoint,
@@ -29,12 +24,11 @@ from lossylens.toolkit.neural_codec.checkpoints import (
 from lossylens.toolkit.neural_codec.codec import NeuralCodec
 from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
 from lossylens.toolkit.training.crops import Crops, picture_tensor
-from lossylens.toolkit.training.curve import Curve
 from lossylens.toolkit.training.klt import begin_as_klt, quantisation_step
-from lossylens.toolkit.training.objective import Objective, Terms, psnr
+from lossylens.toolkit.training.loop import TrainingLoop, cosine, make_accelerator
+from lossylens.toolkit.training.objective import Objective, psnr
 from lossylens.toolkit.training.options import CodecTrainingOptions
 from lossylens.toolkit.training.pictures import find_pictures
-from lossylens.toolkit.training.states import States
 
 #: Options without which it would be another training; a folder holds one.
 _IDENTITY = ("level", "multiplier", "network", "start", "begin", "distortion")
@@ -47,10 +41,6 @@ _USUAL = 0.03
 
 #: What the rates fall to at the end, as a share.
 _LAST_RATE = 0.01
-
-
-class TrainingError(LossylensError):
-    """A training cannot go on."""
 
 
 def train_codec(
@@ -100,7 +90,7 @@ class _Trained(nn.Module):
         return {**self.network(x), "auxiliary": self.network.aux_loss()}
 
 
-class CodecTraining:
+class CodecTraining(TrainingLoop[Tensor]):
     """One training of one level, in a folder of its own; see :func:`train_codec`."""
 
     def __init__(
@@ -110,11 +100,21 @@ class CodecTraining:
         registry: Registry,
         say: Callable[[str], object],
     ) -> None:
-        self.codec, self.options, self.say = codec, options, say
+        own = {"codec": codec.name, **dataclasses.asdict(options)}
+        super().__init__(
+            folder=options.out,
+            identity={key: own[key] for key in ("codec", *_IDENTITY)},
+            settings=own,
+            steps=options.steps,
+            validate_every=options.validate_every,
+            state_minutes=options.state_minutes,
+            accelerator=make_accelerator(options.device, options.mixed_precision),
+            say=say,
+        )
+        self.codec, self.options = codec, options
         self.objective = Objective(_multiplier(codec, options), options.distortion)
         self.train_pictures = find_pictures(options.train, registry, "train")
         self.validation_pictures = find_pictures(options.validation, registry, "validation")
-        self.accelerator = _accelerator(options)
         set_seed(options.seed, device_specific=True)
         network, self.config = _network(codec, options)
         if options.begin == "klt" and not options.start:
@@ -132,10 +132,8 @@ class CodecTraining:
             adam([*({"params": [each]} for each in transforms), {"params": model}]),
             adam(auxiliary),
         )
-        self.curve = Curve(options.out / "curve.jsonl")
-        self.states = States(options.out / "states")
-        self.step = 0
-        self._begin()
+        self.model.train()
+        self.begin()
 
     @property
     def network(self) -> HyperpriorNetwork:
@@ -154,57 +152,10 @@ class CodecTraining:
         options = self.options
         return Crops(self.train_pictures, self.codec.padding, options.crop, count, options.seed)
 
-    def _begin(self) -> None:
-        """Take up what the folder holds."""
-        self.options.out.mkdir(parents=True, exist_ok=True)
-        self._check_identity()
-        newest = self.states.newest()
-        if newest:
-            path, self.step = newest
-            self.accelerator.load_state(str(path))
-            self.say(f"Going on at step {self.step} of {self.options.steps}.")
-        if self.accelerator.is_main_process:
-            self.curve.go_back(self.step)
-        self.accelerator.wait_for_everyone()
-
-    def _check_identity(self) -> None:
-        path = self.options.out / "training.json"
-        own = {"codec": self.codec.name, **_plain(self.options)}
-        if path.exists():
-            there = json.loads(path.read_text())
-            for key in ("codec", *_IDENTITY):
-                if there.get(key) != own[key]:
-                    raise ConfigError(
-                        f"{self.options.out} holds a training with {key} {there.get(key)!r}, not"
-                        f" {own[key]!r}; name another folder in out"
-                    )
-        if self.accelerator.is_main_process:
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(own, indent=2))
-            temporary.replace(path)
-
     # ---------------------------------------------------------------- training
 
-    def run(self) -> None:
-        """Do the steps that are left."""
-        options, saved, sums = self.options, time.monotonic(), _Sums()
-        self.model.train()
-        with progress("Training", options.steps, "steps") as shown:
-            shown.advance(self.step)
-            for x in self._batches():
-                terms = self._update(x)
-                self.step += 1
-                sums.add(terms)
-                shown.advance()
-                last = self.step == options.steps
-                if last or self.step % options.validate_every == 0:
-                    self._record(sums)
-                    sums = _Sums()
-                if last or time.monotonic() - saved > 60 * options.state_minutes:
-                    self._save()
-                    saved = time.monotonic()
-
-    def _batches(self) -> Iterator[Tensor]:
+    def batches(self) -> Iterator[Tensor]:
+        """Yield the crops of the steps that are left."""
         options = self.options
         count = options.steps * options.batch
         loader = DataLoader(
@@ -217,7 +168,8 @@ class CodecTraining:
         )
         yield from self.accelerator.prepare(loader)
 
-    def _update(self, x: Tensor) -> Terms:
+    def update(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Do one step on crops."""
         groups = [*self.optimizer.param_groups, *self.auxiliary_optimizer.param_groups]
         for group, rate in zip(groups, self.rates, strict=True):
             group["lr"] = rate * schedule(self.step, self.options)
@@ -234,37 +186,17 @@ class CodecTraining:
         self.accelerator.clip_grad_norm_(clipped, self.options.clip)
         self.optimizer.step()
         self.auxiliary_optimizer.step()
-        return terms
-
-    def _save(self) -> None:
-        # Each process adds its random state to what the first one writes.
-        if self.accelerator.is_main_process:
-            self.states.prepare()
-        self.accelerator.wait_for_everyone()
-        # Safetensors would leave out the empty tables that the entropy models share.
-        self.accelerator.save_state(str(self.states.unfinished), safe_serialization=False)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            self.states.finish(self.step)
+        return {"loss": terms.loss, "bpp": terms.bpp, "distortion": terms.distortion}
 
     # ---------------------------------------------------------------- validation
 
-    def _record(self, sums: _Sums) -> None:
-        means = sums.means()
-        if not math.isfinite(means["loss"]):
-            raise TrainingError(
-                f"{self.options.out}: the loss is {means['loss']} at step {self.step}; lower"
-                " learning_rate or clip, and start from the last state"
-            )
-        if self.accelerator.is_main_process:
-            found = self.validate()
-            self.curve.add({"step": self.step, "training": means, "validation": found})
-            self.say(
-                f"step {self.step}: training loss {means['loss']:.4f}, {means['bpp']:.4f} bpp;"
-                f" validation loss {found['loss']:.4f}, {found['bpp']:.4f} bpp,"
-                f" {found['psnr']:.2f} dB"
-            )
-        self.accelerator.wait_for_everyone()
+    def told(self, training: Mapping[str, float], validation: Mapping[str, Any]) -> str:
+        """Return what is said of a validation."""
+        return (
+            f"training loss {training['loss']:.4f}, {training['bpp']:.4f} bpp;"
+            f" validation loss {validation['loss']:.4f}, {validation['bpp']:.4f} bpp,"
+            f" {validation['psnr']:.2f} dB"
+        )
 
     def validate(self) -> dict[str, float]:
         """Return mean loss, estimated bits per pixel, distortion and PSNR over whole pictures."""
@@ -308,44 +240,10 @@ class CodecTraining:
         return path
 
 
-class _Sums:
-    """Sums of the terms of steps, on their device."""
-
-    def __init__(self) -> None:
-        self._sum: Tensor | None = None
-        self._count = 0
-
-    def add(self, terms: Terms) -> None:
-        values = torch.stack([terms.loss, terms.bpp, terms.distortion]).detach()
-        self._sum = values if self._sum is None else self._sum + values
-        self._count += 1
-
-    def means(self) -> dict[str, float]:
-        if self._sum is None:
-            return dict.fromkeys(("loss", "bpp", "distortion"), math.nan)
-        loss, bpp, distortion = (self._sum / self._count).tolist()
-        return {"loss": loss, "bpp": bpp, "distortion": distortion}
-
-
 def schedule(step: int, options: CodecTrainingOptions) -> float:
     """Return the share of the learning rates at *step*: linear rise, constant, cosine fall."""
-    rise = min(1.0, (step + 1) / (options.warmup + 1))
-    falling = options.decay * options.steps
-    left = (options.steps - step) / falling if falling else 1.0
-    if left >= 1:
-        return rise
-    return rise * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 - math.cos(math.pi * left)))
-
-
-def _accelerator(options: CodecTrainingOptions) -> Accelerator:
-    if options.mixed_precision == "fp16" and (
-        options.device == "cpu" or not torch.cuda.is_available()
-    ):
-        raise ConfigError("mixed_precision: fp16 needs a GPU; bf16 works on the CPU too")
-    return Accelerator(
-        cpu=options.device == "cpu",
-        mixed_precision=options.mixed_precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    return cosine(
+        step, steps=options.steps, warmup=options.warmup, decay=options.decay, last=_LAST_RATE
     )
 
 
@@ -408,9 +306,3 @@ def _transform_rate(parameter: nn.Parameter, options: CodecTrainingOptions) -> f
     if parameter.ndim == 1 or not magnitude:
         magnitude = max(magnitude, _USUAL)
     return options.transform_learning_rate * magnitude
-
-
-def _plain(options: CodecTrainingOptions) -> dict[str, Any]:
-    """Return options as JSON holds them."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-    return plain
