@@ -1,0 +1,1 @@
+"""A plugin for tests of contracts: adaptors of each shape, a codec of batches, an executor."""
