@@ -136,7 +136,7 @@ def test_ask(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["image.png", "unanswerable"], "gave no answer: it is beyond me"),
         (["image.png", "q", "--option", "slat=1"], "Did you mean salt"),
         (["image.png", "q", "--adaptor", "prefxi"], "Did you mean prefix"),
-        (["image.png", "q", "--choice", "A"], "expected key=value"),
+        (["image.png", "q", "--choice", "A"], "--choice 'A': expected LETTER=TEXT"),
     ],
 )
 def test_ask_in_vain(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,17 +54,19 @@ def ask(
     if bool(codec) != bool(level):
         raise ConfigError("--codec and --level go together")
     registry = load_registry()
-    model = registry.build_vlm(vlm, parse_options(option or ()))
+    model = registry.build_vlm(vlm, parse_options(option))
     if adaptor:
-        model = registry.build_adaptor(adaptor, parse_options(adaptor_option or ())).attach(model)
+        model = registry.build_adaptor(
+            adaptor, parse_options(adaptor_option, "--adaptor-option")
+        ).attach(model)
     data = read_input(image)
     condition = Condition("uncompressed", "raw")
     with naming(image):
         picture = read_image(data, apply_orientation=True)
         if codec:
-            options = parse_options(codec_option or ())
+            options = parse_options(codec_option, "--codec-option")
             picture, condition = _compressed(registry, codec, level, options, picture)
-    asked = _question(question, kind, parse_options(choice or ()))
+    asked = _question(question, kind, _choices(choice or ()))
     answer = model.answer([ImageQuestions(picture, (asked,), condition)])[0][0]
     if answer.text is None:
         raise LossylensError(f"vlm {vlm!r} gave no answer: {answer.failure}")
@@ -74,6 +76,18 @@ def ask(
 def _question(text: str, kind: QuestionKind | None, choices: Mapping[str, str]) -> Question:
     default = QuestionKind.MULTIPLE_CHOICE if choices else QuestionKind.OPEN
     return Question(kind or default, text, options=choices)
+
+
+def _choices(given: Sequence[str]) -> dict[str, str]:
+    choices = {}
+    for pair in given:
+        letter, equals, text = pair.partition("=")
+        if not letter or not equals:
+            raise ConfigError(f"--choice {pair!r}: expected LETTER=TEXT")
+        if letter in choices:
+            raise ConfigError(f"--choice {pair!r}: {letter} is given twice")
+        choices[letter] = text
+    return choices
 
 
 def _compressed(

@@ -39,7 +39,7 @@ def score(
 
     registry = load_registry()
     spec = registry.find("task", task).spec
-    built = registry.build_task(task, {**parse_options(option or ()), "data": str(data)})
+    built = registry.build_task(task, {**parse_options(option), "data": str(data)})
     result = built.score(read_predictions(predictions))
     report = as_report(spec, result, built.provenance())
     typer.echo(json.dumps(report, ensure_ascii=False, indent=2) if as_json else as_text(report))
