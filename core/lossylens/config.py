@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic
 
@@ -84,6 +84,41 @@ class PluginOptions:
 
     only: list[str] | None = None
     disable: list[str] | None = None
+
+
+#: Sections whose keys are settings, with their dataclasses.
+SETTINGS: Mapping[str, type] = {"run": RunOptions, "plugins": PluginOptions}
+
+
+@dataclass
+class EntryOptions:
+    """What an entry of a section of plugins takes besides the options of the plugin itself.
+
+    Attributes:
+        plugin: the plugin's name, where the entry has a name of its own.
+    """
+
+    plugin: str | None = None
+
+
+@dataclass
+class CodecEntryOptions(EntryOptions):
+    """What an entry of the section ``codecs`` takes.
+
+    Attributes:
+        levels: names of levels, or the name of a set of them; null for those published.
+    """
+
+    levels: list[str] | str | None = None
+
+
+#: Sections of plugins: the kind of plugin, and what each entry takes.
+PLUGIN_SECTIONS: Mapping[str, tuple[str, type[EntryOptions]]] = {
+    "codecs": ("codec", CodecEntryOptions),
+    "vlms": ("vlm", EntryOptions),
+    "tasks": ("task", EntryOptions),
+    "adaptors": ("adaptor", EntryOptions),
+}
 
 
 @dataclass(frozen=True)
@@ -225,9 +260,7 @@ def _yaml_problem(path: Path, error: yaml.YAMLError) -> str:
 def _check_sections(values: Mapping[Any, Any], path: Path) -> None:
     for name in values:
         if name not in SECTIONS:
-            raise ConfigError(
-                f"{path}: unknown section {name!r}. {suggestion(str(name), SECTIONS)}"
-            )
+            raise ConfigError(f"{path}: unknown section {name!r}. {_section_hint(str(name))}")
     for name, example in REQUIRED.items():
         if not values.get(name):
             state = "is empty" if name in values else "is missing"
@@ -236,6 +269,14 @@ def _check_sections(values: Mapping[Any, Any], path: Path) -> None:
         raise ConfigError(
             f"{path}: run.out is missing; name the run folder: run: {{out: runs/first}}"
         )
+
+
+def _section_hint(name: str) -> str:
+    """Say what an unknown section may be: a key that belongs into one, or one misspelt."""
+    for section, options in SETTINGS.items():
+        if name in (field.name for field in fields(options)):
+            return f"Did you mean {section}.{name}?"
+    return suggestion(name, SECTIONS)
 
 
 def check_config(values: Mapping[str, Any], registry: Registry) -> Config:

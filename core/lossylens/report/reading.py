@@ -21,6 +21,7 @@ from lossylens.report.cells import UNCOMPRESSED, CellResult, Note, Results, Task
 from lossylens.report.fidelity import read_fidelities
 from lossylens.report.verdicts import Replicates, TaskVerdicts, read_verdicts, replicate
 from lossylens.store import Store
+from lossylens.task import Primary
 
 _SCORED = """
 SELECT cells.*, codecs.description AS codec_description, vlms.description AS vlm_description,
@@ -137,7 +138,7 @@ def _label(row: Row) -> str:
 
 
 def _cell(row: Row, manifest: Mapping[str, Any], sizes: Mapping[str, float | None]) -> CellResult:
-    metric = manifest["metrics"][row["task_label"]]
+    metric = Primary(**manifest["metrics"][row["task_label"]])
     adaptor = row["adaptor_label"]
     return CellResult(
         vlm=row["vlm_label"],
@@ -146,9 +147,9 @@ def _cell(row: Row, manifest: Mapping[str, Any], sizes: Mapping[str, float | Non
         level=row["level"],
         task=row["task_label"],
         uncompressed=json.loads(row["codec_description"])["name"] == UNCOMPRESSED,
-        metric=metric["name"],
-        value=row["value"] * (100 if metric["high"] == 1 else 1),
-        higher_is_better=metric["higher_is_better"],
+        metric=metric.name,
+        value=metric.shown(row["value"]),
+        higher_is_better=metric.higher_is_better,
         bpp=_or_nan(row["bpp_mean"]),
         bpp_total=_or_nan(row["bpp_total"]),
         parameters=sizes[row["vlm"]],
