@@ -11,16 +11,17 @@ from functools import lru_cache
 from typing import Any
 
 
-def type_problems(declaration: Any, name: str = "") -> Iterator[str]:
+def type_problems(declaration: Any, declared: type, name: str = "") -> Iterator[str]:
     """Yield what is of another type than the fields of a dataclass state, in words.
 
     Lists pass for tuples and whole numbers for floats; callables are not called.
 
     Args:
-        declaration: an instance of the dataclass.
+        declaration: an instance of the dataclass, or of a class derived from it.
+        declared: the dataclass.
         name: under which its fields are named, ``""`` for the outermost.
     """
-    for field, hint in _hints(type(declaration)).items():
+    for field, hint in _hints(declared).items():
         path = f"{name}.{field}" if name else field
         yield from _problems(getattr(declaration, field), hint, path)
 
@@ -49,7 +50,7 @@ def _problems(value: Any, hint: Any, path: str) -> Iterator[str]:
     elif not _is_one(value, origin):
         yield _wrong(value, hint, path)
     elif dataclasses.is_dataclass(origin):
-        yield from type_problems(value, path)
+        yield from type_problems(value, origin, path)
 
 
 def _of_items(value: Any, hint: Any, path: str) -> Iterator[str]:

@@ -265,7 +265,7 @@ def _problems(kind: str, spec: Any) -> Iterator[str]:
     if not isinstance(spec, expected):
         yield f"register_{kind}s takes a {expected.__name__}, not a {type(spec).__name__}"
         return
-    for problem in type_problems(spec):
+    for problem in type_problems(spec, expected):
         yield f"{kind} {spec.name!r}: {problem}"
     for name in (spec.name, *spec.aliases):
         if not _NAME.fullmatch(name.lower()):
