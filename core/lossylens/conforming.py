@@ -49,7 +49,7 @@ def _problems(value: Any, hint: Any, path: str) -> Iterator[str]:
         yield from _of_mapping(value, hint, path)
     elif not _is_one(value, origin):
         yield _wrong(value, hint, path)
-    elif dataclasses.is_dataclass(origin):
+    elif isinstance(origin, type) and dataclasses.is_dataclass(origin):
         yield from type_problems(value, origin, path)
 
 

@@ -30,7 +30,8 @@ from lossylens.hookspecs import hookimpl
 
 @hookimpl
 def register_codecs(register):
-    register(CodecSpec(name="wordy", summary="{summary}", factory="lossylens:N", levels=(Level("x"),)))
+    levels = (Level("x"),)
+    register(CodecSpec(name="wordy", summary="{summary}", factory="lossylens:N", levels=levels))
 """
 
 

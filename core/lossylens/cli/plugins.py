@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -55,9 +56,11 @@ def show(
         shown = {"plugins": [plugin_details(each) for each in origins], "provides": details}
         print(json.dumps(shown, indent=2))
     else:
-        for number, each in enumerate((*found, *_troubles(origins))):
+        shows: list[Callable[[], None]] = [partial(_print_found, each) for each in found]
+        shows += [partial(_print_details, each) for each in _troubles(origins)]
+        for number, show_one in enumerate(shows):
             print("\n" if number else "", end="")
-            _print_found(each) if isinstance(each, Registered) else _print_details(each)
+            show_one()
     report_selection(registry)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 _WIDTH = 120
 
 #: A column is never made narrower than this to fit.
-_NARROW = 24
+_NARROW = 20
 
 #: Words in a cell up to which it is no prose, but a name, a number or a version.
 _FEW = 3
