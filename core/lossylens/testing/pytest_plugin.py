@@ -8,8 +8,6 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    "lossylens.testing.codec",
-    "lossylens.testing.subject",
     "lossylens.toolkit.external_codec.suite",
     "lossylens.toolkit.neural_codec.suite",
 )
