@@ -1,8 +1,9 @@
 """The sample browser: pictures as the VLM saw them, with its answers and verdicts.
 
 A report shows some images of each task, those first on which verdicts flipped.
-Pictures are embedded as thumbnails within a budget of bytes and of time to decode
-them; what is left out is said.  Nothing here can fail a report: a picture that cannot
+Pictures are embedded within a budget of bytes and of time to decode them; what is left
+out is said.  They are the pixels that the model was given, whole where they are few
+enough, else scaled down, and marked so.  Nothing here can fail a report: a picture that cannot
 be shown has the reason in its place.
 """
 
@@ -32,7 +33,8 @@ from lossylens.report.reading import RunReading
 from lossylens.report.verdicts import TaskVerdicts
 from lossylens.store import Store
 
-#: Longest side of a thumbnail, in pixels, and quality of its WebP file.
+#: Longest side of a picture on the page, in pixels, and the quality of its WebP file where
+#: it is not kept whole.
 SIDE, QUALITY = 256, 80
 
 _DESCRIBED = {
@@ -42,7 +44,8 @@ _DESCRIBED = {
     " WHERE cells.key = ?",
 }
 
-#: ``src``, a data URI, with ``bpp`` where there is a bitstream; or ``why`` there is none.
+#: ``src``, a data URI, ``exact`` where it has the model's very pixels, and ``bpp`` where
+#: there is a bitstream; or ``why`` there is none.
 Picture = dict[str, str | float]
 
 T = TypeVar("T")
@@ -57,12 +60,12 @@ class Budget:
 
     Attributes:
         images: of each task.
-        size: bytes of all thumbnails.
+        size: bytes of all pictures.
         seconds: to read and decode them.
     """
 
     images: int = 24
-    size: int = 6_000_000
+    size: int = 12_000_000
     seconds: float = 30.0
 
 
@@ -80,6 +83,11 @@ class _Spent:
         if time.monotonic() - self.start > self.budget.seconds:
             return f"left out: the pictures took longer than {self.budget.seconds:g} s to decode"
         return ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether there is room for pictures as they are."""
+        return self.size < self.budget.size / 2
 
 
 def browse(runs: Sequence[RunReading], budget: Budget | None = None) -> dict[str, Any]:
@@ -218,14 +226,15 @@ def _show(
     """Add the pictures of the chosen images at every codec and level."""
     hashes = list(dict.fromkeys(judged.images[judged.image[place]] for place in places))
     cells, name = _of_task(run, task), run.results.name
-    originals = _guarded(lambda: _originals(store, registry, cells[0], judged, places))
+    parity = bool(run.results.manifest.get("evaluator_parity"))
+    originals = _guarded(lambda: _originals(store, registry, cells[0], judged, places, parity))
     for image in hashes:
         if isinstance(originals, Failure):
             pictures.setdefault(f"{name} {image} original", {"why": originals.reason})
         else:
             _add(pictures, f"{name} {image} original", partial(_original, originals, image), spent)
     codecs = {(cell.codec, cell.level): cell for cell in cells if not cell.uncompressed}
-    decoders = {place: _Decoder(store, registry, cell) for place, cell in codecs.items()}
+    decoders = {place: _Decoder(store, registry, cell, parity) for place, cell in codecs.items()}
     for image in hashes:
         for (codec, level), decoder in decoders.items():
             _add(
@@ -236,12 +245,15 @@ def _show(
             )
 
 
-def _original(thumbnails: Mapping[str, str], image: str) -> Picture:
-    return {"src": thumbnails[image]}
+def _original(originals: Mapping[str, Image.Image], image: str) -> tuple[Image.Image, Picture]:
+    return originals[image], {}
 
 
 def _add(
-    pictures: dict[str, Picture], key: str, make: Callable[[], Picture], spent: _Spent
+    pictures: dict[str, Picture],
+    key: str,
+    make: Callable[[], tuple[Image.Image, Picture]],
+    spent: _Spent,
 ) -> None:
     if key in pictures:
         return
@@ -253,8 +265,9 @@ def _add(
     if isinstance(made, Failure):
         pictures[key] = {"why": made.reason}
         return
-    spent.size += len(str(made["src"]))
-    pictures[key] = made
+    image, more = made
+    pictures[key] = {**embedded(image, exact=spent.exact), **more}
+    spent.size += len(str(pictures[key]["src"]))
 
 
 def _guarded(make: Callable[[], T]) -> T | Failure:
@@ -271,12 +284,13 @@ def _originals(
     cell: CellResult,
     judged: TaskVerdicts,
     places: Sequence[int],
-) -> dict[str, str]:
-    """Return thumbnails of source images by hash, read from the task's data again."""
+    parity: bool,
+) -> dict[str, Image.Image]:
+    """Return uncompressed images by hash, read from the task's data again."""
     described = _description(store, cell.key, "task")
     task = registry.build_task(described["name"], described["options"])
     wanted = {judged.samples[place]: judged.images[judged.image[place]] for place in places}
-    found: dict[str, str] = {}
+    found: dict[str, Image.Image] = {}
     left = set(wanted.values())
     for sample in task.samples():
         image = wanted.get(sample.id)
@@ -284,7 +298,7 @@ def _originals(
             data = sample.image.read()
             if content_hash(data) != image:
                 raise DataError("the task's data have changed since the run")
-            found[image] = thumbnail(source_image(data, parity=False))
+            found[image] = source_image(data, parity=parity)
             left.discard(image)
             if not left:
                 break
@@ -300,14 +314,15 @@ def _description(store: Store, cell: str, column: str) -> Mapping[str, Any]:
 class _Decoder:
     """One codec and level of a run."""
 
-    def __init__(self, store: Store, registry: Registry, cell: CellResult) -> None:
+    def __init__(self, store: Store, registry: Registry, cell: CellResult, parity: bool) -> None:
         self._store, self._registry, self._cell = store, registry, cell
+        self._parity = parity
         self._described = _description(store, cell.key, "codec")
         self._codec: Codec | None = None
         self._failure = ""
 
-    def picture(self, image: str) -> Picture:
-        """Return the decoded image."""
+    def picture(self, image: str) -> tuple[Image.Image, Picture]:
+        """Return the image as the model was given it, and its rate."""
         rows = self._store.rows(
             "SELECT encodings.bitstream, encodings.failure, images.width, images.height"
             " FROM encodings JOIN cells ON cells.codec = encodings.codec"
@@ -320,8 +335,8 @@ class _Decoder:
         row = rows[0]
         bitstream = self._store.read_bitstream(row["bitstream"])
         size = (row["width"], row["height"])
-        shown = thumbnail(decoded_image(self._built(), bitstream, size, parity=False))
-        return {"src": shown, "bpp": round(bits_per_pixel(len(bitstream), *size), 4)}
+        decoded = decoded_image(self._built(), bitstream, size, parity=self._parity)
+        return decoded, {"bpp": round(bits_per_pixel(len(bitstream), *size), 4)}
 
     def _built(self) -> Codec:
         """Build the codec once; if that failed, it fails at once the next time."""
@@ -338,10 +353,17 @@ class _Decoder:
         return self._codec
 
 
-def thumbnail(image: Image.Image) -> str:
-    """Return *image*, scaled down to :data:`SIDE`, as a data URI."""
+def embedded(image: Image.Image, *, exact: bool) -> Picture:
+    """Return *image* as a data URI.
+
+    Args:
+        image: RGB.
+        exact: keep every pixel, unless a side is longer than :data:`SIDE`.
+    """
+    exact = exact and max(image.size) <= SIDE
     small = image.copy()
     small.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
-    small.save(stream, "WEBP", quality=QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    small.save(stream, "WEBP", lossless=exact, exact=exact, quality=QUALITY)
+    source = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return {"src": source, **({"exact": True} if exact else {})}
