@@ -151,8 +151,10 @@ class Unfinished:
     def __str__(self) -> str:
         """Return the labels and how far it is."""
         place = f"{self.model}, {self.codec} {self.level}, {self.task}"
-        shown = "; its score is of an earlier start" if self.scored else ""
-        return f"{place}: {self.answered} of {self.questions} questions answered{shown}"
+        more = "; its score is of an earlier start" if self.scored else ""
+        if not self.scored and self.answered == self.questions:
+            more = ", not scored yet"
+        return f"{place}: {self.answered} of {self.questions} questions answered{more}"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from lossylens.codec import Codec, Level, bits_per_pixel
-from lossylens.errors import DataError, LossylensError
+from lossylens.errors import DataError, LossylensError, PluginError
 from lossylens.failure import Failure
 from lossylens.images import content_hash
 from lossylens.loading import describe
@@ -32,6 +32,7 @@ from lossylens.report.cells import CellResult
 from lossylens.report.reading import RunReading
 from lossylens.report.verdicts import TaskVerdicts
 from lossylens.store import Store
+from lossylens.task import Task
 
 #: Longest side of a picture on the page, in pixels, and the quality of its WebP file where
 #: it is not kept whole.
@@ -227,14 +228,15 @@ def _show(
     hashes = list(dict.fromkeys(judged.images[judged.image[place]] for place in places))
     cells, name = _of_task(run, task), run.results.name
     parity = bool(run.results.manifest.get("evaluator_parity"))
-    originals = _guarded(lambda: _originals(store, registry, cells[0], judged, places, parity))
+    built = _Built(store, registry, run)
+    originals = _guarded(lambda: _originals(built, cells[0], judged, places, parity))
     for image in hashes:
         if isinstance(originals, Failure):
             pictures.setdefault(f"{name} {image} original", {"why": originals.reason})
         else:
             _add(pictures, f"{name} {image} original", partial(_original, originals, image), spent)
     codecs = {(cell.codec, cell.level): cell for cell in cells if not cell.uncompressed}
-    decoders = {place: _Decoder(store, registry, cell, parity) for place, cell in codecs.items()}
+    decoders = {place: _Decoder(store, built, cell, parity) for place, cell in codecs.items()}
     for image in hashes:
         for (codec, level), decoder in decoders.items():
             _add(
@@ -278,17 +280,55 @@ def _guarded(make: Callable[[], T]) -> T | Failure:
         return Failure(" ".join(describe(error).split()))
 
 
+@dataclass(frozen=True)
+class _Built:
+    """Builds the parts of a run again, with the options that they had."""
+
+    store: Store
+    registry: Registry
+    run: RunReading
+
+    def task(self, cell: CellResult) -> Task:
+        described = self._described(cell, "task")
+        options = self._options(described, "task", cell.task)
+        return self.registry.build_task(described["name"], options)
+
+    def codec(self, cell: CellResult) -> Codec:
+        described = self._described(cell, "codec")
+        level = Level(described["level"], described["parameters"])
+        options = self._options(described, "codec", cell.codec)
+        return self.registry.build_codec(described["name"], level, options)
+
+    def _described(self, cell: CellResult, kind: str) -> Mapping[str, Any]:
+        rows = self.store.rows(_DESCRIBED[kind], (cell.key,))
+        described: Mapping[str, Any] = json.loads(rows[0]["description"])
+        return described
+
+    def _options(self, described: Mapping[str, Any], kind: str, label: str) -> dict[str, Any]:
+        """Return the options that decide results, and those that the configuration gave besides."""
+        known = {
+            each.name for each in fields(self.registry.find(kind, described["name"]).spec.options)
+        }
+        entries = self.run.results.manifest["config"].get(f"{kind}s") or {}
+        for key, entry in entries.items():
+            given = dict(entry or {})
+            if label == (key if given.get("plugin") else self._canonical(kind, key)):
+                given = {name: value for name, value in given.items() if name in known}
+                return {**given, **described["options"]}
+        return dict(described["options"])
+
+    def _canonical(self, kind: str, name: str) -> str:
+        try:
+            return self.registry.find(kind, name).spec.name
+        except PluginError:  # of another entry, whose plugin is no longer installed
+            return name
+
+
 def _originals(
-    store: Store,
-    registry: Registry,
-    cell: CellResult,
-    judged: TaskVerdicts,
-    places: Sequence[int],
-    parity: bool,
+    built: _Built, cell: CellResult, judged: TaskVerdicts, places: Sequence[int], parity: bool
 ) -> dict[str, Image.Image]:
     """Return uncompressed images by hash, read from the task's data again."""
-    described = _description(store, cell.key, "task")
-    task = registry.build_task(described["name"], described["options"])
+    task = built.task(cell)
     wanted = {judged.samples[place]: judged.images[judged.image[place]] for place in places}
     found: dict[str, Image.Image] = {}
     left = set(wanted.values())
@@ -305,19 +345,12 @@ def _originals(
     return found
 
 
-def _description(store: Store, cell: str, column: str) -> Mapping[str, Any]:
-    rows = store.rows(_DESCRIBED[column], (cell,))
-    described: Mapping[str, Any] = json.loads(rows[0]["description"])
-    return described
-
-
 class _Decoder:
     """One codec and level of a run."""
 
-    def __init__(self, store: Store, registry: Registry, cell: CellResult, parity: bool) -> None:
-        self._store, self._registry, self._cell = store, registry, cell
+    def __init__(self, store: Store, built: _Built, cell: CellResult, parity: bool) -> None:
+        self._store, self._built, self._cell = store, built, cell
         self._parity = parity
-        self._described = _description(store, cell.key, "codec")
         self._codec: Codec | None = None
         self._failure = ""
 
@@ -335,18 +368,16 @@ class _Decoder:
         row = rows[0]
         bitstream = self._store.read_bitstream(row["bitstream"])
         size = (row["width"], row["height"])
-        decoded = decoded_image(self._built(), bitstream, size, parity=self._parity)
+        decoded = decoded_image(self._ready(), bitstream, size, parity=self._parity)
         return decoded, {"bpp": round(bits_per_pixel(len(bitstream), *size), 4)}
 
-    def _built(self) -> Codec:
+    def _ready(self) -> Codec:
         """Build the codec once; if that failed, it fails at once the next time."""
         if self._failure:
             raise DataError(self._failure)
         if self._codec is None:
-            level = Level(self._described["level"], self._described["parameters"])
-            options = self._described["options"]
             try:
-                self._codec = self._registry.build_codec(self._described["name"], level, options)
+                self._codec = self._built.codec(self._cell)
             except LossylensError as error:
                 self._failure = str(error)
                 raise

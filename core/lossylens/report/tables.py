@@ -74,12 +74,12 @@ def _unfinished(analysis: Analysis) -> Table:
     return Table(
         "unfinished",
         "Cells that are not finished",
-        ("source", "task", "model", "codec", "level", "answered", "questions", "shown"),
+        ("source", "task", "model", "codec", "level", "answered", "questions", "score"),
         tuple(
             (
                 *(source.name, each.task, each.model, each.codec, each.level),
                 *(each.answered, each.questions),
-                "with a score of an earlier start" if each.scored else "no",
+                "of an earlier start" if each.scored else "none yet",
             )
             for source in analysis.comparison.sources
             for each in source.unfinished
