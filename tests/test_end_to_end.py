@@ -119,6 +119,15 @@ def test_answers_equal_those_of_one_question(folder: Path, tmp_path: Path) -> No
     assert asked.stdout.strip() == row["text"]
 
 
+def test_samples_have_all_their_pictures(folder: Path) -> None:
+    page = (folder / "run" / "report" / "index.html").read_text()
+    data = json.loads(page.partition("const DATA = ")[2].partition(";\n")[0])
+    pictures = data["samples"]["pictures"]
+    assert [each for each in pictures.values() if "why" in each] == []
+    assert all(each["exact"] for each in pictures.values())
+    assert len(pictures) == 2 * 12 * 5
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_report_opens_in_a_browser(folder: Path, opened: Any, scheme: str) -> None:
     path = folder / "run" / "report" / "index.html"

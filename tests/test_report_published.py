@@ -46,7 +46,10 @@ def test_tables_hold_the_published_bd_metrics(folder: Path) -> None:
     assert sum(row["compares"] == "agrees" for row in rows) == 472 + 96
 
 
-def test_comparison_is_printed_without_a_report(tmp_path: Path) -> None:
+def test_comparison_is_printed_without_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
     done = report("published", "--compare", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 from lossylens import __version__
 from lossylens.errors import ConfigError, LossylensError
 from lossylens.fidelity import FIDELITIES
+from lossylens.loading import factory_problem
 from lossylens.plugins import KINDS, Registered, Registry
 
 #: Libraries whose versions are reported; they are not imported.
@@ -58,25 +58,17 @@ def check_fidelities() -> list[Finding]:
 
 def _check(registry: Registry, found: Registered[Any]) -> Finding:
     kind, name = found.spec.kind, found.spec.name
+    if problem := factory_problem(found.spec):
+        return Finding(kind, name, "broken", problem)
     try:
-        _check_factory(found.spec.factory)
         options = registry.options(found)
         missing = registry.missing(found, options)
     except ConfigError as error:
         return Finding(kind, name, "needs options", str(error))
     except LossylensError as error:
         return Finding(kind, name, "broken", str(error))
-    # Anything else is raised by the plugin's package, which is imported to find the factory.
-    except Exception as error:
-        return Finding(kind, name, "broken", f"{type(error).__name__}: {error}")
     detail = "; ".join(f"{each.what}: {each.remedy}" for each in missing)
     return Finding(kind, name, "missing" if missing else "ready", detail)
-
-
-def _check_factory(factory: str) -> None:
-    module = factory.partition(":")[0]
-    if importlib.util.find_spec(module) is None:
-        raise LossylensError(f"there is no module {module} for its factory {factory}")
 
 
 def check_machine() -> dict[str, str]:

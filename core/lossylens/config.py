@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic
 
@@ -24,6 +24,7 @@ from lossylens.fidelity import FIDELITIES
 from lossylens.loading import Registered, S
 from lossylens.names import canonical, suggestion
 from lossylens.options import resolve_options
+from lossylens.overrides import Untyped, assign, plain_text
 from lossylens.plugins import Registry, load_registry
 from lossylens.spec import PluginSpec
 from lossylens.task import TaskSpec
@@ -92,6 +93,41 @@ class PluginOptions:
 
     only: list[str] | None = None
     disable: list[str] | None = None
+
+
+#: Sections whose keys are settings, with their dataclasses.
+SETTINGS: Mapping[str, type] = {"run": RunOptions, "plugins": PluginOptions}
+
+
+@dataclass
+class EntryOptions:
+    """What an entry of a section of plugins takes besides the options of the plugin itself.
+
+    Attributes:
+        plugin: the plugin's name, where the entry has a name of its own.
+    """
+
+    plugin: str | None = None
+
+
+@dataclass
+class CodecEntryOptions(EntryOptions):
+    """What an entry of the section ``codecs`` takes.
+
+    Attributes:
+        levels: names of levels, or the name of a set of them; null for those published.
+    """
+
+    levels: list[str] | str | None = None
+
+
+#: Sections of plugins: the kind of plugin, and what each entry takes.
+PLUGIN_SECTIONS: Mapping[str, tuple[str, type[EntryOptions]]] = {
+    "codecs": ("codec", CodecEntryOptions),
+    "vlms": ("vlm", EntryOptions),
+    "tasks": ("task", EntryOptions),
+    "adaptors": ("adaptor", EntryOptions),
+}
 
 
 @dataclass(frozen=True)
@@ -208,16 +244,28 @@ def read_yaml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     values = OmegaConf.to_container(loaded, resolve=False)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping, one key for each section or option")
-    for override in overrides:
-        _apply(values, override)
+    given = [assign(values, each, "key=value, such as run.limit=10") for each in overrides]
+    untyped = [keys for keys in given if isinstance(_at(values, keys), Untyped)]
     try:
         # With what an override may refer to in place.
-        values = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+        values = OmegaConf.to_container(OmegaConf.create(plain_text(values)), resolve=True)
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{error.full_key or path}: {reason}") from error
     assert isinstance(values, dict)
+    for keys in untyped:
+        # OmegaConf has made plain text of it.
+        text = _at(values, keys)
+        if isinstance(text, str):
+            _at(values, keys[:-1])[keys[-1]] = Untyped(text)
     return {str(key): value for key, value in values.items()}
+
+
+def _at(values: Any, keys: Iterable[str]) -> Any:
+    """Return what is at a path; None where a later override has replaced it."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
 
 
 def _yaml_problem(path: Path, error: yaml.YAMLError) -> str:
@@ -228,50 +276,10 @@ def _yaml_problem(path: Path, error: yaml.YAMLError) -> str:
     return f"{path}, line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
-def _apply(values: dict[Any, Any], override: str) -> None:
-    """Put ``key=value`` into *values*."""
-    path, equals, text = override.partition("=")
-    if not equals or not path.strip("."):
-        raise ConfigError(f"{override!r}: expected key=value, such as run.limit=10")
-    try:
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise ConfigError(f"{override!r}: malformed value: {reason}") from error
-    assert isinstance(value, dict)
-    node = values
-    *parents, last = _keys(values, path)
-    for depth, key in enumerate(parents):
-        if node.get(key) is None:
-            node[key] = {}
-        node = node[key]
-        if not isinstance(node, dict):
-            raise ConfigError(f"{override!r}: {'.'.join(parents[: depth + 1])} is not a mapping")
-    node[last] = value["value"]
-
-
-def _keys(node: Any, path: str) -> list[str]:
-    """Split *path* at its dots, except those in keys that are there: ``vlms.qwen2.5.device``."""
-    keys = []
-    while path:
-        known = [key for key in node if _begins(path, key)] if isinstance(node, dict) else []
-        key = max(known, key=len) if known else path.partition(".")[0]
-        keys.append(key)
-        path = path[len(key) + 1 :]
-        node = node.get(key) if isinstance(node, dict) else None
-    return keys
-
-
-def _begins(path: str, key: Any) -> bool:
-    return isinstance(key, str) and f"{path}.".startswith(f"{key}.")
-
-
 def _check_sections(values: Mapping[Any, Any], path: Path) -> None:
     for name in values:
         if name not in SECTIONS:
-            raise ConfigError(
-                f"{path}: unknown section {name!r}. {suggestion(str(name), SECTIONS)}"
-            )
+            raise ConfigError(f"{path}: unknown section {name!r}. {_section_hint(str(name))}")
     for name, example in REQUIRED.items():
         if not values.get(name):
             state = "is empty" if name in values else "is missing"
@@ -280,6 +288,14 @@ def _check_sections(values: Mapping[Any, Any], path: Path) -> None:
         raise ConfigError(
             f"{path}: run.out is missing; name the run folder: run: {{out: runs/first}}"
         )
+
+
+def _section_hint(name: str) -> str:
+    """Say what an unknown section may be: a key that belongs into one, or one misspelt."""
+    for section, options in SETTINGS.items():
+        if name in (field.name for field in fields(options)):
+            return f"Did you mean {section}.{name}?"
+    return suggestion(name, SECTIONS)
 
 
 def check_config(values: Mapping[str, Any], registry: Registry) -> Config:
@@ -389,7 +405,7 @@ def _entries(values: Mapping[str, Any], section: str) -> list[tuple[str, str, di
         where = f"{section}.{key}"
         if not isinstance(key, str) or not key.strip():
             raise ConfigError(f"{where}: expected a name as key, got {key!r}.")
-        if given is not None and not isinstance(given, dict):
+        if given not in (None, "") and not isinstance(given, dict):
             raise ConfigError(f"{where}: expected a mapping of options, got {given!r}.")
         entries.append((where, key, dict(given or {})))
     return entries

@@ -177,7 +177,7 @@ def _unmet(text: str, distribution: str, running: str) -> str:
         for each in specifier
     )
     upgrade = CORE if wants_newer else distribution
-    return f"needs {CORE} {specifier}, this is {running}: upgrade with pip install -U {upgrade}"
+    return f"needs {CORE} {specifier}, this is {running}: upgrade {upgrade}"
 
 
 @dataclass(frozen=True, slots=True)

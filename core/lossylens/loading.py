@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass, replace
@@ -21,7 +22,8 @@ import pluggy
 from lossylens import hookspecs
 from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec
-from lossylens.discovery import Candidate, core_mismatch
+from lossylens.conforming import type_problems
+from lossylens.discovery import CORE, DISABLE_VARIABLE, Candidate, core_mismatch
 from lossylens.errors import LossylensError, PluginError
 from lossylens.executor import ExecutorSpec
 from lossylens.hookspecs import GROUP
@@ -130,7 +132,12 @@ class PluginInfo:
         who = f"Plugin {self.label}"
         if self.disabled:
             return f"{who} may provide it, but is disabled by {self.disabled_by}."
-        return f"{who} may provide it, but is broken: {self.error}"
+        return f"{who} may provide it, but is broken: {_sentence(self.error or '')}"
+
+
+def _sentence(text: str) -> str:
+    """Return *text* with a full stop, so that another sentence can follow."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,14 +267,16 @@ def _problems(kind: str, spec: Any) -> Iterator[str]:
     if not isinstance(spec, expected):
         yield f"register_{kind}s takes a {expected.__name__}, not a {type(spec).__name__}"
         return
+    for problem in type_problems(spec, expected):
+        yield f"{kind} {spec.name!r}: {problem}"
     for name in (spec.name, *spec.aliases):
-        if not isinstance(name, str) or not _NAME.fullmatch(name.lower()):
+        if not _NAME.fullmatch(name.lower()):
             yield f"invalid {kind} name {name!r}: use letters, digits, '.', '_' and '-'"
     if spec.name != spec.name.lower():
         yield f"invalid {kind} name {spec.name!r}: use lower case"
     if not _FACTORY.fullmatch(spec.factory):
         yield f"{kind} {spec.name!r}: factory {spec.factory!r} is not 'package.module:Class'"
-    if not (isinstance(spec.options, type) and is_dataclass(spec.options)):
+    if not is_dataclass(spec.options):
         yield f"{kind} {spec.name!r}: options must be a dataclass, not {spec.options!r}"
     if isinstance(spec, CodecSpec):
         yield from _level_problems(spec)
@@ -287,7 +296,25 @@ def _clash(kind: str, name: str, new: Registered[PluginSpec], owner: Registered[
     return (
         f"{kind} {new.spec.name!r} of {new.plugin.distribution} and {kind}"
         f" {owner.spec.name!r} of {owner.plugin.distribution} both answer to {name!r}:"
-        f" uninstall one of the two, or disable one with LOSSYLENS_DISABLE_PLUGINS"
+        f" {either_disabled(new.plugin, owner.plugin)}"
+    )
+
+
+def either_disabled(new: PluginInfo, owner: PluginInfo) -> str:
+    """Return how a user chooses between two plugins that cannot both be loaded."""
+    if new.distribution == owner.distribution:
+        names = {new: new.name, owner: owner.name}
+    else:
+        names = {new: new.distribution, owner: owner.distribution}
+    if owner.distribution == CORE:
+        return (
+            f"uninstall {new.distribution}, or disable it with {DISABLE_VARIABLE}={names[new]}"
+            f" or plugins.disable: [{names[new]}]"
+        )
+    return (
+        f"keep one of the two. {DISABLE_VARIABLE}={names[new]} keeps {names[owner]},"
+        f" {DISABLE_VARIABLE}={names[owner]} keeps {names[new]}; so does plugins.disable in a"
+        " configuration, or uninstalling"
     )
 
 
@@ -298,3 +325,33 @@ def import_object(path: str) -> Any:
     for name in names.split("."):
         found = getattr(found, name)
     return found
+
+
+def factory_problem(spec: PluginSpec) -> str:
+    """Return why the implementation of *spec* cannot be imported, as far as that shows.
+
+    Nothing is imported for it, so that it costs little: only the module is looked for.
+    """
+    module = spec.factory.partition(":")[0]
+    if _module_is_there(module):
+        return ""
+    return f"there is no module {module} for its factory {spec.factory}"
+
+
+def _module_is_there(name: str) -> bool:
+    """Whether a module can be found; unlike ``find_spec`` this imports no parent package."""
+    folders: Any = None
+    parts = name.split(".")
+    for length in range(1, len(parts) + 1):
+        path = ".".join(parts[:length])
+        module = sys.modules.get(path)
+        if module is not None:
+            folders = getattr(module, "__path__", ())
+            continue
+        finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+        found = (find(path, folders) for find in finders if find)
+        spec = next((each for each in found if each is not None), None)
+        if spec is None:
+            return False
+        folders = spec.submodule_search_locations or ()
+    return True

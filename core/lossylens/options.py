@@ -22,6 +22,7 @@ from omegaconf.errors import (
 
 from lossylens.errors import ConfigError, LossylensError, PluginError
 from lossylens.names import suggestion
+from lossylens.overrides import Untyped, typed
 from lossylens.spec import PluginSpec
 
 _WORDS: dict[Any, str] = {
@@ -83,12 +84,17 @@ def _defaults(spec: PluginSpec) -> Any:
 def _merged(config: Any, options: type, key: Any, value: Any, where: str) -> Any:
     """Return *config* with one more value; by itself, so that an error has its key."""
     hint = _hint_at(options, str(key))
+    value = _typed(hint, value)
     if _is_slip(_without_null(hint), value):
         message = f"{_path(where, key)}: expected {_expected(hint)}, got {_shown(value)}."
         raise ConfigError(message)
     try:
         return OmegaConf.merge(config, {key: value})
     except ConfigKeyError as error:
+        if "." in str(key):
+            nested = ": {".join(str(key).split("."))
+            hint = f"A key within a key is written {nested}: ...{'}' * str(key).count('.')}."
+            raise ConfigError(f"{where}: unknown option {str(key)!r}. {hint}") from error
         raise ConfigError(_unknown(options, error.full_key or str(key), where)) from error
     except GrammarParseError as error:
         message = f"{_path(where, key)}: malformed '${{...}}' in {_shown(value)}."
@@ -100,6 +106,18 @@ def _merged(config: Any, options: type, key: Any, value: Any, where: str) -> Any
         expected = _expected(_hint_at(options, full_key))
         message = f"{_path(where, full_key)}: expected {expected}, got {_shown(given)}."
         raise ConfigError(message) from error
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """Return *value* with text of the command line made numbers where no type says more."""
+    hint = _without_null(hint)
+    if hint is Any:
+        return typed(value)
+    if isinstance(value, Mapping):
+        return {key: _typed(_inner(hint, str(key)), each) for key, each in value.items()}
+    if not isinstance(value, Untyped):
+        return value
+    return value.special if hint is float and value.special is not None else str(value)
 
 
 def _is_slip(hint: Any, value: Any) -> bool:

@@ -71,6 +71,15 @@ class Primary:
     high: float
     higher_is_better: bool = True
 
+    @property
+    def percent(self) -> bool:
+        """Whether values are shown in percent: those whose range is 0 to 1."""
+        return self.high == 1
+
+    def shown(self, value: float) -> float:
+        """Return *value* as runs and reports show it."""
+        return 100 * value if self.percent else value
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

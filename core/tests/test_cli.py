@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -21,6 +22,17 @@ def register_commands(app):
     def {name}():
         "Does {name}."
 {body}
+"""
+
+
+CODEC = """
+from lossylens.codec import CodecSpec, Level
+from lossylens.hookspecs import hookimpl
+
+@hookimpl
+def register_codecs(register):
+    levels = (Level("x"),)
+    register(CodecSpec(name="wordy", summary="{summary}", factory="lossylens:N", levels=levels))
 """
 
 
@@ -181,6 +193,46 @@ def test_plugins_are_listed_whole_when_piped(plants, capsys):
     ) in printed
 
 
+def test_texts_in_piped_tables_go_on_below(plants, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    summary = " ".join(f"word{number}" for number in range(80))
+    plants.plant("wordy", CODEC.format(summary=summary))
+    for command in (["plugins"], ["plugins", "show", "wordy"]):
+        main(command)
+        printed = capsys.readouterr().out
+        assert max(map(len, printed.splitlines())) <= 90, command
+    main(["plugins"])
+    printed = capsys.readouterr().out
+    assert summary.split() == re.findall(r"word\d+", printed), "nothing is cut"
+    assert [line.split()[:3] for line in printed.splitlines() if "codec-wordy" in line] == [
+        ["codec", "wordy", "loaded"]
+    ]
+
+
+def test_a_missing_factory_is_marked_without_importing_its_package(plants, capsys):
+    package = plants.folder / "planted_heavy"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "there.py").write_text("raise SystemExit('imported')")
+    for name in ("there", "absent"):
+        source = CODEC.format(summary="s").replace("wordy", name)
+        plants.plant(name, source.replace("lossylens:N", f"planted_heavy.{name}:Codec"))
+    assert main(["plugins"]) == 0
+    printed = capsys.readouterr().out
+    rows = {line.split()[1]: line.split()[2] for line in printed.splitlines() if "codec " in line}
+    assert (rows["there"], rows["absent"]) == ("loaded", "broken")
+    problem = "there is no module planted_heavy.absent for its factory planted_heavy.absent:Codec"
+    assert f"codec 'absent' of absent (lossylens-codec-absent 1.0): {problem}" in printed
+    assert main(["plugins", "--json"]) == 0
+    codecs = {each["name"]: each for each in json.loads(capsys.readouterr().out)["codecs"]}
+    assert codecs["absent"]["error"] == problem
+    assert "error" not in codecs["there"]
+    assert main(["plugins", "show", "absent"]) == 0
+    assert problem in " ".join(capsys.readouterr().out.split())
+    assert main(["doctor"]) == 1
+    assert problem in " ".join(capsys.readouterr().out.split())
+
+
 def test_plugins_on_a_terminal_are_a_table(plants, capsys, monkeypatch):
     plants.plant_codec("fine", category="[bold]kind[/bold]")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
@@ -234,15 +286,27 @@ def test_a_wrong_list_is_reported_after_what_can_be_said(
     assert printed.err == f"lossylens: {expected}\n"
 
 
-DETAILED = """
+DETAILED = '''
 from dataclasses import dataclass, field
 from lossylens.codec import CodecSpec, Level
 from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
 
 @dataclass
+class Deep:
+    url: str = "here"
+
+@dataclass
 class Options:
+    """What it takes.
+
+    Attributes:
+        data: where they are.
+        deep: is nested.
+    """
+
     data: str = "???"
+    deep: Deep = field(default_factory=Deep)
     speed: int = 3
     folder: str | None = None
     sizes: list[int] = field(default_factory=list)
@@ -258,7 +322,7 @@ def register_codecs(register):
                        level_help="any xN", **common))
     register(CodecSpec(name="lacking", summary="s", options=Easy, **common,
                        requirements=lambda options: [Missing("a tool", "get it")]))
-"""
+'''
 
 
 def test_show_says_all_about_one(plants, capsys):
@@ -271,7 +335,9 @@ def test_show_says_all_about_one(plants, capsys):
         ["levels:", "x"],
         ["other", "levels:", "any", "xN"],
         ["distribution:", "lossylens-codec-detailed"],
-        ["data", "str", "(must", "be", "given)"],
+        ["data", "str", "(must", "be", "given)", "where", "they", "are."],
+        ["deep", "mapping", "is", "nested."],
+        ["deep.url", "str", "here"],
         ["speed", "int", "3"],
         ["folder", "str", "|", "None", "null"],
         ["sizes", "list[int]", "[]"],

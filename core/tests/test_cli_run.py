@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import sys
 import time
@@ -43,6 +44,27 @@ def test_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Answering: 12 of 12 questions" in err
     assert out.splitlines()[-1] == "Report: run/report/index.html"
     assert (folder / "run" / "report" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("high", [1, 100])
+def test_scores_are_printed_as_reports_show_them(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, high: int
+) -> None:
+    from lossylens.report.reading import read_run
+    from lossylens.task import Primary
+    from lossylens_sample import plugin, task
+
+    score = task.Patches.score
+
+    def scored(self: task.Patches, predictions: dict[str, str | None]) -> object:
+        return dataclasses.replace(score(self, predictions), value=high * 2 / 3)
+
+    monkeypatch.setattr(task.Patches, "score", scored)
+    monkeypatch.setattr(plugin, "Primary", lambda name, low, _: Primary(name, low, high))
+    assert main(["run", "config.yaml"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:3]]
+    assert [row[-1] for row in rows] == ["66.67", "66.67"]
+    assert [round(cell.value, 2) for cell in read_run(folder / "run").results.cells] == [66.67] * 2
 
 
 def test_failed_samples_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +165,7 @@ def test_ask(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
             ["image.png", "q", "--adaptor", "darken", "--adaptor-option", "spares=uncompressed"],
             "adaptor 'darken' does not serve this: uncompressed needs nothing",
         ),
-        (["image.png", "q", "--choice", "A"], "expected key=value"),
+        (["image.png", "q", "--choice", "A"], "--choice 'A': expected LETTER=TEXT"),
     ],
 )
 def test_ask_in_vain(

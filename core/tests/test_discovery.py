@@ -30,14 +30,14 @@ def test_a_met_requirement_is_no_mismatch(requires):
 
 
 def test_a_plugin_for_a_newer_core_says_how_to_upgrade():
-    expected = "needs lossylens >=9, this is 0.1.0: upgrade with pip install -U lossylens"
+    expected = "needs lossylens >=9, this is 0.1.0: upgrade lossylens"
     assert mismatch("lossylens>=9") == expected
     assert mismatch("lossylens (>=9)") == expected
 
 
 @pytest.mark.parametrize("requires", ["lossylens<0.1", "lossylens==0.0.*"])
 def test_a_plugin_for_an_older_core_is_what_to_upgrade(requires):
-    assert mismatch(requires).endswith("upgrade with pip install -U lossylens-x")
+    assert mismatch(requires).endswith("upgrade lossylens-x")
 
 
 @pytest.mark.parametrize("running", ["0.1", "0.1.0", "0.1.0.0", "0.1.0.post1", "0.2.0.dev1"])

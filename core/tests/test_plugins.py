@@ -151,6 +151,124 @@ def test_the_core_goes_before_every_plugin(plants):
     assert registry.find("codec", "uncompressed").plugin.distribution == "lossylens"
 
 
+@pytest.mark.parametrize("disabled", ["lossylens-codec-jpeg", "zz-jpeg"])
+def test_a_clash_says_how_to_keep_either(plants, monkeypatch, disabled):
+    plants.plant_codec("jpeg", distribution="lossylens-codec-jpeg")
+    plants.plant_codec("jpeg", distribution="zz-jpeg")
+    error = next(each.error for each in plants.load().broken)
+    kept = {"lossylens-codec-jpeg": "zz-jpeg", "zz-jpeg": "lossylens-codec-jpeg"}[disabled]
+    assert f"LOSSYLENS_DISABLE_PLUGINS={disabled} keeps {kept}" in error
+    assert "plugins.disable" in error
+    monkeypatch.setenv("LOSSYLENS_DISABLE_PLUGINS", disabled)
+    registry = plants.load()
+    assert not registry.broken
+    assert registry.find("codec", "jpeg").plugin.distribution == kept
+
+
+def test_a_clash_within_a_distribution_names_its_plugins(plants, monkeypatch):
+    points = "[lossylens]\none = planted_both_one\ntwo = planted_both_one\n"
+    source = register_spec("codec")
+    plants.plant("one", source, distribution="both", entry_points=points)
+    error = next(each.error for each in plants.load().broken)
+    assert "LOSSYLENS_DISABLE_PLUGINS=one keeps two" in error
+    monkeypatch.setenv("LOSSYLENS_DISABLE_PLUGINS", "one")
+    assert not plants.load().broken
+
+
+def test_a_clash_with_the_core_does_not_say_to_disable_the_core(plants):
+    plants.plant_codec("usurper", names=("uncompressed",), distribution="aaa")
+    error = error_of(plants.load(), "usurper")
+    assert "disable it with LOSSYLENS_DISABLE_PLUGINS=aaa" in error
+    assert "keeps" not in error
+
+
+def test_what_is_wrong_with_a_plugin_is_a_sentence_of_its_own(plants):
+    plants.plant_codec("fine")
+    plants.plant("newer", "", requires="lossylens>=9")
+    with pytest.raises(PluginError) as caught:
+        plants.load().find("codec", "newer")
+    assert str(caught.value).endswith(
+        "is broken: needs lossylens >=9, this is 0.1.0: upgrade lossylens."
+        " 1 plugin is broken: see `lossylens doctor`."
+    )
+
+
+SPECS = {
+    "codec": ("CodecSpec", {"levels": "(Level('q1'),)"}),
+    "vlm": ("VlmSpec", {"parameters": "1.0"}),
+    "task": ("TaskSpec", {"primary": "Primary('m', 0, 1)"}),
+    "adaptor": ("AdaptorSpec", {}),
+    "result": ("ResultSpec", {}),
+}
+
+#: For a kind: a field, what is given, and what is said of it.
+MISTAKES = [
+    *(
+        (kind, field, value, said)
+        for kind in SPECS
+        for field, value, said in (
+            ("name", "5", "name must be text, not 5 (int)"),
+            ("summary", "None", "summary must be text, not None (NoneType)"),
+            ("factory", "object", "factory must be text, not <class 'object'> (type)"),
+            ("aliases", "'one'", "aliases must be a tuple, each item text, not 'one' (str)"),
+            ("aliases", "(1,)", "aliases[0] must be text, not 1 (int)"),
+            ("licence", "3", "licence must be text"),
+            ("options", "{}", "options must be a class, not {} (dict)"),
+            ("requirements", "[]", "requirements must be a function, not [] (list)"),
+        )
+    ),
+    ("codec", "levels", "('q1',)", "levels[0] must be a Level, not 'q1' (str)"),
+    ("codec", "levels", "'q1'", "levels must be a tuple, each item a Level, not 'q1' (str)"),
+    ("codec", "levels", "None", "levels must be a tuple"),
+    ("codec", "levels", "(Level(1),)", "levels[0].name must be text, not 1 (int)"),
+    ("codec", "levels", "(Level('a', 'b'),)", "levels[0].parameters must be a mapping"),
+    (
+        "codec",
+        "levels",
+        "(Level('a', {'b': None}),)",
+        "levels[0].parameters['b'] must be a whole number or a number or text, not None",
+    ),
+    ("codec", "lossless", "'yes'", "lossless must be True or False, not 'yes' (str)"),
+    ("codec", "nominal_bpp", "'24'", "nominal_bpp must be a number or None"),
+    ("codec", "level_sets", "{'a': 'q1'}", "level_sets['a'] must be a tuple, each item text"),
+    ("codec", "parse_level", "'q1'", "parse_level must be a function or None"),
+    ("vlm", "parameters", "'1B'", "parameters must be a number, not '1B' (str)"),
+    ("vlm", "parameters", "True", "parameters must be a number, not True (bool)"),
+    ("task", "primary", "'accuracy'", "primary must be a Primary, not 'accuracy' (str)"),
+    ("task", "primary", "Primary('m', 0, '1')", "primary.high must be a number, not '1' (str)"),
+]
+
+
+def register_spec(kind, **given):
+    spec, own = SPECS[kind]
+    fields = {"name": "'x'", "summary": "''", "factory": "'a:B'", **own, **given}
+    arguments = ", ".join(f"{key}={value}" for key, value in fields.items())
+    return (
+        HOOKIMPL + "from lossylens.codec import CodecSpec, Level\n"
+        "from lossylens.vlm import VlmSpec\nfrom lossylens.task import Primary, TaskSpec\n"
+        "from lossylens.adaptor import AdaptorSpec\nfrom lossylens.result import ResultSpec\n"
+        f"@hookimpl\ndef register_{kind}s(register):\n    register({spec}({arguments}))\n"
+    )
+
+
+@pytest.mark.parametrize(("kind", "field", "value", "said"), MISTAKES)
+def test_a_field_of_the_wrong_type_is_named(plants, kind, field, value, said):
+    plants.plant("wrong", register_spec(kind, **{field: value}))
+    error = error_of(plants.load(), "wrong")
+    assert error.startswith(f"{kind} ")
+    assert said in error
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_declarations_of_the_right_types_are_taken(plants, kind):
+    more = {"aliases": "['y']", "options": "NoOptions", "requirements": "lambda options: ()"}
+    source = "from lossylens.spec import NoOptions\n" + register_spec(kind, **more)
+    plants.plant("right", source)
+    registry = plants.load()
+    assert not registry.broken
+    assert registry.find(kind, "y")
+
+
 def test_a_swallowed_clash_still_withdraws_the_plugin(plants):
     plants.plant(
         "sly",

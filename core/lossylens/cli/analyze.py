@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lossylens.cli.overriding import TakesOverrides
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look into what models do.")
 
 
@@ -15,7 +17,7 @@ def _analyze() -> None:
     """Look into what models do with compressed images."""
 
 
-@app.command()
+@app.command(cls=TakesOverrides)
 def layers(
     vlm: Annotated[str, typer.Argument(help="One of the VLMs in the configuration.")],
     config: Annotated[Path, typer.Argument(help="Configuration of a run, a YAML file.")],

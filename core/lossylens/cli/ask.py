@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,23 +56,23 @@ def ask(
     if bool(codec) != bool(level):
         raise ConfigError("--codec and --level go together")
     registry = load_registry()
-    model = registry.build_vlm(vlm, parse_options(option or ()))
+    model = registry.build_vlm(vlm, parse_options(option))
     data = read_input(image)
     with naming(image):
         picture = read_image(data, apply_orientation=True)
         condition = Condition(SOURCE, picture.size)
         if codec:
-            options = parse_options(codec_option or ())
+            options = parse_options(codec_option, "--codec-option")
             picture, condition = _compressed(registry, codec, level, options, picture)
     shown: Image | None = picture
     if adaptor:
-        method = registry.build_adaptor(adaptor, parse_options(adaptor_option or ()))
+        method = registry.build_adaptor(adaptor, parse_options(adaptor_option, "--adaptor-option"))
         identity = VlmIdentity(registry.find("vlm", vlm).spec.name, vlm, dict(model.provenance()))
         reason = method.fits(identity, condition.point)
         if reason:
             raise ConfigError(f"adaptor {adaptor!r} does not serve this: {reason}")
         model, shown = _adapted(model, method, picture, condition)
-    asked = _question(question, kind, parse_options(choice or ()))
+    asked = _question(question, kind, _choices(choice or ()))
     answer = model.answer([ImageQuestions((shown,), (asked,), (condition,))])[0][0]
     if answer.text is None:
         raise LossylensError(f"vlm {vlm!r} gave no answer: {answer.failure}")
@@ -82,6 +82,18 @@ def ask(
 def _question(text: str, kind: QuestionKind | None, choices: Mapping[str, str]) -> Question:
     default = QuestionKind.MULTIPLE_CHOICE if choices else QuestionKind.OPEN
     return Question(kind or default, text, options=choices)
+
+
+def _choices(given: Sequence[str]) -> dict[str, str]:
+    choices = {}
+    for pair in given:
+        letter, equals, text = pair.partition("=")
+        if not letter or not equals:
+            raise ConfigError(f"--choice {pair!r}: expected LETTER=TEXT")
+        if letter in choices:
+            raise ConfigError(f"--choice {pair!r}: {letter} is given twice")
+        choices[letter] = text
+    return choices
 
 
 def _compressed(

@@ -21,12 +21,13 @@ from lossylens import __version__
 from lossylens.cli import CLOSED_PIPE, stdout_is_closed
 from lossylens.errors import PluginError
 from lossylens.failure import place
-from lossylens.loading import PluginInfo, import_object
+from lossylens.loading import PluginInfo, either_disabled, import_object
 from lossylens.plugins import Registry, load_registry
 
 #: Name of each command and where it is, in the order in which they are listed.
 COMMANDS: dict[str, str] = {
-    "run": "lossylens.cli.run:run",
+    "run": "lossylens.cli.run:app",
+    "config": "lossylens.cli.config:config",
     "report": "lossylens.cli.report:report",
     "plugins": "lossylens.cli.plugins:app",
     "doctor": "lossylens.cli.doctor:doctor",
@@ -167,4 +168,7 @@ def plugin_commands(registry: Registry) -> dict[str, Any]:
 
 
 def _clash(name: str, plugin: PluginInfo, owner: PluginInfo) -> str:
-    return f"{plugin.distribution} and {owner.distribution} both add a command {name!r}"
+    return (
+        f"{plugin.distribution} and {owner.distribution} both add a command {name!r}:"
+        f" {either_disabled(plugin, owner)}"
+    )

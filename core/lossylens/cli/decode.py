@@ -33,7 +33,7 @@ def decode(
 
     format_ = _lossless_format(image)
     check_output(image, bitstream)
-    decoder = load_registry().build_codec(codec, level, parse_options(option or ()))
+    decoder = load_registry().build_codec(codec, level, parse_options(option))
     data = read_input(bitstream)
     with naming(bitstream):
         picture = decoder.decode(data)

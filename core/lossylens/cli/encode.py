@@ -30,7 +30,7 @@ def encode(
     check_output(bitstream, image)
     registry = load_registry()
     spec = registry.find("codec", codec).spec
-    encoder = registry.build_codec(codec, level, parse_options(option or ()))
+    encoder = registry.build_codec(codec, level, parse_options(option))
     data = read_input(image)
     with naming(image):
         picture = read_image(data, apply_orientation=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,38 +70,19 @@ def write_output(path: Path, content: bytes) -> None:
         raise ConfigError(f"cannot write {path}: {_reason(error)}") from error
 
 
-def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """Return ``key=value`` pairs as a mapping; their types come from the plugin.
+def parse_options(pairs: Sequence[str] | None, option: str = "--option") -> dict[str, Any]:
+    """Return what ``--option`` says, given as often as the user likes; keys may have dots.
 
-    Values stay text, which the plugin's option types convert, except for lists,
-    mappings and ``null``, which are read as YAML.
+    Args:
+        pairs: ``key=value``; None where it is not given.
+        option: what it is called.
 
     Raises:
-        ConfigError: a pair without ``=``, without a key, or with broken YAML.
+        ConfigError: a pair is malformed, or a key is given twice.
     """
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not key or not equals:
-            raise ConfigError(f"--option {pair}: expected key=value")
-        if key in values:
-            raise ConfigError(f"--option {pair}: {key} is given twice")
-        values[key] = _value(pair, text)
-    return values
+    from lossylens.overrides import parse_pairs
 
-
-def _value(pair: str, text: str) -> Any:
-    # YAML reads plain text such as 4:2:0 or 012 as numbers, so it is asked only
-    # where it must be.
-    if text != "null" and not text.startswith(("[", "{")):
-        return text
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"--option {pair}: malformed YAML: {reason}") from error
+    return parse_pairs(pairs or (), option)
 
 
 def _reason(error: OSError) -> str:

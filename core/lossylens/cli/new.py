@@ -61,7 +61,7 @@ def make_project(kind: str, name: str, into: Path) -> None:
         target = project / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
-    print(f"{project}: install and test it with")
+    print(f"{project}: where lossylens is installed, install and test it with")
     print(f"  cd {project} && pip install -e '.[test]' && pytest")
 
 

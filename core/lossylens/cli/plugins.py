@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from lossylens.cli import USAGE
 from lossylens.cli.commands import plugin_commands
-from lossylens.cli.tables import print_table
+from lossylens.cli.tables import print_entry, print_table
 from lossylens.errors import PluginError
+from lossylens.loading import factory_problem
 from lossylens.names import suggestion
+from lossylens.optiondocs import option_docs
 from lossylens.plugins import KINDS, PluginInfo, Registered, Registry, load_registry
 from lossylens.spec import PluginSpec
 
@@ -48,13 +51,16 @@ def show(
     origins = [plugin for plugin in registry.plugins if plugin.answers_to(name)]
     if not found and not origins:
         raise PluginError(_unknown(registry, name))
-    details = [spec_details(each) for each in found]
     if as_json:
+        details = [spec_details(each) for each in found]
         shown = {"plugins": [plugin_details(each) for each in origins], "provides": details}
         print(json.dumps(shown, indent=2))
     else:
-        for number, each in enumerate([*details, *_troubles(origins)]):
-            _print_details(each, first=number == 0)
+        shows: list[Callable[[], None]] = [partial(_print_found, each) for each in found]
+        shows += [partial(_print_details, each) for each in _troubles(origins)]
+        for number, show_one in enumerate(shows):
+            print("\n" if number else "", end="")
+            show_one()
     report_selection(registry)
 
 
@@ -87,7 +93,8 @@ def _listing(registry: Registry, commands: list[str]) -> dict[str, Any]:
 
 def _brief(found: Registered[Any]) -> dict[str, Any]:
     spec = found.spec
-    brief = {
+    problem = factory_problem(spec)
+    brief: dict[str, Any] = {
         "name": spec.name,
         "aliases": list(spec.aliases),
         "summary": spec.summary,
@@ -96,6 +103,8 @@ def _brief(found: Registered[Any]) -> dict[str, Any]:
         "distribution": found.plugin.distribution,
         "version": found.plugin.version,
     }
+    if problem:
+        brief["error"] = problem
     if spec.kind == "codec":
         brief["levels"] = [level.name for level in spec.levels]
     return brief
@@ -103,11 +112,12 @@ def _brief(found: Registered[Any]) -> dict[str, Any]:
 
 def _print_listing(registry: Registry, commands: list[str]) -> None:
     rows = [
-        (kind, each.spec.name, each.spec.category, each.spec.summary, _origin(each.plugin))
+        (kind, each.spec.name, status, each.spec.category, each.spec.summary, _origin(each.plugin))
         for kind in KINDS
         for each in registry.all(kind)
+        for status in ("broken" if factory_problem(each.spec) else "loaded",)
     ]
-    print_table(("kind", "name", "category", "summary", "from"), rows)
+    print_table(("kind", "name", "status", "category", "summary", "from"), rows)
     if commands:
         print(f"\nCommands of plugins: {', '.join(commands)}")
     print_troubles(registry)
@@ -122,6 +132,10 @@ def print_troubles(registry: Registry, *, verbose: bool = False) -> None:
         print(f"\nBroken: {plugin.label}: {plugin.error}")
         if verbose:
             print(plugin.traceback)
+    for kind in KINDS:
+        for each in registry.all(kind):
+            if problem := factory_problem(each.spec):
+                print(f"\nBroken: {kind} {each.spec.name!r} of {each.plugin.label}: {problem}")
 
 
 def _origin(plugin: PluginInfo) -> str:
@@ -141,18 +155,14 @@ def spec_details(found: Registered[Any]) -> dict[str, Any]:
 
 
 def _options(spec: PluginSpec) -> Iterator[dict[str, Any]]:
-    for field in dataclasses.fields(spec.options):
-        default = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        required = default in (dataclasses.MISSING, "???")
-        hint = field.type if isinstance(field.type, str) else _type_name(field.type)
-        shown = None if required or default is None else str(default)
-        yield {"name": field.name, "type": hint, "required": required, "default": shown}
-
-
-def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
+    for each in option_docs(spec.options):
+        yield {
+            "name": each.name,
+            "type": each.type,
+            "required": each.required,
+            "default": each.default,
+            "text": each.text,
+        }
 
 
 def _troubles(plugins: list[PluginInfo]) -> Iterator[dict[str, Any]]:
@@ -161,31 +171,34 @@ def _troubles(plugins: list[PluginInfo]) -> Iterator[dict[str, Any]]:
             yield plugin_details(plugin)
 
 
-def _print_details(details: dict[str, Any], *, first: bool) -> None:
-    if not first:
+def _print_found(found: Registered[Any]) -> None:
+    details = spec_details(found)
+    del details["options"]
+    _print_details(details)
+    rows = [
+        (each.name, each.type, each.shown, each.text) for each in option_docs(found.spec.options)
+    ]
+    if rows:
         print()
-    options = details.pop("options", [])
+        print_table(("option", "type", "default", "meaning"), rows)
+
+
+def _print_details(details: dict[str, Any]) -> None:
     for key, value in details.items():
         text = _text(value)
-        if text:
-            print(f"{key.replace('_', ' ') + ':':14} {text}")
-    if options:
-        print()
-        rows = [(o["name"], o["type"], _default(o)) for o in options]
-        print_table(("option", "type", "default"), rows)
+        if text and key == "traceback":
+            print(f"{key}:\n{text}")
+        elif text:
+            print_entry(key.replace("_", " "), text)
 
 
 def _text(value: Any) -> str:
     """Return one of a plugin's details in words."""
     if isinstance(value, dict):
         return "; ".join(f"{name}: {_text(each)}" for name, each in value.items())
-    return ", ".join(value) if isinstance(value, list) else value
-
-
-def _default(option: dict[str, Any]) -> str:
-    if option["required"]:
-        return "(must be given)"
-    return "null" if option["default"] is None else str(option["default"])
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "" if value is None else str(value)
 
 
 def _unknown(registry: Registry, name: str) -> str:

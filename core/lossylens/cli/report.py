@@ -52,6 +52,8 @@ def report(
 ) -> None:
     """Write a report: curves, measures, tables and samples in one HTML file.
 
+    Of a run that is not finished, the cells that are scored are shown, and the others named.
+
     Several sources are laid side by side where their data and questions agree, and
     shown apart, with the reason, where they do not.
     """
@@ -61,9 +63,15 @@ def report(
     if "all" in chosen:
         chosen = list(FORMATS)
     if chosen:
-        typer.echo(write_report(*sources, out=out, formats=chosen, fidelity=fidelity))
+        path = write_report(*sources, out=out, formats=chosen, fidelity=fidelity, say=_say)
+        typer.echo(path)
     if compare:
         _print_comparison(sources)
+
+
+def _say(line: str) -> None:
+    # Not on standard output, which has the path alone.
+    typer.echo(line, err=True)
 
 
 def _print_comparison(sources: list[str]) -> None:

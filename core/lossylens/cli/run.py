@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossylens.cli import FAILED, INTERRUPTED
+from lossylens.cli.overriding import TakesOverrides
 from lossylens.errors import RequirementError
 
 if TYPE_CHECKING:
     from lossylens.config import Config
+    from lossylens.task import Primary
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command(cls=TakesOverrides)
 def run(
     config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.")],
     overrides: Annotated[
@@ -87,11 +93,13 @@ def _show_results(config: Config) -> None:
             " AS asked_images FROM cells JOIN scores ON scores.cell = cells.key"
             " WHERE position IS NOT NULL ORDER BY position"
         )
+    primary = {each.label: each.spec.primary for each in config.tasks}
     tasks = list(dict.fromkeys(row["task_label"] for row in rows))
     table: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
     for row in rows:
         key = (row["vlm_label"], row["adaptor_label"], row["codec_label"], row["level"])
-        table.setdefault(key, {})[row["task_label"]] = (_number(row["bpp_mean"], 3), _score(row))
+        cell = (_number(row["bpp_mean"], 3), _score(row, primary[row["task_label"]]))
+        table.setdefault(key, {})[row["task_label"]] = cell
     headers = ["VLM", "adaptor", "codec", "level"]
     headers += [name for task in tasks for name in (f"{task} bpp", task)]
     cells = [
@@ -101,8 +109,9 @@ def _show_results(config: Config) -> None:
     print_table(headers, cells)
 
 
-def _score(row: sqlite3.Row) -> str:
-    score = _number(row["value"], 2)
+def _score(row: sqlite3.Row, primary: Primary) -> str:
+    value = row["value"]
+    score = _number(None if value is None else primary.shown(value), 2)
     counts = [f"{row['failed']} failed"] if row["failed"] else []
     if row["limited"]:
         counts.append(f"limited to {row['asked_images']} images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -11,12 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from lossylens.cli.files import parse_options
-from lossylens.task import Score, TaskSpec
+from lossylens.errors import ConfigError
+from lossylens.optiondocs import option_docs
+from lossylens.task import Primary, Score, TaskSpec
 
 
 def score(
     task: Annotated[str, typer.Argument(help="Name of the task, such as pope.")],
-    data: Annotated[Path, typer.Option(help="The task's data, such as POPE.tsv.")],
     predictions: Annotated[
         Path,
         typer.Option(
@@ -24,6 +26,10 @@ def score(
             "null is the prediction of a sample that failed."
         ),
     ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The task's data, such as POPE.tsv, where the task takes a file."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     option: Annotated[
         list[str] | None,
@@ -39,10 +45,29 @@ def score(
 
     registry = load_registry()
     spec = registry.find("task", task).spec
-    built = registry.build_task(task, {**parse_options(option or ()), "data": str(data)})
+    options = {**parse_options(option), **_data(spec, data)}
+    if "data" not in options and any(
+        each.name == "data" and each.required for each in option_docs(spec.options)
+    ):
+        raise ConfigError(f"--data must be given: task {spec.name!r} reads a file")
+    built = registry.build_task(task, options)
     result = built.score(read_predictions(predictions))
     report = as_report(spec, result, built.provenance())
-    typer.echo(json.dumps(report, ensure_ascii=False, indent=2) if as_json else as_text(report))
+    if as_json:
+        typer.echo(json.dumps(report, ensure_ascii=False, indent=2))
+    else:
+        typer.echo(as_text(report, spec.primary))
+
+
+def _data(spec: TaskSpec, data: Path | None) -> dict[str, str]:
+    """Return the option that ``--data`` gives, of a task that has it."""
+    if data is None:
+        return {}
+    known = [field.name for field in dataclasses.fields(spec.options)]
+    if "data" not in known:
+        options = f"its options are {', '.join(known)}" if known else "it has no options"
+        raise ConfigError(f"--data: task {spec.name!r} reads no file; {options}")
+    return {"data": str(data)}
 
 
 def as_report(spec: TaskSpec, result: Score, data: Mapping[str, str]) -> dict[str, Any]:
@@ -59,18 +84,21 @@ def as_report(spec: TaskSpec, result: Score, data: Mapping[str, str]) -> dict[st
     }
 
 
-def as_text(report: Mapping[str, Any]) -> str:
-    """Return *report* for a terminal, one value a line."""
+def as_text(report: Mapping[str, Any], primary: Primary) -> str:
+    """Return *report* for a terminal, one value a line, and what the star means."""
     lines = [(name, value) for name, value in _flat(report["metrics"])]
     width = max(len(name) for name, _ in lines)
-    primary = report["primary"]["name"]
+    value = report["primary"]["value"]
     text = [
-        f"{name:<{width}}  {'-' if value is None else f'{value:.10g}'}"
-        + (" *" if name == primary else "")
-        for name, value in lines
+        f"{name:<{width}}  {'-' if number is None else f'{number:.10g}'}"
+        + (" *" if name == primary.name else "")
+        for name, number in lines
     ]
     counts = ("samples", "missing", "failed", "unextracted")
     text.append(", ".join(f"{name} {report[name]}" for name in counts))
+    shown = "-" if value is None else f"{primary.shown(value):.2f}"
+    percent = ", in percent" if primary.percent else ""
+    text.append(f"* the score of the task, which runs and reports show{percent}: {shown}")
     return "\n".join(text)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lossylens.cli import INTERRUPTED
+from lossylens.cli.overriding import with_keys
 from lossylens.errors import RequirementError
 
 if TYPE_CHECKING:
+    from lossylens.optiondocs import OptionDoc
     from lossylens.toolkit.training.options import CodecTrainingOptions
 
 app = typer.Typer(
@@ -23,7 +26,14 @@ def train() -> None:
     """Train learned codecs and adaptors."""
 
 
-@app.command("codec")
+def _keys() -> Iterator[OptionDoc]:
+    from lossylens.optiondocs import option_docs
+    from lossylens.toolkit.training.options import CodecTrainingOptions
+
+    return option_docs(CodecTrainingOptions)
+
+
+@app.command("codec", cls=with_keys(_keys))
 def codec(
     name: Annotated[str, typer.Argument(help="Name of the codec, such as elic.")],
     config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.")],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ def write_report(
     out: Path | None = None,
     formats: Sequence[str] = (PAGE,),
     fidelity: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write the report of runs and published results; return the page, or the folder.
 
@@ -36,9 +37,10 @@ def write_report(
         formats: members of :data:`FORMATS`.
         fidelity: CSV table of fidelity metrics by codec and level, which are
             correlated with the scores.
+        say: is told, line by line, which cells are not shown, and why.
 
     Raises:
-        StoreError: a run folder cannot be read, or nothing in it is scored yet.
+        StoreError: a run folder cannot be read, or no run was started in it.
         ConfigError: a name or format is unknown.
         DataError: the table of fidelity metrics is malformed.
         RequirementError: a package that reports need is not installed.
@@ -49,7 +51,11 @@ def write_report(
     alone = len(names) == 1 and Path(names[0]).is_dir()
     folder = out or (Path(names[0]) / "report" if alone else Path("report"))
     with _extras_named():
-        return _write(names, folder, formats, fidelity)
+        analysis, runs = _analysis(names, fidelity)
+        path = _write(analysis, runs, folder, formats)
+        for line in _untold(analysis):
+            say(line)
+        return path
 
 
 def compare_with_printed(*names: str | Path) -> list[tuple[Table, Table]]:
@@ -63,7 +69,7 @@ def compare_with_printed(*names: str | Path) -> list[tuple[Table, Table]]:
         cell that does not agree, with the reason.
 
     Raises:
-        StoreError: a run folder cannot be read, or nothing in it is scored yet.
+        StoreError: a run folder cannot be read, or no run was started in it.
         ConfigError: a name is unknown, or no source printed anything.
         RequirementError: a package that reports need is not installed.
     """
@@ -111,10 +117,25 @@ def _analysis(
     return analyse(compare(sources), read_fidelity(fidelity) if fidelity else None), runs
 
 
+#: Unfinished cells of a run that are named on the terminal, the others being counted.
+_NAMED = 20
+
+
+def _untold(analysis: Analysis) -> Iterator[str]:
+    """Yield what is not shown, and the first cells that are not finished."""
+    from lossylens.report.findings import progress
+
+    yield from progress(analysis)
+    for source in analysis.comparison.sources:
+        cells = source.unfinished
+        yield from (f"  {each}" for each in cells[:_NAMED])
+        if len(cells) > _NAMED:
+            yield f"  and {len(cells) - _NAMED} more"
+
+
 def _write(
-    names: Sequence[str | Path], folder: Path, formats: Sequence[str], fidelity: Path | None
+    analysis: Analysis, runs: Sequence[RunReading], folder: Path, formats: Sequence[str]
 ) -> Path:
-    analysis, runs = _analysis(names, fidelity)
     if any(each in TABLES for each in formats):
         from lossylens.report.tables import WRITERS, all_tables
 

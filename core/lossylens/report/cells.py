@@ -130,6 +130,34 @@ class Reported:
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """A cell of a run's grid whose questions are not all answered, or not scored yet.
+
+    Attributes:
+        model, codec, level, task: labels of the cell.
+        answered: questions that have an answer, or a reason why there is none.
+        questions: all that are asked.
+        scored: whether it is shown all the same, with a score of an earlier start.
+    """
+
+    model: str
+    codec: str
+    level: str
+    task: str
+    answered: int
+    questions: int
+    scored: bool = False
+
+    def __str__(self) -> str:
+        """Return the labels and how far it is."""
+        place = f"{self.model}, {self.codec} {self.level}, {self.task}"
+        more = "; its score is of an earlier start" if self.scored else ""
+        if not self.scored and self.answered == self.questions:
+            more = ", not scored yet"
+        return f"{place}: {self.answered} of {self.questions} questions answered{more}"
+
+
+@dataclass(frozen=True)
 class Results:
     """The results of a run, or published ones.
 
@@ -137,7 +165,11 @@ class Results:
         name: of the run folder or of the publication.
         cells: all scored cells.
         data: by task label.
-        unscored: cells of the plan that have no score, in words.
+        unscored: cells whose score is not a number, in words.
+        unfinished: cells that are not finished.
+        planned: how many cells the grid of a run has.
+        state: what became of a run that is not finished, such as ``"was interrupted"``.
+        earlier: how many cells of other configurations the run folder holds besides.
         failures: count of failures by (stage, reason), most frequent first.
         sources: count of distinct images by task and source format.
         notes: on particular figures.
@@ -153,6 +185,10 @@ class Results:
     cells: Sequence[CellResult]
     data: Mapping[str, TaskData]
     unscored: Sequence[str] = ()
+    unfinished: Sequence[Unfinished] = ()
+    planned: int = 0
+    state: str = ""
+    earlier: int = 0
     failures: Sequence[tuple[str, str, int]] = ()
     sources: Sequence[tuple[str, str, int]] = ()
     notes: Sequence[Note] = ()

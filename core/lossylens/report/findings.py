@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,6 +15,7 @@ from lossylens.report.analysis import (
     scaling,
     scaling_trend,
 )
+from lossylens.report.cells import Results, Unfinished
 
 #: The share whose operating point is told first.
 _SHARE = 0.95
@@ -34,6 +35,58 @@ class Warnings:
 
     title: str
     texts: tuple[str, ...]
+
+
+def progress(analysis: Analysis) -> list[str]:
+    """Return what of the runs is not shown: cells not finished, and earlier configurations."""
+    return [text for source in analysis.comparison.sources for text in _progress(source)]
+
+
+def _progress(source: Results) -> Iterator[str]:
+    waiting = [cell for cell in source.unfinished if not cell.scored]
+    state = f" (the run {source.state})" if source.state else ""
+    go_on = "`lossylens run` with the same configuration goes on with it."
+    if source.published:
+        return
+    if not source.planned:
+        yield f"{source.name}: nothing is planned or scored yet{state}. {go_on}"
+    elif len(waiting) == source.planned:
+        yield (
+            f"{source.name}: nothing is scored yet{state}: none of {_cells(source.planned)} is"
+            f" finished, {_answers(waiting)}. {go_on}"
+        )
+    elif waiting:
+        verb = "is" if len(waiting) == 1 else "are"
+        yield (
+            f"{source.name}: {len(waiting)} of {_cells(source.planned)} {verb} not finished"
+            f"{state} and not shown, {_answers(waiting)}. {go_on}"
+        )
+    stale = [cell for cell in source.unfinished if cell.scored]
+    if stale:
+        verb = "has a score" if len(stale) == 1 else "have scores"
+        yield (
+            f"{source.name}: {len(stale)} of {_cells(source.planned)} {verb} of an earlier start,"
+            f" {_answers(stale)}{'' if waiting else state}. {go_on}"
+        )
+    if source.earlier:
+        verb = "is" if source.earlier == 1 else "are"
+        yield (
+            f"{source.name}: {_cells(source.earlier)} of earlier configurations {verb} in this"
+            " folder and not shown."
+        )
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
+
+
+def _answers(cells: Sequence[Unfinished]) -> str:
+    answered, questions = (sum(getattr(each, of) for each in cells) for of in _COUNTS)
+    whose = "its" if len(cells) == 1 else "their"
+    return f"{answered} of {whose} {questions} questions answered"
+
+
+_COUNTS = ("answered", "questions")
 
 
 def findings(analysis: Analysis) -> list[str]:

@@ -16,7 +16,8 @@ from lossylens import __version__
 from lossylens.metrics.operating import SHARES
 from lossylens.report import charts
 from lossylens.report.analysis import Analysis, CodecCurve, GroupAnalysis
-from lossylens.report.findings import findings, notes_on, warnings
+from lossylens.report.findings import findings, notes_on, progress, warnings
+from lossylens.report.samples import SIDE
 from lossylens.report.tables import (
     OWN_RANGE,
     SHARED_RANGE,
@@ -25,6 +26,20 @@ from lossylens.report.tables import (
     numeric,
     shown,
 )
+
+#: Sections of the page by anchor; one without content is left out.
+_TITLES = {
+    "overview": "Overview",
+    "curves": "Rate and score",
+    "bd": "BD-metric",
+    "operating": "Operating points",
+    "profiles": "Profiles",
+    "sizes": "Model size",
+    "gaps": "Gaps",
+    "printed": "As printed",
+    "samples": "Samples",
+    "made": "How it was made",
+}
 
 
 def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
@@ -36,22 +51,47 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
             :func:`~lossylens.report.samples.browse` returns it.
     """
     tables = {table.name: table for table in all_tables(analysis)}
+    data = _data(analysis, samples)
+    measures = [_Measure(analysis, model) for model in analysis.models]
+    printed = [
+        name
+        for source in analysis.comparison.sources
+        if f"{(name := file_name(source.name))}-printed" in tables
+    ]
+    has_radar = bool(data["radar"]["data"])
+    known = [value for row in data["correlation"]["data"][0]["z"] for value in row]
+    has_correlation = any(value is not None for value in known)
+    content = {
+        "overview": True,
+        "curves": bool(analysis.groups),
+        "bd": any(measure.groups for measure in measures),
+        "operating": any(measure.groups for measure in measures),
+        "profiles": has_radar or has_correlation or "fidelity" in tables,
+        "sizes": bool(data["scaling"]["data"]),
+        "gaps": bool(data["gap"]["data"]),
+        "printed": bool(printed),
+        "samples": bool(samples["items"]),
+        "made": True,
+    }
+    sections = [(anchor, _TITLES[anchor]) for anchor, present in content.items() if present]
     return render(
         "report",
-        _data(analysis, samples),
+        data,
+        sections=sections,
+        shown_sections=[anchor for anchor, _ in sections],
+        has_radar=has_radar,
+        has_correlation=has_correlation,
+        progress=progress(analysis),
+        side=SIDE,
         analysis=analysis,
         title=", ".join(source.name for source in analysis.comparison.sources),
         findings=findings(analysis),
         warnings=warnings(analysis),
         notes_on=partial(notes_on, analysis),
-        measures=[_Measure(analysis, model) for model in analysis.models],
+        measures=measures,
         shares=SHARES,
         tables=tables,
-        printed=[
-            name
-            for source in analysis.comparison.sources
-            if f"{(name := file_name(source.name))}-printed" in tables
-        ],
+        printed=printed,
         shown=shown,
         numeric=numeric,
         samples=samples,

@@ -17,14 +17,15 @@ from lossylens.errors import PluginError, StoreError
 from lossylens.images import SourceFormat
 from lossylens.metrics.bootstrap import interval
 from lossylens.plugins import load_registry
-from lossylens.report.cells import UNCOMPRESSED, CellResult, Note, Results, TaskData
+from lossylens.report.cells import UNCOMPRESSED, CellResult, Note, Results, TaskData, Unfinished
 from lossylens.report.fidelity import read_fidelities
 from lossylens.report.verdicts import Replicates, TaskVerdicts, read_verdicts, replicate
 from lossylens.store import Store
+from lossylens.task import Primary
 
-_SCORED = """
+_CELLS = """
 SELECT cells.*, codecs.description AS codec_description, vlms.description AS vlm_description,
-       scores.*
+       scores.*, scores.cell IS NOT NULL AS scored
 FROM cells
 JOIN parts AS codecs ON codecs.key = cells.codec
 JOIN parts AS vlms ON vlms.key = cells.vlm
@@ -43,6 +44,28 @@ FROM (
 JOIN images ON images.sha256 = used.image
 WHERE images.format IS NOT NULL
 GROUP BY used.task_label, images.format
+"""
+
+_PROGRESS = """
+SELECT cells.key, asked.count AS questions, coalesce(done.count, 0) AS answered
+FROM cells
+LEFT JOIN (SELECT task, count(*) AS count FROM samples GROUP BY task) AS asked
+    ON asked.task = cells.task
+LEFT JOIN (
+    SELECT predictions.cell, count(*) AS count
+    FROM predictions
+    JOIN cells ON cells.key = predictions.cell
+    JOIN samples ON samples.task = cells.task AND samples.id = predictions.sample
+    WHERE cells.position IS NOT NULL
+    GROUP BY predictions.cell
+) AS done ON done.cell = cells.key
+WHERE cells.position IS NOT NULL
+"""
+
+# Cells that were begun: a start that was killed at once leaves others.
+_EARLIER = """
+SELECT count(*) FROM cells
+WHERE position IS NULL AND EXISTS (SELECT * FROM predictions WHERE predictions.cell = cells.key)
 """
 
 _FAILURES = """
@@ -73,17 +96,16 @@ def read_run(folder: Path) -> RunReading:
     """Return the results of the latest configuration of the run in *folder*.
 
     Raises:
-        StoreError: it is no run folder, or nothing in it is scored yet.
+        StoreError: it is no run folder, or no run was ever started in it.
     """
     with Store(folder, writable=False) as store:
         runs = store.rows("SELECT * FROM runs ORDER BY id DESC LIMIT 1")
         if not runs:
             raise StoreError(f"{folder} holds no run yet: start one with `lossylens run`")
         manifest = json.loads(runs[0]["manifest"])
-        rows = store.rows(_SCORED)
+        rows = store.rows(_CELLS)
         scored = [row for row in rows if row["value"] is not None]
-        if not scored:
-            raise StoreError(f"nothing in {folder} is scored yet: finish it with `lossylens run`")
+        unfinished = tuple(_unfinished(store, rows))
         sizes = _sizes(scored)
         fidelity = read_fidelities(store)
         cells = [
@@ -98,7 +120,11 @@ def read_run(folder: Path) -> RunReading:
             name=folder.resolve().name,
             cells=tuple(_with_interval(cell, replicates.get(cell.key)) for cell in cells),
             data=_data(store, scored, manifest),
-            unscored=tuple(_label(row) for row in rows if row["value"] is None),
+            unscored=tuple(_label(row) for row in rows if row["scored"] and row["value"] is None),
+            unfinished=unfinished,
+            planned=len(rows),
+            state=_state(runs[0]["outcome"]) if unfinished or not rows else "",
+            earlier=store.rows(_EARLIER)[0][0],
             failures=tuple(
                 (row["stage"], row["failure"], row["count"]) for row in store.rows(_FAILURES)
             ),
@@ -113,6 +139,28 @@ def read_run(folder: Path) -> RunReading:
             },
         )
     return RunReading(results, folder, replicates, verdicts)
+
+
+def _unfinished(store: Store, rows: list[Row]) -> Iterator[Unfinished]:
+    """Yield the cells without a score, and those with answers that it does not know."""
+    progress = {row["key"]: row for row in store.rows(_PROGRESS)}
+    for row in rows:
+        of_cell = progress[row["key"]]
+        answered, questions = of_cell["answered"], of_cell["questions"] or 0
+        if row["scored"] and answered >= questions:
+            continue
+        labels = (_model(row), row["codec_label"], row["level"], row["task_label"])
+        yield Unfinished(*labels, answered, questions, scored=bool(row["scored"]))
+
+
+def _state(outcome: str | None) -> str:
+    """Return what a run does or did in words, ``""`` for one that came to its end."""
+    words = {
+        None: "is in progress, or was killed",
+        "interrupted": "was interrupted",
+        "error": "ended with an error",
+    }
+    return words.get(outcome, "")
 
 
 def _model(row: Row) -> str:
@@ -137,7 +185,7 @@ def _label(row: Row) -> str:
 
 
 def _cell(row: Row, manifest: Mapping[str, Any], sizes: Mapping[str, float | None]) -> CellResult:
-    metric = manifest["metrics"][row["task_label"]]
+    metric = Primary(**manifest["metrics"][row["task_label"]])
     adaptor = row["adaptor_label"]
     return CellResult(
         vlm=row["vlm_label"],
@@ -146,9 +194,9 @@ def _cell(row: Row, manifest: Mapping[str, Any], sizes: Mapping[str, float | Non
         level=row["level"],
         task=row["task_label"],
         uncompressed=json.loads(row["codec_description"])["name"] == UNCOMPRESSED,
-        metric=metric["name"],
-        value=row["value"] * (100 if metric["high"] == 1 else 1),
-        higher_is_better=metric["higher_is_better"],
+        metric=metric.name,
+        value=metric.shown(row["value"]),
+        higher_is_better=metric.higher_is_better,
         bpp=_or_nan(row["bpp_mean"]),
         bpp_total=_or_nan(row["bpp_total"]),
         parameters=sizes[row["vlm"]],

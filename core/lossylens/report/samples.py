@@ -1,8 +1,9 @@
 """The sample browser: pictures as the VLM saw them, with its answers and verdicts.
 
 A report shows some images of each task, those first on which verdicts flipped.
-Pictures are embedded as thumbnails within a budget of bytes and of time to decode
-them; what is left out is said.  Nothing here can fail a report: a picture that cannot
+Pictures are embedded within a budget of bytes and of time to decode them; what is left
+out is said.  They are the pixels that the model was given, whole where they are few
+enough, else scaled down, and marked so.  Nothing here can fail a report: a picture that cannot
 be shown has the reason in its place.
 """
 
@@ -13,7 +14,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from lossylens.codec import Codec, Level, bits_per_pixel
-from lossylens.errors import DataError, LossylensError
+from lossylens.errors import DataError, LossylensError, PluginError
 from lossylens.failure import Failure
 from lossylens.images import content_hash
 from lossylens.loading import describe
@@ -31,8 +32,10 @@ from lossylens.report.cells import CellResult
 from lossylens.report.reading import RunReading
 from lossylens.report.verdicts import TaskVerdicts
 from lossylens.store import Store
+from lossylens.task import Task
 
-#: Longest side of a thumbnail, in pixels, and quality of its WebP file.
+#: Longest side of a picture on the page, in pixels, and the quality of its WebP file where
+#: it is not kept whole.
 SIDE, QUALITY = 256, 80
 
 _DESCRIBED = {
@@ -42,7 +45,8 @@ _DESCRIBED = {
     " WHERE cells.key = ?",
 }
 
-#: ``src``, a data URI, with ``bpp`` where there is a bitstream; or ``why`` there is none.
+#: ``src``, a data URI, ``exact`` where it has the model's very pixels, and ``bpp`` where
+#: there is a bitstream; or ``why`` there is none.
 Picture = dict[str, str | float]
 
 T = TypeVar("T")
@@ -57,12 +61,12 @@ class Budget:
 
     Attributes:
         images: of each task.
-        size: bytes of all thumbnails.
+        size: bytes of all pictures.
         seconds: to read and decode them.
     """
 
     images: int = 24
-    size: int = 6_000_000
+    size: int = 12_000_000
     seconds: float = 30.0
 
 
@@ -80,6 +84,11 @@ class _Spent:
         if time.monotonic() - self.start > self.budget.seconds:
             return f"left out: the pictures took longer than {self.budget.seconds:g} s to decode"
         return ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether there is room for pictures as they are."""
+        return self.size < self.budget.size / 2
 
 
 def browse(runs: Sequence[RunReading], budget: Budget | None = None) -> dict[str, Any]:
@@ -218,14 +227,16 @@ def _show(
     """Add the pictures of the chosen images at every codec and level."""
     hashes = list(dict.fromkeys(judged.images[judged.image[place]] for place in places))
     cells, name = _of_task(run, task), run.results.name
-    originals = _guarded(lambda: _originals(store, registry, cells[0], judged, places))
+    parity = bool(run.results.manifest.get("evaluator_parity"))
+    built = _Built(store, registry, run)
+    originals = _guarded(lambda: _originals(built, cells[0], judged, places, parity))
     for image in hashes:
         if isinstance(originals, Failure):
             pictures.setdefault(f"{name} {image} original", {"why": originals.reason})
         else:
             _add(pictures, f"{name} {image} original", partial(_original, originals, image), spent)
     codecs = {(cell.codec, cell.level): cell for cell in cells if not cell.uncompressed}
-    decoders = {place: _Decoder(store, registry, cell) for place, cell in codecs.items()}
+    decoders = {place: _Decoder(store, built, cell, parity) for place, cell in codecs.items()}
     for image in hashes:
         for (codec, level), decoder in decoders.items():
             _add(
@@ -236,12 +247,15 @@ def _show(
             )
 
 
-def _original(thumbnails: Mapping[str, str], image: str) -> Picture:
-    return {"src": thumbnails[image]}
+def _original(originals: Mapping[str, Image.Image], image: str) -> tuple[Image.Image, Picture]:
+    return originals[image], {}
 
 
 def _add(
-    pictures: dict[str, Picture], key: str, make: Callable[[], Picture], spent: _Spent
+    pictures: dict[str, Picture],
+    key: str,
+    make: Callable[[], tuple[Image.Image, Picture]],
+    spent: _Spent,
 ) -> None:
     if key in pictures:
         return
@@ -253,8 +267,9 @@ def _add(
     if isinstance(made, Failure):
         pictures[key] = {"why": made.reason}
         return
-    spent.size += len(str(made["src"]))
-    pictures[key] = made
+    image, more = made
+    pictures[key] = {**embedded(image, exact=spent.exact), **more}
+    spent.size += len(str(pictures[key]["src"]))
 
 
 def _guarded(make: Callable[[], T]) -> T | Failure:
@@ -265,18 +280,57 @@ def _guarded(make: Callable[[], T]) -> T | Failure:
         return Failure(" ".join(describe(error).split()))
 
 
+@dataclass(frozen=True)
+class _Built:
+    """Builds the parts of a run again, with the options that they had."""
+
+    store: Store
+    registry: Registry
+    run: RunReading
+
+    def task(self, cell: CellResult) -> Task:
+        described = self._described(cell, "task")
+        options = self._options(described, "task", cell.task)
+        return self.registry.build_task(described["name"], options)
+
+    def codec(self, cell: CellResult) -> Codec:
+        described = self._described(cell, "codec")
+        level = Level(described["level"], described["parameters"])
+        options = self._options(described, "codec", cell.codec)
+        return self.registry.build_codec(described["name"], level, options)
+
+    def _described(self, cell: CellResult, kind: str) -> Mapping[str, Any]:
+        rows = self.store.rows(_DESCRIBED[kind], (cell.key,))
+        described: Mapping[str, Any] = json.loads(rows[0]["description"])
+        return described
+
+    def _options(self, described: Mapping[str, Any], kind: str, label: str) -> dict[str, Any]:
+        """Return the options that decide results, and those that the configuration gave besides."""
+        known = {
+            each.name for each in fields(self.registry.find(kind, described["name"]).spec.options)
+        }
+        entries = self.run.results.manifest["config"].get(f"{kind}s") or {}
+        for key, entry in entries.items():
+            given = dict(entry or {})
+            if label == (key if given.get("plugin") else self._canonical(kind, key)):
+                given = {name: value for name, value in given.items() if name in known}
+                return {**given, **described["options"]}
+        return dict(described["options"])
+
+    def _canonical(self, kind: str, name: str) -> str:
+        try:
+            return self.registry.find(kind, name).spec.name
+        except PluginError:  # of another entry, whose plugin is no longer installed
+            return name
+
+
 def _originals(
-    store: Store,
-    registry: Registry,
-    cell: CellResult,
-    judged: TaskVerdicts,
-    places: Sequence[int],
-) -> dict[str, str]:
-    """Return thumbnails of source images by hash, read from the task's data again."""
-    described = _description(store, cell.key, "task")
-    task = registry.build_task(described["name"], described["options"])
+    built: _Built, cell: CellResult, judged: TaskVerdicts, places: Sequence[int], parity: bool
+) -> dict[str, Image.Image]:
+    """Return uncompressed images by hash, read from the task's data again."""
+    task = built.task(cell)
     wanted = {judged.samples[place]: judged.images[judged.image[place]] for place in places}
-    found: dict[str, str] = {}
+    found: dict[str, Image.Image] = {}
     left = set(wanted.values())
     for sample in task.samples():
         image = wanted.get(sample.id)
@@ -284,30 +338,24 @@ def _originals(
             data = sample.images[0].read()
             if content_hash(data) != image:
                 raise DataError("the task's data have changed since the run")
-            found[image] = thumbnail(source_image(data, parity=False))
+            found[image] = source_image(data, parity=parity)
             left.discard(image)
             if not left:
                 break
     return found
 
 
-def _description(store: Store, cell: str, column: str) -> Mapping[str, Any]:
-    rows = store.rows(_DESCRIBED[column], (cell,))
-    described: Mapping[str, Any] = json.loads(rows[0]["description"])
-    return described
-
-
 class _Decoder:
     """One codec and level of a run."""
 
-    def __init__(self, store: Store, registry: Registry, cell: CellResult) -> None:
-        self._store, self._registry, self._cell = store, registry, cell
-        self._described = _description(store, cell.key, "codec")
+    def __init__(self, store: Store, built: _Built, cell: CellResult, parity: bool) -> None:
+        self._store, self._built, self._cell = store, built, cell
+        self._parity = parity
         self._codec: Codec | None = None
         self._failure = ""
 
-    def picture(self, image: str) -> Picture:
-        """Return the decoded image."""
+    def picture(self, image: str) -> tuple[Image.Image, Picture]:
+        """Return the image as the model was given it, and its rate."""
         rows = self._store.rows(
             "SELECT encodings.bitstream, encodings.failure, images.width, images.height"
             " FROM encodings JOIN cells ON cells.codec = encodings.codec"
@@ -320,28 +368,33 @@ class _Decoder:
         row = rows[0]
         bitstream = self._store.read_bitstream(row["bitstream"])
         size = (row["width"], row["height"])
-        shown = thumbnail(decoded_image(self._built(), bitstream, size, parity=False))
-        return {"src": shown, "bpp": round(bits_per_pixel(len(bitstream), *size), 4)}
+        decoded = decoded_image(self._ready(), bitstream, size, parity=self._parity)
+        return decoded, {"bpp": round(bits_per_pixel(len(bitstream), *size), 4)}
 
-    def _built(self) -> Codec:
+    def _ready(self) -> Codec:
         """Build the codec once; if that failed, it fails at once the next time."""
         if self._failure:
             raise DataError(self._failure)
         if self._codec is None:
-            level = Level(self._described["level"], self._described["parameters"])
-            options = self._described["options"]
             try:
-                self._codec = self._registry.build_codec(self._described["name"], level, options)
+                self._codec = self._built.codec(self._cell)
             except LossylensError as error:
                 self._failure = str(error)
                 raise
         return self._codec
 
 
-def thumbnail(image: Image.Image) -> str:
-    """Return *image*, scaled down to :data:`SIDE`, as a data URI."""
+def embedded(image: Image.Image, *, exact: bool) -> Picture:
+    """Return *image* as a data URI.
+
+    Args:
+        image: RGB.
+        exact: keep every pixel, unless a side is longer than :data:`SIDE`.
+    """
+    exact = exact and max(image.size) <= SIDE
     small = image.copy()
     small.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
-    small.save(stream, "WEBP", quality=QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    small.save(stream, "WEBP", lossless=exact, exact=exact, quality=QUALITY)
+    source = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return {"src": source, **({"exact": True} if exact else {})}

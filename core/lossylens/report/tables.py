@@ -19,6 +19,7 @@ from lossylens.report.analysis import (
     scaling_trend,
 )
 from lossylens.report.cells import Results
+from lossylens.report.findings import progress
 from lossylens.report.reproduction import compare_printed
 
 Value = str | float | int | None
@@ -49,6 +50,7 @@ class Table:
 def all_tables(analysis: Analysis) -> list[Table]:
     """Return the tables of a report; those that would have no rows are left out."""
     made = [
+        _unfinished(analysis),
         _scores(analysis),
         _bd(analysis),
         _bd_wide(analysis),
@@ -66,6 +68,24 @@ def all_tables(analysis: Analysis) -> list[Table]:
         *(_gains(analysis, each) for each in analysis.comparison.sources),
     ]
     return [table for table in made if table.rows]
+
+
+def _unfinished(analysis: Analysis) -> Table:
+    return Table(
+        "unfinished",
+        "Cells that are not finished",
+        ("source", "task", "model", "codec", "level", "answered", "questions", "score"),
+        tuple(
+            (
+                *(source.name, each.task, each.model, each.codec, each.level),
+                *(each.answered, each.questions),
+                "of an earlier start" if each.scored else "none yet",
+            )
+            for source in analysis.comparison.sources
+            for each in source.unfinished
+        ),
+        " ".join(progress(analysis)),
+    )
 
 
 def _scores(analysis: Analysis) -> Table:

@@ -12,8 +12,9 @@ import multiprocessing
 import os
 import resource
 import signal
+import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,7 +22,6 @@ from typing import Any
 
 from lossylens.codec import Codec
 from lossylens.errors import BitstreamError
-from lossylens.loading import describe
 from lossylens.plugins import load_registry
 
 #: Seconds that a process gets to start, import libraries and load weights.
@@ -39,6 +39,7 @@ class Outcome:
         refusal: message of the :class:`~lossylens.errors.BitstreamError`, if it was
             refused.
         problem: what a codec must never do, if it did.
+        spent: whether the process is of no more use.
     """
 
     mode: str = ""
@@ -46,6 +47,16 @@ class Outcome:
     pixels: bytes = b""
     refusal: str | None = None
     problem: str = ""
+    spent: bool = False
+
+    @property
+    def words(self) -> str:
+        """What became of it, to be read behind what it became of."""
+        if self.problem:
+            return self.problem
+        if self.refusal is None:
+            return f"a {self.mode} image of {self.size}"
+        return f"a BitstreamError, {self.refusal!r}" if self.refusal else "a BitstreamError"
 
 
 class DecodingProcess:
@@ -72,6 +83,7 @@ class DecodingProcess:
         self.seconds, self.memory = seconds, memory
         self._arguments = (name, dict(options), sound, memory)
         self._process: BaseProcess | None = None
+        self._never = Outcome()
         self._pipe: Connection[Any, Any]
 
     def decode(self, level: str, bitstream: bytes, *, pixels: bool = False) -> Outcome:
@@ -80,34 +92,37 @@ class DecodingProcess:
         if not outcome.problem:
             self._pipe.send((level, bitstream, pixels))
             outcome = self._receive(self.seconds, f"still decoding after {self.seconds:.3g} s")
-        if outcome.problem:
-            # A peak never falls, and what was allocated may still be.
+        if outcome.spent:
             self.close()
         return outcome
 
     def _started(self) -> Outcome:
         """Make sure that there is a process, which can decode a sound bitstream."""
-        if self._process is not None:
-            return Outcome()
+        if self._process is not None or self._never.problem:
+            return self._never
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
         self._process.start()
         theirs.close()
-        return self._receive(_START, f"not ready after {_START:g} s")
+        outcome = self._receive(_START, f"not ready after {_START:g} s")
+        if outcome.problem:
+            # It would fail in the same way for every bitstream.
+            self._never = outcome
+        return outcome
 
     def _receive(self, seconds: float, late: str) -> Outcome:
         assert self._process is not None
         try:
             if not self._pipe.poll(seconds):
-                return Outcome(problem=late)
+                return Outcome(problem=late, spent=True)
             outcome: Outcome = self._pipe.recv()
             return outcome
         except (EOFError, ConnectionResetError):
             self._process.join()
             code = self._process.exitcode or 0
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            return Outcome(problem=f"the process died: {how}")
+            return Outcome(problem=f"the process died: {how}", spent=True)
 
     def close(self) -> None:
         """End the process and what it has started."""
@@ -140,8 +155,10 @@ def _serve(
         return _decoded(codecs[level], bitstream, pixels)
 
     first = decode(*sound, False)
-    if first.refusal:
+    if first.refusal is not None:
         first = Outcome(problem=f"refused a sound bitstream: {first.refusal}")
+    if first.problem:
+        first = replace(first, spent=True)
     pipe.send(first)
     before = _peak()
     # Past this, nothing can be had, so that the machine survives the test.
@@ -153,7 +170,8 @@ def _serve(
             outcome = decode(*pipe.recv())
             taken = max(_peak() - before, _largest_program())
             if taken > memory:
-                outcome = Outcome(problem=f"took {taken / 2**30:.1f} GiB of memory")
+                # A peak never falls, and what was allocated may still be.
+                outcome = Outcome(problem=f"took {taken / 2**30:.1f} GiB of memory", spent=True)
             pipe.send(outcome)
 
 
@@ -164,10 +182,16 @@ def _decoded(codec: Codec, bitstream: bytes, pixels: bool) -> Outcome:
         return Outcome(mode=image.mode, size=image.size, pixels=content)
     except BitstreamError as error:
         if _out_of_memory(error):
-            return Outcome(problem=f"ran out of memory: {error}")
+            return Outcome(problem=f"ran out of memory: {error}", spent=True)
         return Outcome(refusal=str(error))
     except Exception as error:
-        return Outcome(problem=f"raised {describe(error)}")
+        return Outcome(problem=f"raised {raised(error)}")
+
+
+def raised(error: BaseException) -> str:
+    """Return an exception in words, with the place that it comes from."""
+    (*_, frame) = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

@@ -13,8 +13,6 @@ from lossylens.threads import wait_passively
 wait_passively()
 
 pytest.register_assert_rewrite(
-    "lossylens.testing.codec",
-    "lossylens.testing.subject",
     "lossylens.toolkit.external_codec.suite",
     "lossylens.toolkit.neural_codec.suite",
 )

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from PIL.Image import Image
@@ -15,7 +15,7 @@ from lossylens.codec import Codec, CodecSpec, Level
 from lossylens.loading import Registered
 from lossylens.plugins import Registry, load_registry
 from lossylens.spec import MANDATORY
-from lossylens.testing.decoding import DecodingProcess, Outcome
+from lossylens.testing.decoding import DecodingProcess, Outcome, raised
 from lossylens.testing.pictures import picture
 
 #: Bounds of decoding, whatever the bytes: seconds beyond ten times what a sound
@@ -27,6 +27,21 @@ MEMORY = 4 * 2**30
 #: the least and the largest number.
 _BUDGET = 1.0
 _EXAMPLES = (25, 200)
+
+
+def fail(message: str) -> NoReturn:
+    """Fail a test with *message* alone."""
+    raise pytest.fail.Exception(message, pytrace=False) from None
+
+
+def check(condition: object, message: str) -> None:
+    """Fail a test with *message* alone unless *condition* is true."""
+    if not condition:
+        fail(message)
+
+
+def _type(value: Any) -> str:
+    return type(value).__name__
 
 
 class Subject:
@@ -79,6 +94,26 @@ class Subject:
         """An instance at the last published level."""
         return self.build(self.spec.levels[-1])
 
+    def encode(self, codec: Codec, image: Image, what: str = "") -> bytes:
+        """Return a bitstream; fail, naming *what* was encoded, unless there is one."""
+        what = f"{codec.level.name}, {what or f'a RGB image of {image.size}'}"
+        try:
+            bitstream = codec.encode(image)
+        except Exception as error:
+            fail(f"{what}: encoding raised {raised(error)}")
+        check(isinstance(bitstream, bytes), f"{what}: encoded to a {_type(bitstream)}, not bytes")
+        return bitstream
+
+    def decode(self, codec: Codec, bitstream: bytes, what: str = "a sound bitstream") -> Image:
+        """Return the image in a sound bitstream; fail unless it is one."""
+        what = f"{codec.level.name}, {what}"
+        try:
+            image = codec.decode(bitstream)
+        except Exception as error:
+            fail(f"{what}: decoding raised {raised(error)}")
+        check(hasattr(image, "mode"), f"{what}: decoded to a {_type(image)}, not an image")
+        return image
+
     @cached_property
     def small_picture(self) -> Image:
         """The picture whose bitstreams are damaged."""
@@ -88,13 +123,13 @@ class Subject:
     def small(self) -> Mapping[str, bytes]:
         """Its bitstreams at the lowest and at the highest level, by the level's name."""
         codecs = (self.lowest, self.highest)
-        return {codec.level.name: codec.encode(self.small_picture) for codec in codecs}
+        return {codec.level.name: self.encode(codec, self.small_picture) for codec in codecs}
 
     @cached_property
     def decode_seconds(self) -> float:
         """The time that decoding it takes, at the lowest level."""
         bitstream = self.small[self.lowest.level.name]
-        self.lowest.decode(bitstream)
+        self.decode(self.lowest, bitstream)
         start = time.perf_counter()
         self.lowest.decode(bitstream)
         return time.perf_counter() - start

@@ -9,6 +9,7 @@ import struct
 import time
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from lossylens.codec import CodecSpec, Level
@@ -90,6 +91,49 @@ class Raising(Sound):
         return Image.frombytes("RGB", (40, 24), zlib.decompress(bitstream[4:])[13:])
 
 
+def note(what):
+    """Append a line to the file that a test has named, from whichever process."""
+    if "WAYWARD_LOG" in os.environ:
+        with Path(os.environ["WAYWARD_LOG"]).open("a") as log:
+            log.write(f"{what}\n")
+
+
+class Undocumented(Sound):
+    """Raises what no contract names for all that is not sound."""
+
+    def decode(self, bitstream):
+        try:
+            return super().decode(bitstream)
+        except BitstreamError as error:
+            note("decoded")
+            raise OSError("broken data stream") from error
+
+
+class Dying(Sound):
+    """Ends its process for all that is not sound."""
+
+    def decode(self, bitstream):
+        try:
+            return super().decode(bitstream)
+        except BitstreamError:
+            note("decoded")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Unbuildable(Sound):
+    def __init__(self, level, options):
+        raise ValueError("no weights")
+
+
+class Naive(Sound):
+    """What a first attempt at a codec does: nothing is checked."""
+
+    def encode(self, image):
+        if image.mode == "I;16":
+            raise OSError("cannot write mode I;16")
+        return super().encode(image if image.mode == "RGB" else image.convert("RGB"))
+
+
 class Greedy(Sound):
     def decode(self, bitstream):
         try:
@@ -146,7 +190,7 @@ def register_codecs(register):
     levels = (Level("e9", {"effort": 9}), Level("e0", {"effort": 0}))
     classes = [
         *(Sound, Shrinking, Mirrored, Remembering, Counting, Paying, Batching, Converting),
-        *(Raising, Greedy, Crashing, Hanging, Lenient),
+        *(Raising, Undocumented, Dying, Unbuildable, Naive, Greedy, Crashing, Hanging, Lenient),
     ]
     for each in classes:
         register(spec(each, each.__name__, levels))

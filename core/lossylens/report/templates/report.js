@@ -172,37 +172,38 @@ function points(details, traces) {
 
 // The other charts
 
+// A section without content is not in the page.
+
 function radar() {
   const select = find("#radar-show");
+  if (!select) return;
   const shows = unique(DATA.radar.data.map((trace) => `${trace.meta.view}: ${trace.meta.show}`));
   fill(select, same(shows));
-  select.parentElement.hidden = shows.length === 0;
   const place = find("#radar");
-  chart(place, () => shows.length ? {
+  chart(place, () => ({
     data: DATA.radar.data.filter((trace) => `${trace.meta.view}: ${trace.meta.show}` === select.value),
     layout: DATA.radar.layout,
-  } : "There are fewer than three tasks with a BD-metric, and fewer than three models.");
+  }));
   select.addEventListener("change", () => draw(place));
 }
 
 function scaling() {
   const task = find("#scaling-task");
+  if (!task) return;
   const codec = find("#scaling-codec");
   const data = DATA.scaling.data;
   fill(task, same(unique(data.map((trace) => trace.meta.task))));
   fill(codec, same(unique(data.map((trace) => trace.meta.codec))));
-  for (const select of [task, codec]) select.parentElement.hidden = data.length === 0;
   const place = find("#scaling");
   const chosen = () => data.filter((trace) => trace.meta.task === task.value && trace.meta.codec === codec.value);
-  chart(place, () => data.length === 0 ? "It takes two models whose size is known."
-    : chosen().length ? {data: chosen(), layout: DATA.scaling.layout} : "This codec was not run on this task.");
+  chart(place, () => chosen().length ? {data: chosen(), layout: DATA.scaling.layout} : "This codec was not run on this task.");
   for (const select of [task, codec]) select.addEventListener("change", () => draw(place));
 }
 
 function others() {
-  const known = DATA.correlation.data[0].z.flat().some((value) => value !== null);
-  chart(find("#correlation"), () => known ? DATA.correlation : "There are too few rate points.");
-  chart(find("#gap"), () => DATA.gap.data.length ? DATA.gap : "No model was run with an adaptor and without.");
+  for (const [name, figure] of [["#correlation", DATA.correlation], ["#gap", DATA.gap]]) {
+    if (find(name)) chart(find(name), () => figure);
+  }
 }
 
 // Tables
@@ -283,9 +284,9 @@ function samples() {
   function card(item) {
     const {base, cells} = cellsOf(item);
     const show = (key, name, cell, from) => {
-      const bpp = pictures[key] && pictures[key].bpp;
+      const {bpp, src, exact} = pictures[key] || {};
       const caption = element("figcaption", {},
-        element("strong", {textContent: bpp ? `${name}, ${bpp.toFixed(3)} bpp` : name}), answer(cell, from));
+        element("strong", {textContent: `${src && !exact ? "≈ " : ""}${name}${bpp ? `, ${bpp.toFixed(3)} bpp` : ""}`}), answer(cell, from));
       return element("figure", {}, picture(key, `${name} of image ${item.image.slice(0, 8)}`), caption);
     };
     return element("div", {className: "sample"},

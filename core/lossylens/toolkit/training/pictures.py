@@ -71,7 +71,8 @@ def _photographs(name: str, where: str) -> Iterator[tuple[str, Callable[[], byte
         from lossylens_task_scenes.photographs import photograph_names, photograph_path
     except ImportError as error:
         raise RequirementError(
-            f"{where}: pip install lossylens-task-scenes, which names the photographs"
+            f"{where}: needs the distribution lossylens-task-scenes, which names the photographs:"
+            " pip install ./plugins/tasks/scenes in a clone of lossylens"
         ) from error
     try:
         chosen = check_photographs(name)

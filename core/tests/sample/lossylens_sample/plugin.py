@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec, Level
 from lossylens.hookspecs import hookimpl
+from lossylens.spec import OPERATIONAL
 from lossylens.task import Primary, TaskSpec
 from lossylens.vlm import VlmSpec
 
@@ -15,6 +16,7 @@ from lossylens.vlm import VlmSpec
 @dataclass
 class BlockyOptions:
     offset: int = 0
+    program: str = field(default="", metadata=OPERATIONAL)
 
 
 @dataclass
@@ -30,6 +32,7 @@ class PatchesOptions:
     seed: int = 1
     broken: int = 0
     troubles: str = ""
+    place: str = field(default="", metadata=OPERATIONAL)
 
 
 @dataclass
