@@ -14,19 +14,24 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 from PIL import Image
 
-from lossylens.codec import Codec, Level, bits_per_pixel
+from lossylens import building, collect
+from lossylens.codec import Level, bits_per_pixel
+from lossylens.decoding import Bitstream, DecodeJob, Decoder
 from lossylens.errors import DataError, LossylensError, PluginError
 from lossylens.failure import Failure
 from lossylens.images import content_hash
+from lossylens.jobs import CodecRecipe
 from lossylens.loading import describe
-from lossylens.pixels import decoded_image, source_image
+from lossylens.pixels import source_image
 from lossylens.plugins import Registry, load_registry
 from lossylens.report.cells import CellResult
 from lossylens.report.reading import RunReading
@@ -105,11 +110,13 @@ def browse(runs: Sequence[RunReading], budget: Budget | None = None) -> dict[str
     notes: list[str] = []
     for run in runs:
         registry = load_registry(strict=False)
-        with Store(run.folder, writable=False) as store:
+        # A decoder that crashes or hangs costs its picture, and not the report.
+        decoder = Decoder(spent.budget.seconds, psutil.virtual_memory().total // 2)
+        with Store(run.folder, writable=False) as store, closing(decoder):
             for task, judged in run.verdicts.items():
                 chosen, flipped = choose(judged, _of_task(run, task), spent.budget.images)
                 items += _items(store, run, task, judged, chosen)
-                _show(store, registry, run, task, judged, chosen, pictures, spent)
+                _show(store, registry, run, task, judged, chosen, pictures, spent, decoder)
                 notes.append(
                     f"{run.results.name}, {task}: {len(set(judged.image[chosen].tolist()))} of"
                     f" {len(judged.images)} images; {flipped} of {len(judged.samples)} questions"
@@ -223,6 +230,7 @@ def _show(
     places: Sequence[int],
     pictures: dict[str, Picture],
     spent: _Spent,
+    decoder: Decoder,
 ) -> None:
     """Add the pictures of the chosen images at every codec and level."""
     hashes = list(dict.fromkeys(judged.images[judged.image[place]] for place in places))
@@ -236,13 +244,13 @@ def _show(
         else:
             _add(pictures, f"{name} {image} original", partial(_original, originals, image), spent)
     codecs = {(cell.codec, cell.level): cell for cell in cells if not cell.uncompressed}
-    decoders = {place: _Decoder(store, built, cell, parity) for place, cell in codecs.items()}
+    points = {place: _Point(store, built, cell, parity, decoder) for place, cell in codecs.items()}
     for image in hashes:
-        for (codec, level), decoder in decoders.items():
+        for (codec, level), point in points.items():
             _add(
                 pictures,
                 f"{name} {image} {codec} {level}",
-                partial(decoder.picture, image),
+                partial(point.picture, image),
                 spent,
             )
 
@@ -276,7 +284,7 @@ def _guarded(make: Callable[[], T]) -> T | Failure:
     """Return what *make* makes, or why it cannot: plugins, weights or data may be gone."""
     try:
         return make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Failure(" ".join(describe(error).split()))
 
 
@@ -293,11 +301,20 @@ class _Built:
         options = self._options(described, "task", cell.task)
         return self.registry.build_task(described["name"], options)
 
-    def codec(self, cell: CellResult) -> Codec:
+    def codec(self, cell: CellResult) -> CodecRecipe:
         described = self._described(cell, "codec")
-        level = Level(described["level"], described["parameters"])
-        options = self._options(described, "codec", cell.codec)
-        return self.registry.build_codec(described["name"], level, options)
+        found = self.registry.find("codec", described["name"])
+        options = self.registry.options(found, self._options(described, "codec", cell.codec))
+        building.check_requirements(found, options)
+        return CodecRecipe(
+            # All codecs of the report are kept side by side.
+            where="report",
+            name=found.spec.name,
+            key=f"{cell.codec} {cell.level}",
+            factory=found.spec.factory,
+            level=Level(described["level"], described["parameters"]),
+            options=options,
+        )
 
     def _described(self, cell: CellResult, kind: str) -> Mapping[str, Any]:
         rows = self.store.rows(_DESCRIBED[kind], (cell.key,))
@@ -345,19 +362,22 @@ def _originals(
     return found
 
 
-class _Decoder:
+class _Point:
     """One codec and level of a run."""
 
-    def __init__(self, store: Store, built: _Built, cell: CellResult, parity: bool) -> None:
+    def __init__(
+        self, store: Store, built: _Built, cell: CellResult, parity: bool, decoder: Decoder
+    ) -> None:
         self._store, self._built, self._cell = store, built, cell
-        self._parity = parity
-        self._codec: Codec | None = None
+        self._parity, self._decoder = parity, decoder
+        self._codec: CodecRecipe | None = None
         self._failure = ""
 
     def picture(self, image: str) -> tuple[Image.Image, Picture]:
         """Return the image as the model was given it, and its rate."""
         rows = self._store.rows(
-            "SELECT encodings.bitstream, encodings.failure, images.width, images.height"
+            "SELECT encodings.bitstream, encodings.failure, encodings.bytes AS size,"
+            " images.width, images.height"
             " FROM encodings JOIN cells ON cells.codec = encodings.codec"
             " JOIN images ON images.sha256 = encodings.image"
             " WHERE cells.key = ? AND encodings.image = ?",
@@ -366,13 +386,21 @@ class _Decoder:
         if not rows or rows[0]["bitstream"] is None:
             raise DataError(rows[0]["failure"] if rows else "it was not encoded")
         row = rows[0]
-        bitstream = self._store.read_bitstream(row["bitstream"])
         size = (row["width"], row["height"])
-        decoded = decoded_image(self._ready(), bitstream, size, parity=self._parity)
-        return decoded, {"bpp": round(bits_per_pixel(len(bitstream), *size), 4)}
+        job = DecodeJob(
+            collect.Picture(image, 0, *size),
+            self._ready(),
+            Bitstream(row["bitstream"], self._store.folder),
+            self._parity,
+        )
+        [decoded] = self._decoder.decode([job])
+        shown = None if isinstance(decoded, Failure) else decoded.image()
+        if isinstance(decoded, Failure) or shown is None:
+            raise DataError(decoded.reason if isinstance(decoded, Failure) else "no picture")
+        return shown, {"bpp": round(bits_per_pixel(row["size"], *size), 4)}
 
-    def _ready(self) -> Codec:
-        """Build the codec once; if that failed, it fails at once the next time."""
+    def _ready(self) -> CodecRecipe:
+        """Return the codec's recipe; if it cannot be built, that fails at once the next time."""
         if self._failure:
             raise DataError(self._failure)
         if self._codec is None:
