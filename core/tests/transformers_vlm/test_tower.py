@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lossylens.codec import CodecPoint
 from lossylens.errors import ConfigError
 from lossylens.toolkit.transformers_vlm.pictures import Layout, VisualTokens
 from lossylens.toolkit.transformers_vlm.testing import blocks
+from lossylens.toolkit.transformers_vlm.tower_tests import IMAGES, TowerTests, close
 from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
-
-IMAGES = [blocks(80, 60, 1), blocks(200, 150, 2), blocks(60, 190, 3), blocks(80, 60, 4)]
 
 
 @pytest.fixture
 def tower(vlm):
     return vlm.vision
+
+
+class TestTower(TowerTests):
+    """Of every family."""
 
 
 def pixel_inputs(kind, pictures):
@@ -23,10 +27,6 @@ def pixel_inputs(kind, pictures):
         grids = [[1, picture.layout.rows, picture.layout.columns] for picture in pictures]
         inputs["image_grid_thw"] = torch.tensor(grids)
     return inputs
-
-
-def close(actual, expected, tolerance=2e-5):
-    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 def in_raster(kind, tower, states, pictures):
@@ -179,52 +179,48 @@ QUESTIONS = tuple(
 )
 
 
-def ask(vlm, codec="jpeg", level="q5", bitstream=None):
-    condition = Condition(codec, level, bitstream)
-    return vlm.answer([ImageQuestions(image, QUESTIONS, condition) for image in IMAGES[:2]])
+def condition(level="q5"):
+    return Condition(CodecPoint("jpeg", level), (80, 60))
+
+
+def ask(vlm, level="q5"):
+    items = [ImageQuestions((image,), QUESTIONS, (condition(level),)) for image in IMAGES[:2]]
+    return vlm.answer(items)
 
 
 def test_conditional_vision_encoder(vlm) -> None:
-    """A learned vector per codec and level; zero in the beginning, as training starts."""
-    levels = {("jpeg", "q1"): 0, ("jpeg", "q5"): 1}
+    """A learned vector per level; zero in the beginning, as training starts."""
+    levels = {"q1": 0, "q5": 1}
     tower_width = vlm.vision.width
     table = torch.nn.Embedding(2, tower_width)
     torch.nn.init.zeros_(table.weight)
 
     def encode(pictures, conditions):
-        chosen = torch.tensor([levels[each.codec, each.level] for each in conditions])
+        chosen = torch.tensor([levels[each.point.level] for each in conditions])
         return vlm.vision.encode(pictures, embedding=table(chosen))
 
-    adapted = vlm.with_encoder(encode, provenance={"adaptor": "toy"})
+    adapted = vlm.with_encoder(encode)
     assert ask(adapted) == ask(vlm)
     with torch.no_grad():
         table.weight[1] = 30 * torch.randn(tower_width, generator=torch.Generator().manual_seed(0))
     assert ask(adapted, level="q1") == ask(vlm)
     assert ask(adapted, level="q5") != ask(vlm)
-    assert adapted.provenance() == {**vlm.provenance(), "adaptor": "toy"}
-    assert "adaptor" not in vlm.provenance()
 
 
 def test_neck_of_latents_at_the_third_layer(vlm) -> None:
-    """Latents from the bitstream, on a grid of their own, in the place of pixels."""
+    """Latents on a grid of their own in the place of pixels."""
     tower = vlm.vision
-    extra = tower.prepare(IMAGES[:1])[0].layout.extra
-    layout = Layout(1, 4, 4, extra)
+    layout = Layout(1, 4, 4, tower.extra)
     neck = torch.nn.Linear(8, layout.tokens * tower.width)
+    latents = torch.tensor([list(range(8)), list(range(200, 40, -20))]).float()
 
-    def encode(pictures, conditions):
-        latents = torch.tensor([list(each.bitstream[:8]) for each in conditions]).float()
-        states = neck(latents).view(len(pictures), 1, layout.tokens, tower.width)
-        return tower.enter(2, list(states), [layout] * len(pictures))
+    def tokens(number):
+        states = neck(latents[number]).view(1, layout.tokens, tower.width)
+        return tower.enter(2, [states], [layout])[0]
 
-    adapted = vlm.with_encoder(encode, wants_bitstream=True)
-    assert adapted.wants_bitstream
-    assert not vlm.wants_bitstream
-    bitstreams = [bytes(range(8)), bytes(range(200, 40, -20))]
-    conditions = [Condition("elic", "q1", bitstream) for bitstream in bitstreams]
-    first, second = encode([None, None], conditions)
+    first, second = tokens(0), tokens(1)
     assert (first.features - second.features).abs().max() > 0.1 * first.features.abs().max()
-    answers = ask(adapted, bitstream=bitstreams[0])
+    answers = ask(vlm.with_encoder(lambda pictures, _: [tokens(0)] * len(pictures)))
     assert answers[0] == answers[1], "the images are not looked at"
     visual = vlm.family.visual_tokens(layout)
     other = vlm.family.visual_tokens(tower.prepare(IMAGES[:1])[0].layout)
