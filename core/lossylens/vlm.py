@@ -228,11 +228,11 @@ class VisionAccess(Protocol):
     are preprocessed to *pictures*, opaque but for ``picture.layout``.  A layout says
     how the tokens of an image lie: ``tiles``, ``rows`` and ``columns`` of patches,
     ``extra`` class tokens that precede them, and for each tile the rectangle of the image
-    that it shows (``layout.rectangles``, as fractions: left, top, right, bottom; beyond 0 to 1
-    where an image is padded).  Hidden
-    states of an image have the shape ``(tiles, extra + rows * columns, width)``, patches row
-    by row.  Encoded images have ``features`` ``(visual tokens, width of the language model)``
-    and a ``layout``.  Everything is differentiable.
+    that it shows (``layout.rectangles``, as fractions: left, top, right, bottom; beyond 0
+    to 1 where an image is padded).  Hidden states of an image have the shape ``(tiles,
+    extra + rows * columns, width)``, patches row by row.  Encoded images have ``features``
+    ``(visual tokens, width of the language model)`` and a ``layout``.  Everything is
+    differentiable.
 
     What :meth:`Vlm.vision` gives is shared with the model and frozen; :meth:`clone` gives
     weights of one's own.
