@@ -228,10 +228,11 @@ class VisionAccess(Protocol):
     are preprocessed to *pictures*, opaque but for ``picture.layout``.  A layout says
     how the tokens of an image lie: ``tiles``, ``rows`` and ``columns`` of patches,
     ``extra`` class tokens that precede them, and for each tile the rectangle of the image
-    that it shows (``layout.rectangles``, as fractions: left, top, right, bottom).  Hidden
-    states of an image have the shape ``(tiles, extra + rows * columns, width)``, patches row
-    by row.  Encoded images have ``features`` ``(visual tokens, width of the language model)``
-    and a ``layout``.  Everything is differentiable.
+    that it shows (``layout.rectangles``, as fractions: left, top, right, bottom; beyond 0
+    to 1 where an image is padded).  Hidden states of an image have the shape ``(tiles,
+    extra + rows * columns, width)``, patches row by row.  Encoded images have ``features``
+    ``(visual tokens, width of the language model)`` and a ``layout``.  Everything is
+    differentiable.
 
     What :meth:`Vlm.vision` gives is shared with the model and frozen; :meth:`clone` gives
     weights of one's own.
@@ -266,8 +267,8 @@ class VisionAccess(Protocol):
         """Put weights in place, by the names of :meth:`parameters`; for clones alone.
 
         Raises:
-            ConfigError: a name is missing or unknown, or a shape is another; the first few
-                are named.
+            ConfigError: this is no clone, a name is missing or unknown, or a shape is
+                another; the first few are named, and no weight is changed.
         """
         ...
 
@@ -277,7 +278,11 @@ class VisionAccess(Protocol):
         Args:
             images: to be preprocessed.
             resolution: about so many pixels per image, as near as the family's rules allow;
-                None for the model's default.
+                None for the model's default.  Encoders that know one size ignore it.
+
+        Raises:
+            ConfigError: *resolution* is not positive.
+            ValueError: the family takes no image of such a shape.
         """
         ...
 
@@ -296,8 +301,8 @@ class VisionAccess(Protocol):
 
         Args:
             pictures: of the images.
-            embedding: condition per image ``(images, width)``, added to every token
-                after patch embedding (and learned positions).
+            embedding: condition per image ``(images, width)``, added to every token of
+                the input of the first layer (behind learned positions).
             angles: condition per image ``(images, angles)``, added to the rotary
                 angles of every token.  Attention depends on differences of angles, so
                 this cancels; it is offered because published methods do it.
@@ -312,7 +317,8 @@ class VisionAccess(Protocol):
                 they need, for a third more time and a fraction of the memory.
 
         Raises:
-            ConfigError: *angles* or *query* where there are no rotary angles.
+            ConfigError: *angles* or *query* where there are no rotary angles, or a shape
+                is another.
         """
         ...
 
@@ -326,8 +332,13 @@ class VisionAccess(Protocol):
         query: Any = None,
         film: Any = None,
         states: Sequence[Any] | None = None,
+        checkpointing: bool = False,
     ) -> Mapping[int, Sequence[Any]]:
-        """Return the input of each of *layers*, per image; the last number is the output."""
+        """Return the input of each of *layers*, per image; the last number is the output.
+
+        Raises:
+            ConfigError: there is no such layer, or as :meth:`encode`.
+        """
         ...
 
     def attention(
@@ -336,11 +347,35 @@ class VisionAccess(Protocol):
         """Return attention of *layers*, per image ``(tiles, heads, tokens, tokens)``."""
         ...
 
-    def enter(self, layer: int, states: Sequence[Any], layouts: Sequence[Any]) -> Sequence[Any]:
+    def enter(
+        self,
+        layer: int,
+        states: Sequence[Any],
+        layouts: Sequence[Any],
+        *,
+        checkpointing: bool = False,
+    ) -> Sequence[Any]:
         """Run the layers from *layer* on with *states* as its input; return as encode does.
 
         Raises:
-            ConfigError: there is no such layer, or a shape contradicts its layout.
+            ConfigError: there is no such layer, a shape contradicts its layout, or the
+                encoder takes no such grid.
+        """
+        ...
+
+    def hidden_states_from(
+        self,
+        layer: int,
+        states: Sequence[Any],
+        layouts: Sequence[Any],
+        layers: Collection[int],
+        *,
+        checkpointing: bool = False,
+    ) -> Mapping[int, Sequence[Any]]:
+        """Return what :meth:`hidden_states` does, entering at *layer* as :meth:`enter` does.
+
+        Raises:
+            ConfigError: as :meth:`enter`, or one of *layers* precedes *layer*.
         """
         ...
 

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lossylens.errors import ConfigError
+from lossylens.vlm import Box
+
+#: The whole image.
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -19,12 +25,26 @@ class Layout:
         rows: of patches, per tile.
         columns: of patches, per tile.
         extra: class tokens per tile.
+        rectangles: for each tile the part of the image that it shows: left, top, right
+            and bottom as fractions of width and height.  Where an image is padded, these
+            are the sides of the padded image, so they lie outside 0 to 1.
+
+    Raises:
+        ConfigError: there are not as many rectangles as tiles.
     """
 
     tiles: int
     rows: int
     columns: int
     extra: int = 0
+    rectangles: tuple[Box, ...] = (WHOLE,)
+
+    def __post_init__(self) -> None:
+        if len(self.rectangles) != self.tiles:
+            raise ConfigError(
+                f"a layout of {self.tiles} tiles needs a rectangle for each, "
+                f"not {len(self.rectangles)}"
+            )
 
     @property
     def tokens(self) -> int:

@@ -13,7 +13,7 @@ from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import TiledTower
 from lossylens.vlm import Question, default_prompt
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from lossylens_vlm_qwen_vl_chat.configuration import QwenVLConfig, VisionConfig
@@ -51,43 +51,68 @@ class Preprocessor:
         """Return ``(1, 3, side, side)``; there is one detail."""
         square = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
         pixels = (np.asarray(square, dtype=np.float32) / 255 - _MEAN) / _STD
+        return Picture(torch.from_numpy(pixels).permute(2, 0, 1)[None], self.layout())
+
+    def layout(self) -> Layout:
+        """Return the layout of every image."""
         grid = self.side // self.patch
-        return Picture(torch.from_numpy(pixels).permute(2, 0, 1)[None], Layout(1, grid, grid))
+        return Layout(1, grid, grid)
 
 
 class Tower(TiledTower):
     """ViT-bigG and the resampler.
 
-    Conditions are added before the norm that precedes the first layer, so hidden states
-    0 are those before that norm.
+    The norm that precedes the layers is part of the embedding: conditions are added
+    behind it.  Hidden states may enter in any square grid, whose positions the resampler
+    interpolates.  Images are always scaled to one size.
     """
 
     module: VisionEncoder
+    preprocess: Preprocessor
 
     def __init__(self, encoder: VisionEncoder, config: VisionConfig) -> None:
         self.module = encoder
-        self._blocks: Any = encoder.transformer.resblocks
         self.preprocess = Preprocessor(config.image_size, config.patch_size)
         self.layers, self.width = config.layers, config.width
 
+    def layout(self, size: tuple[int, int]) -> Layout:
+        """Return the layout of every image."""
+        return self.preprocess.layout()
+
+    def refusal(self, layout: Layout) -> str:
+        """Return why hidden states of *layout* cannot be entered."""
+        if layout.rows != layout.columns:
+            return f"its {layout.rows}x{layout.columns} patches are no square"
+        return super().refusal(layout)
+
     def first(self, pixels: Tensor) -> Tensor:
-        """Return patch embedding and positions."""
+        """Return patch embedding and positions, normalised."""
         return self.module.embed(pixels)
 
-    def block(self, number: int, hidden: Tensor) -> Tensor:
-        """Return the output of one layer."""
-        return self._blocks[number](self.module.before(number, hidden))
+    def norms(self, number: int) -> tuple[nn.Module, nn.Module]:
+        """Return the norms of one layer."""
+        block = self._block(number)
+        return block.ln_1, block.ln_2
 
-    def query_key(self, number: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def mix(self, number: int, given: Tensor) -> Tensor:
+        """Return attention."""
+        return self._block(number).attn(given)
+
+    def feed(self, number: int, given: Tensor) -> Tensor:
+        """Return the feed-forward network."""
+        return self._block(number).mlp(given)
+
+    def query_key(self, number: int, given: Tensor) -> tuple[Tensor, Tensor]:
         """Return query and key of one layer."""
-        block = self._blocks[number]
-        given = block.ln_1(self.module.before(number, hidden))
-        query, key, _ = block.attn.query_key_value(given)
+        query, key, _ = self._block(number).attn.query_key_value(given)
         return query, key
 
-    def last(self, hidden: Tensor) -> Tensor:
+    def last(self, hidden: Tensor, rows: int, columns: int) -> Tensor:
         """Return the resampled tokens."""
         return self.module.pool(hidden)
+
+    def _block(self, number: int) -> Any:
+        return self.module.transformer.resblocks[number]
 
 
 class QwenVLChat(Family):

@@ -120,15 +120,10 @@ class VisionEncoder(nn.Module):
         self.proj = nn.Parameter(torch.zeros(config.output_dim, config.output_dim))
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Return patches with positions ``(B, n * n, width)``, before the first norm."""
+        """Return the input of the first layer, patches with positions ``(B, n * n, width)``."""
         grid = self.conv1(pixels)
-        return grid.flatten(2).transpose(1, 2) + resized_positions(
-            self.positional_embedding, grid.shape[-1]
-        )
-
-    def before(self, number: int, hidden: Tensor) -> Tensor:
-        """Return what layer *number* computes with: the first norm precedes layer 0."""
-        return self.ln_pre(hidden) if number == 0 else hidden
+        positions = resized_positions(self.positional_embedding, grid.shape[-1])
+        return self.ln_pre(grid.flatten(2).transpose(1, 2) + positions)
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Return ``(B, queries, output_dim)`` for the last layer's output."""
@@ -137,6 +132,6 @@ class VisionEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return ``(B, queries, output_dim)`` for pixels ``(B, 3, side, side)``."""
         hidden = self.embed(pixels)
-        for number, block in enumerate(self.transformer.resblocks):
-            hidden = block(self.before(number, hidden))
+        for block in self.transformer.resblocks:
+            hidden = block(hidden)
         return self.pool(hidden)

@@ -6,18 +6,21 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     InternVLForConditionalGeneration,
     PreTrainedTokenizerBase,
 )
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
+    GotOcr2ImageProcessorPil,
+    get_optimal_tiled_canvas,
+)
 
 from lossylens.errors import RequirementError
 from lossylens.toolkit.transformers_vlm.family import CHATML_ANSWER, Family, chatml_opening
 from lossylens.toolkit.transformers_vlm.options import InternVLOptions
-from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
+from lossylens.toolkit.transformers_vlm.pictures import WHOLE, Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import TiledTower, heads_apart
 from lossylens.toolkit.transformers_vlm.vlm import TransformersVlm
 from lossylens.toolkit.transformers_vlm.wording import internvl_wording
@@ -46,20 +49,47 @@ class InternVLPreprocessor:
 
     def __call__(self, image: Image, detail: Hashable) -> Picture:
         """Return ``(tiles, 3, side, side)``, the thumbnail last."""
-        most = detail if isinstance(detail, int) else TILES
         pixels = self.processor(
             images=[image],
             return_tensors="pt",
             crop_to_patches=True,
             min_patches=1,
-            max_patches=most,
+            max_patches=_most(detail),
         )["pixel_values"]
-        tiles, _, height, width = pixels.shape
-        return Picture(pixels, Layout(tiles, height // self.patch, width // self.patch, extra=1))
+        return Picture(pixels, self.layout(image.size, detail))
+
+    def layout(self, size: tuple[int, int], detail: Hashable) -> Layout:
+        """Return tiles row by row, and the whole image as the last if it was cut."""
+        side = self.processor.size
+        columns, rows = get_optimal_tiled_canvas(
+            size[::-1], (side.height, side.width), 1, _most(detail)
+        )
+        rectangles = [
+            (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        if len(rectangles) > 1:
+            rectangles.append(WHOLE)
+        grid = side.height // self.patch, side.width // self.patch
+        return Layout(len(rectangles), *grid, extra=1, rectangles=tuple(rectangles))
+
+
+def _most(detail: Hashable) -> int:
+    return detail if isinstance(detail, int) else TILES
 
 
 class InternVLTower(TiledTower):
-    """InternViT with pixel shuffle and projector."""
+    """InternViT with pixel shuffle and projector.
+
+    Hidden states may enter with any number of tiles of any grid with even rows and columns,
+    one class token in each.
+    """
+
+    preprocess: InternVLPreprocessor
+    unused = frozenset({"embeddings.mask_token"})
+    extra = 1
+    tiled = True
 
     def __init__(
         self, model: InternVLForConditionalGeneration, preprocess: InternVLPreprocessor
@@ -68,36 +98,58 @@ class InternVLTower(TiledTower):
         if (config.vision_feature_layer, config.vision_feature_select_strategy) != (-1, "default"):
             raise RequirementError("an InternVL checkpoint must use the last layer's patch tokens")
         self.module: Any = model.model.vision_tower
-        self.projector: Any = model.model.multi_modal_projector
-        self.projectors = {"projector": self.projector}
-        self._shuffle: Any = model.model.pixel_shuffle
-        self._ratio = config.downsample_ratio
+        self.projectors = {"projector": model.model.multi_modal_projector}
         self.preprocess = preprocess
+        self.merge = round(1 / config.downsample_ratio)
         self.layers = self.module.config.num_hidden_layers
         self.width = self.module.config.hidden_size
+
+    def layout(self, size: tuple[int, int]) -> Layout:
+        """Return the layout at the default number of tiles."""
+        return self.preprocess.layout(size, self.detail)
+
+    def detail_at(self, resolution: int) -> Hashable:
+        """Return as many tiles as have *resolution* pixels, at least one.
+
+        It is the most that an image may have, the thumbnail not counted; how many it has
+        depends on its shape, and a small image is not cut.
+        """
+        side = self.preprocess.processor.size
+        return max(1, round(resolution / (side.height * side.width)))
 
     def first(self, pixels: Tensor) -> Tensor:
         """Return class token and patch embedding with positions."""
         return self.module.embeddings(pixels)
 
-    def block(self, number: int, hidden: Tensor) -> Tensor:
-        """Return the output of one layer."""
-        return self.module.encoder.layer[number](hidden)
-
-    def query_key(self, number: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return query and key of one layer."""
+    def norms(self, number: int) -> tuple[nn.Module, nn.Module]:
+        """Return the norms of one layer."""
         block = self.module.encoder.layer[number]
-        given, attention = block.layernorm_before(hidden), block.attention
+        return block.layernorm_before, block.layernorm_after
+
+    def mix(self, number: int, given: Tensor) -> Tensor:
+        """Return attention, scaled."""
+        block = self.module.encoder.layer[number]
+        return block.lambda_1 * block.attention(given)[0]
+
+    def feed(self, number: int, given: Tensor) -> Tensor:
+        """Return the feed-forward network, scaled."""
+        block = self.module.encoder.layer[number]
+        return block.lambda_2 * block.dropout(block.mlp(given))
+
+    def query_key(self, number: int, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Return query and key of one layer."""
+        attention = self.module.encoder.layer[number].attention
         query = attention.q_norm(attention.q_proj(given))
         key = attention.k_norm(attention.k_proj(given))
         return heads_apart(query, attention.num_heads), heads_apart(key, attention.num_heads)
 
-    def last(self, hidden: Tensor) -> Tensor:
+    def last(self, hidden: Tensor, rows: int, columns: int) -> Tensor:
         """Return the patches, four to a token, projected."""
-        patches = self.module.layernorm(hidden)[:, 1:]
-        side = round(patches.shape[1] ** 0.5)
-        shuffled = self._shuffle(patches.unflatten(1, (side, side)), self._ratio)
-        return self.projector(shuffled.flatten(1, 2))
+        patches = self.module.layernorm(hidden)[:, 1:].unflatten(1, (rows, columns))
+        squares = patches.unflatten(2, (-1, self.merge)).unflatten(1, (-1, self.merge))
+        # (tiles, rows, 2, columns, 2, width) to (tiles, rows * columns, 2 * 2 * width).
+        tokens = squares.transpose(2, 3).flatten(3).flatten(1, 2)
+        return self.projectors["projector"](tokens)
 
 
 class InternVL(Family):

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, JanusForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
@@ -31,40 +31,69 @@ class JanusPreprocessor:
     def __call__(self, image: Image, detail: Hashable) -> Picture:
         """Return ``(1, 3, side, side)``."""
         pixels = self.processor(images=[image], return_tensors="pt")["pixel_values"]
-        height, width = pixels.shape[-2:]
-        return Picture(pixels, Layout(1, height // self.patch, width // self.patch))
+        return Picture(pixels, self.layout(image.size))
+
+    def layout(self, size: tuple[int, int]) -> Layout:
+        """Return a tile that shows the padded square: it reaches beyond the image."""
+        side = self.processor.size.height
+        scale = side / max(size)
+        scaled = [max(round(each * scale), self.processor.min_size) for each in size]
+        square = max(scaled)
+        starts = [(square - each) // 2 for each in scaled]
+        left, top = (-start / each for start, each in zip(starts, scaled, strict=True))
+        right, bottom = (
+            (square - start) / each for start, each in zip(starts, scaled, strict=True)
+        )
+        grid = side // self.patch
+        return Layout(1, grid, grid, rectangles=((left, top, right, bottom),))
 
 
 class JanusTower(TiledTower):
-    """SigLIP with its aligner."""
+    """SigLIP with its aligner.
+
+    Hidden states may enter in any grid.  Images are always scaled to one size.
+    """
+
+    preprocess: JanusPreprocessor
 
     def __init__(self, model: JanusForConditionalGeneration, preprocess: JanusPreprocessor) -> None:
         self.module: Any = model.model.vision_model
-        self.aligner: Any = model.model.aligner
-        self.projectors = {"aligner": self.aligner}
+        self.projectors = {"aligner": model.model.aligner}
         self.preprocess = preprocess
         config = self.module.config
         self.layers, self.width = config.num_hidden_layers, config.hidden_size
+
+    def layout(self, size: tuple[int, int]) -> Layout:
+        """Return the layout, which is the same but for its rectangle."""
+        return self.preprocess.layout(size)
 
     def first(self, pixels: Tensor) -> Tensor:
         """Return patch embedding and positions."""
         return self.module.embeddings(pixels)
 
-    def block(self, number: int, hidden: Tensor) -> Tensor:
-        """Return the output of one layer."""
-        return self.module.encoder.layers[number](hidden, None)
-
-    def query_key(self, number: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return query and key of one layer."""
+    def norms(self, number: int) -> tuple[nn.Module, nn.Module]:
+        """Return the norms of one layer."""
         block = self.module.encoder.layers[number]
-        given, attention = block.layer_norm1(hidden), block.self_attn
+        return block.layer_norm1, block.layer_norm2
+
+    def mix(self, number: int, given: Tensor) -> Tensor:
+        """Return attention."""
+        return self.module.encoder.layers[number].self_attn(given, None)[0]
+
+    def feed(self, number: int, given: Tensor) -> Tensor:
+        """Return the feed-forward network."""
+        return self.module.encoder.layers[number].mlp(given)
+
+    def query_key(self, number: int, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Return query and key of one layer."""
+        attention = self.module.encoder.layers[number].self_attn
         heads = attention.num_heads
         query = attention.q_norm(heads_apart(attention.q_proj(given), heads))
         return query, attention.k_norm(heads_apart(attention.k_proj(given), heads))
 
-    def last(self, hidden: Tensor) -> Tensor:
+    def last(self, hidden: Tensor, rows: int, columns: int) -> Tensor:
         """Return the aligned tokens."""
-        return self.aligner(self.module.post_layernorm(hidden))
+        return self.projectors["aligner"](self.module.post_layernorm(hidden))
 
 
 class Janus(Family):

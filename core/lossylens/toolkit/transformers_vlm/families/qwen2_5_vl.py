@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import (
     AutoTokenizer,
@@ -73,21 +73,34 @@ class Qwen25Preprocessor:
             ValueError: an image more than 200 times as long as it is wide.
         """
         processor = self.processor
-        limits = processor.size
-        least, most = detail if isinstance(detail, tuple) else tuple(limits[n] for n in _LIMITS)
         side, merge = processor.patch_size, processor.merge_size
-        height, width = smart_resize(
-            image.height, image.width, factor=side * merge, min_pixels=least, max_pixels=most
-        )
-        rows, columns = height // side, width // side
-        values = np.asarray(image.resize((width, height), processor.resample))
+        layout = self.layout(image.size, detail)
+        rows, columns = layout.rows, layout.columns
+        scaled = image.resize((columns * side, rows * side), processor.resample)
+        values = np.asarray(scaled)
         blocks = values.reshape(rows // merge, merge, side, columns // merge, merge, side, 3)
         patches = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, side**2)
         pixels = np.empty((len(patches), 3, processor.temporal_patch_size, side**2), np.float32)
         for channel, normal in enumerate(self._normal):
             # An image is a film of equal frames.
             pixels[:, channel] = normal[patches[:, channel]][:, None]
-        return Picture(torch.from_numpy(pixels).flatten(1), Layout(1, rows, columns))
+        return Picture(torch.from_numpy(pixels).flatten(1), layout)
+
+    def layout(self, size: tuple[int, int], detail: Hashable) -> Layout:
+        """Return rows and columns, always even, of an image of *size*.
+
+        Raises:
+            ValueError: it is more than 200 times as long as it is wide.
+        """
+        limits = self.processor.size
+        least, most = detail if isinstance(detail, tuple) else tuple(limits[n] for n in _LIMITS)
+        side = self.processor.patch_size
+        factor = side * self.processor.merge_size
+        width, height = size
+        height, width = smart_resize(
+            height, width, factor=factor, min_pixels=least, max_pixels=most
+        )
+        return Layout(1, height // side, width // side)
 
 
 @dataclass(frozen=True)
@@ -135,17 +148,30 @@ class _Geometry:
 
 
 @dataclass(frozen=True)
-class _Extra:
+class _Turned:
+    """A geometry with the rotation of a batch.
+
+    Attributes:
+        geometry: where the tokens are.
+        angles: rotary angles of the tokens ``(N, angles)``.
+        rotation: their cosine and sine.
+        query: to be added to those of queries, ``(images, layers, angles)``, or None.
+    """
+
     geometry: _Geometry
-    cosine: Tensor
-    sine: Tensor
+    angles: Tensor
+    rotation: tuple[Tensor, Tensor]
+    query: Tensor | None
 
 
 class Qwen25Tower(VisionTower):
     """The ViT with windowed attention and rotary positions.
 
     transformers attends window by window; here the windows of one length are one call.
+    Hidden states may enter in any grid with even rows and columns.
     """
+
+    preprocess: Qwen25Preprocessor
 
     def __init__(
         self, model: Qwen2_5_VLForConditionalGeneration, preprocess: Qwen25Preprocessor
@@ -158,61 +184,94 @@ class Qwen25Tower(VisionTower):
         self.merge = config.spatial_merge_size
         self.window = config.window_size // config.patch_size // self.merge
         self.full = frozenset(config.fullatt_block_indexes)
-        self._geometry = lru_cache(maxsize=32)(self._located)
+        frequency: list[float] = self.module.rotary_pos_emb.inv_freq.float().tolist()
+        self._frequency = tuple(frequency)
 
-    def embed(self, pictures: Sequence[Picture]) -> Flow:
+    def layout(self, size: tuple[int, int]) -> Layout:
+        """Return the layout between the default's fewest and most pixels.
+
+        Raises:
+            ValueError: the image is more than 200 times as long as it is wide.
+        """
+        return self.preprocess.layout(size, self.detail)
+
+    def detail_at(self, resolution: int) -> Hashable:
+        """Return fewest and most pixels around *resolution*.
+
+        Sides are multiples of 28 pixels and keep the image's shape; a square is scaled to
+        the nearest such square.  The task's own limits do not apply.
+        """
+        processor = self.preprocess.processor
+        factor = processor.patch_size * processor.merge_size
+        side = max(1, round(resolution**0.5 / factor))
+        # Half a step to either side, so that rounding up from the one and down from the
+        # other lead to the same square.
+        least, most = ((side + half) * factor for half in (-0.5, 0.5))
+        return round(least**2), round(most**2)
+
+    def embed(self, pictures: Sequence[Picture]) -> Tensor:
         """Return patch embeddings, windows together."""
         pixels = torch.cat([picture.pixels for picture in pictures])
         weight = self.module.patch_embed.proj.weight
         # A convolution whose stride is its kernel, over patches that are cut out already.
         hidden = linear(pixels.to(weight.device, weight.dtype), weight.flatten(1))
-        flow = self._flow(hidden, tuple(picture.layout for picture in pictures))
-        return replace(flow, hidden=hidden[flow.extra.geometry.order])
+        layouts = tuple(picture.layout for picture in pictures)
+        return hidden[self._geometry(layouts, hidden.device).order]
 
-    def resume(self, states: Sequence[Tensor], layouts: Sequence[Layout]) -> Flow:
-        """Return the flow that has *states*, given row by row."""
+    def arrange(self, states: Sequence[Tensor], layouts: tuple[Layout, ...]) -> Tensor:
+        """Return *states*, given row by row, windows together."""
         hidden = torch.cat([state[0] for state in states])
-        flow = self._flow(hidden, tuple(layouts))
-        placed = torch.empty_like(hidden)
-        placed = placed.index_copy(0, torch.cat(flow.extra.geometry.raster), hidden)
-        return replace(flow, hidden=placed)
+        at = torch.cat(self._geometry(layouts, hidden.device).raster)
+        return torch.empty_like(hidden).index_copy(0, at, hidden)
+
+    def locate(
+        self,
+        layouts: tuple[Layout, ...],
+        device: torch.device,
+        angles: Tensor | None,
+        query: Tensor | None,
+    ) -> _Turned:
+        """Return windows and rotary angles."""
+        geometry = self._geometry(layouts, device)
+        turned = geometry.angles
+        if angles is not None:
+            turned = turned + angles[geometry.owner].float()
+        return _Turned(geometry, turned, _rotation(turned[:, None]), query)
+
+    def spread(self, vectors: Tensor, flow: Flow) -> Tensor:
+        """Return the vector of its image for each token."""
+        return vectors[flow.extra.geometry.owner]
 
     def states(self, flow: Flow) -> list[Tensor]:
         """Return hidden states row by row: ``(1, rows * columns, width)``."""
         return [flow.hidden[at][None] for at in flow.extra.geometry.raster]
 
-    def spread(self, vectors: Tensor, flow: Flow) -> Tensor:
-        """Return the vector of its image for each token."""
-        return vectors.to(flow.hidden.device)[flow.extra.geometry.owner]
-
-    def rotate(self, angles: Tensor, flow: Flow) -> Flow:
-        """Return *flow* with *angles* added to each token's rotary angles."""
-        geometry = flow.extra.geometry
-        return replace(
-            flow, extra=_rotation(geometry, geometry.angles + self.spread(angles, flow).float())
-        )
-
-    def layer(self, number: int, flow: Flow) -> Tensor:
-        """Return the output of one block."""
+    def norms(self, number: int) -> tuple[nn.Module, nn.Module]:
+        """Return the norms of one block."""
         block = self.module.blocks[number]
-        query, key, value = self._attended(block, flow)
+        return block.norm1, block.norm2
+
+    def attend(self, number: int, given: Tensor, flow: Flow) -> Tensor:
+        """Return what attention, within windows or the image, adds."""
         geometry = flow.extra.geometry
         runs = geometry.images if number in self.full else geometry.windows
-        mixed = _attend(query, key, value, runs)
-        hidden = flow.hidden + block.attn.proj(mixed)
-        return hidden + block.mlp(block.norm2(hidden))
+        mixed = _attend(*self._query_key_value(number, given, flow), runs)
+        return self.module.blocks[number].attn.proj(mixed)
 
-    def weights(self, number: int, flow: Flow) -> list[Tensor]:
+    def feed(self, number: int, given: Tensor) -> Tensor:
+        """Return the feed-forward network."""
+        return self.module.blocks[number].mlp(given)
+
+    def weights(self, number: int, given: Tensor, flow: Flow) -> list[Tensor]:
         """Return attention row by row, zero between windows."""
-        block = self.module.blocks[number]
-        query, key, _ = self._attended(block, flow)
+        query, key, _ = self._query_key_value(number, given, flow)
         geometry = flow.extra.geometry
         owner = geometry.owner if number in self.full else self._window_of(geometry)
         found = []
         for at in geometry.raster:
             apart = owner[at][:, None] != owner[at]
             q, k = (part[at].transpose(0, 1).float() for part in (query, key))
-            scores = q @ k.transpose(-1, -2) * block.attn.scaling
+            scores = q @ k.transpose(-1, -2) * self.module.blocks[number].attn.scaling
             found.append(scores.masked_fill(apart, float("-inf")).softmax(-1)[None])
         return found
 
@@ -222,16 +281,21 @@ class Qwen25Tower(VisionTower):
         counts = [layout.tokens // self.merge**2 for layout in flow.layouts]
         return list(merged.split(counts))
 
-    def _attended(self, block: Any, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+    def _query_key_value(
+        self, number: int, given: Tensor, flow: Flow
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value ``(N, heads, head width)``."""
-        qkv = block.attn.qkv(block.norm1(flow.hidden))
-        both, value = qkv.view(len(qkv), 3 * self.heads, -1).split(2 * self.heads, 1)
-        query, key = _rotate(both, flow.extra.cosine, flow.extra.sine).split(self.heads, 1)
-        return query, key, value
+        qkv = self.module.blocks[number].attn.qkv(given).view(len(given), 3, self.heads, -1)
+        turned: _Turned = flow.extra
+        rotation = turned.rotation
+        if turned.query is not None:
+            of_queries = turned.angles + self.spread(turned.query[:, number], flow).float()
+            rotation = _rotation(torch.stack((of_queries, turned.angles), 1))
+        query, key = _rotate(qkv[:, :2], *rotation).unbind(1)
+        return query, key, qkv[:, 2]
 
-    def _flow(self, hidden: Tensor, layouts: tuple[Layout, ...]) -> Flow:
-        geometry = self._geometry(layouts, hidden.device)
-        return Flow(hidden, layouts, _rotation(geometry, geometry.angles))
+    def _geometry(self, layouts: tuple[Layout, ...], device: torch.device) -> _Geometry:
+        return _located(layouts, device, self.merge, self.window, self._frequency)
 
     @staticmethod
     def _window_of(geometry: _Geometry) -> Tensor:
@@ -239,47 +303,56 @@ class Qwen25Tower(VisionTower):
         numbers = torch.arange(len(lengths))
         return numbers.repeat_interleave(torch.tensor(lengths)).to(geometry.owner.device)
 
-    def _located(self, layouts: tuple[Layout, ...], device: torch.device) -> _Geometry:
-        unit = self.merge**2
-        blocks: list[Tensor] = []
-        windows: list[Tensor] = []
-        raster_of: list[Tensor] = []
-        for image, layout in enumerate(layouts):
-            rows, columns = layout.rows // self.merge, layout.columns // self.merge
-            at = torch.arange(rows * columns)
-            across = -(-columns // self.window)
-            window = (at // columns // self.window) * across + at % columns // self.window
-            blocks.append(torch.full_like(at, image))
-            windows.append(window + (windows[-1].max() + 1 if windows else 0))
-            raster_of.append(_block_order(layout, self.merge))
-        window = torch.cat(windows)
-        lengths = torch.bincount(window)
-        # Windows of one length together, and otherwise in order.
-        by_block = (lengths[window] * (len(lengths) + 1) + window).argsort(stable=True)
-        order = (by_block[:, None] * unit + torch.arange(unit)).flatten()
-        place = order.argsort()
-        owner = torch.cat(blocks).repeat_interleave(unit)[order]
-        raster, first = [], 0
-        for raster_ids in raster_of:
-            raster.append(place[first + raster_ids.argsort()])
-            first += len(raster_ids)
-        frequency = self.module.rotary_pos_emb.inv_freq.cpu().float()
-        angles = torch.cat(
-            [
-                torch.stack((ids // layout.columns, ids % layout.columns), 1)
-                for ids, layout in zip(raster_of, layouts, strict=True)
-            ]
-        )
-        turned = (angles[..., None] * frequency).flatten(1)[order]
-        return _Geometry(
-            order.to(device),
-            by_block.argsort().to(device),
-            tuple(at.to(device) for at in raster),
-            tuple(_consecutive(lengths * unit)),
-            tuple(_gathered(owner, len(layouts), device)),
-            owner.to(device),
-            turned.to(device),
-        )
+
+# Of numbers alone and never changed, so that towers can share it.
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def _located(
+    layouts: tuple[Layout, ...],
+    device: torch.device,
+    merge: int,
+    window_side: int,
+    frequency: tuple[float, ...],
+) -> _Geometry:
+    unit = merge**2
+    blocks: list[Tensor] = []
+    windows: list[Tensor] = []
+    raster_of: list[Tensor] = []
+    for image, layout in enumerate(layouts):
+        rows, columns = layout.rows // merge, layout.columns // merge
+        at = torch.arange(rows * columns)
+        across = -(-columns // window_side)
+        window = (at // columns // window_side) * across + at % columns // window_side
+        blocks.append(torch.full_like(at, image))
+        windows.append(window + (windows[-1].max() + 1 if windows else 0))
+        raster_of.append(_block_order(layout, merge))
+    window = torch.cat(windows)
+    lengths = torch.bincount(window)
+    # Windows of one length together, and otherwise in order.
+    by_block = (lengths[window] * (len(lengths) + 1) + window).argsort(stable=True)
+    order = (by_block[:, None] * unit + torch.arange(unit)).flatten()
+    place = order.argsort()
+    owner = torch.cat(blocks).repeat_interleave(unit)[order]
+    raster, first = [], 0
+    for raster_ids in raster_of:
+        raster.append(place[first + raster_ids.argsort()])
+        first += len(raster_ids)
+    angles = torch.cat(
+        [
+            torch.stack((ids // layout.columns, ids % layout.columns), 1)
+            for ids, layout in zip(raster_of, layouts, strict=True)
+        ]
+    )
+    turned = (angles[..., None] * torch.tensor(frequency)).flatten(1)[order]
+    return _Geometry(
+        order.to(device),
+        by_block.argsort().to(device),
+        tuple(at.to(device) for at in raster),
+        tuple(_consecutive(lengths * unit)),
+        tuple(_gathered(owner, len(layouts), device)),
+        owner.to(device),
+        turned.to(device),
+    )
 
 
 def _block_order(layout: Layout, merge: int) -> Tensor:
@@ -311,13 +384,14 @@ def _gathered(owner: Tensor, images: int, device: torch.device) -> list[_Run]:
     ]
 
 
-def _rotation(geometry: _Geometry, angles: Tensor) -> _Extra:
-    twice = torch.cat((angles, angles), -1)[:, None]
-    return _Extra(geometry, twice.cos(), twice.sin())
+def _rotation(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine ``(N, 1 or 2, 1, head width)`` of ``(N, 1 or 2, angles)``."""
+    twice = torch.cat((angles, angles), -1)[:, :, None]
+    return twice.cos(), twice.sin()
 
 
 def _rotate(part: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Return *part* ``(N, heads, head width)`` turned, computed in fp32."""
+    """Return *part* ``(N, 2, heads, head width)`` turned, computed in fp32."""
     value = part.float()
     first, second = value.chunk(2, -1)
     return (value * cosine + torch.cat((-second, first), -1) * sine).to(part.dtype)
