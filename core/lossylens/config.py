@@ -448,7 +448,8 @@ def _executor(registry: Registry, given: Any) -> Choice[ExecutorSpec]:
             f"{where}: expected the name of an executor, such as local, or a mapping of its"
             f" options with its name as plugin, got {given!r}."
         )
-    return _choice(registry, "executor", where, values["plugin"], dict(values))
+    options = {key: value for key, value in values.items() if key != "plugin"}
+    return _choice(registry, "executor", where, values["plugin"], options)
 
 
 def _codec(registry: Registry, where: str, key: str, given: dict[str, Any]) -> CodecChoice:

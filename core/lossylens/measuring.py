@@ -68,13 +68,13 @@ class MeasureJob(CodecJob):
 
     Attributes:
         folder, bitstream: the run folder, and the hash of the bitstream in it.
-        metrics: names of what is to be measured.
+        metrics: what is to be measured.
         shelf: what is there already.
     """
 
     folder: Path
     bitstream: str
-    metrics: tuple[str, ...]
+    metrics: tuple[Fidelity, ...]
     shelf: Shelf
 
 
@@ -160,7 +160,7 @@ def _measure_images(
             config.run.evaluator_parity,
             folder=config.run.out,
             bitstream=bitstream,
-            metrics=metrics,
+            metrics=tuple(FIDELITIES[name] for name in metrics),
             shelf=shelf,
         )
 
@@ -173,15 +173,21 @@ def _measure_images(
         for done, result in run_works(executor, recipe, jobs, works, resources):
             values: Values
             if isinstance(result, Failure):
-                values = dict.fromkeys(done.metrics, result)
+                values = {metric.name: result for metric in done.metrics}
             else:
                 values = result.values
-            store.add_fidelities([_row(done, name, value) for name, value in values.items()])
+            store.add_fidelities(
+                [
+                    _row(done, metric, values[metric.name])
+                    for metric in done.metrics
+                    if metric.name in values
+                ]
+            )
             step.advance()
 
 
-def _row(job: MeasureJob, name: str, value: float | Failure) -> tuple[Any, ...]:
-    known = (job.codec.key, job.picture.sha256, name, FIDELITIES[name].method)
+def _row(job: MeasureJob, metric: Fidelity, value: float | Failure) -> tuple[Any, ...]:
+    known = (job.codec.key, job.picture.sha256, metric.name, metric.method)
     if isinstance(value, Failure):
         return (*known, None, value.reason)
     return (*known, value, None)
@@ -195,25 +201,25 @@ def measure(job: MeasureJob) -> Measured:
     """
     start = time.perf_counter()
     found = _found(job)
-    lacking = [name for name in job.metrics if name not in found]
+    lacking = [metric for metric in job.metrics if metric.name not in found]
     if lacking:
         decoded = _decoded(job)
         original = job.original()
-        for name in lacking:
-            value = attempt(_measure, (job, name, original, decoded))
+        for metric in lacking:
+            value = attempt(_measure, (job, metric, original, decoded))
             if value is not None:
-                found[name] = value
+                found[metric.name] = value
         _share(job, found)
     return Measured(found, time.perf_counter() - start)
 
 
-def _measure(what: tuple[MeasureJob, str, Image, Image]) -> float | None:
+def _measure(what: tuple[MeasureJob, Fidelity, Image, Image]) -> float | None:
     """Return one metric, None where what it needs of an image is kept."""
-    job, name, original, decoded = what
-    if FIDELITIES[name].per_set:
-        _keep_features(job, name, original, decoded)
+    job, metric, original, decoded = what
+    if metric.per_set:
+        _keep_features(job, metric, original, decoded)
         return None
-    return float(_function(name)(original, decoded))
+    return float(_function(metric.factory)(original, decoded))
 
 
 def _decoded(job: MeasureJob) -> Image:
@@ -224,7 +230,7 @@ def _decoded(job: MeasureJob) -> Image:
 def _found(job: MeasureJob) -> dict[str, float | Failure]:
     """Return what other runs have measured of what is asked."""
     stored = _shared_values(job)
-    methods = {name: FIDELITIES[name].method for name in job.metrics}
+    methods = {metric.name: metric.method for metric in job.metrics}
     return {
         name: float(stored[name][1])
         for name, method in methods.items()
@@ -243,8 +249,9 @@ def _share(job: MeasureJob, values: Values) -> None:
     """Add *values* to what other runs can use; of two that add at once, one is lost."""
     if job.shelf.values is None:
         return
+    methods = {metric.name: metric.method for metric in job.metrics}
     fresh = {
-        name: [FIDELITIES[name].method, value]
+        name: [methods[name], value]
         for name, value in values.items()
         if not isinstance(value, Failure)
     }
@@ -254,8 +261,8 @@ def _share(job: MeasureJob, values: Values) -> None:
 
 
 @lru_cache(maxsize=len(FIDELITIES))
-def _function(name: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = import_object(FIDELITIES[name].factory)()
+def _function(factory: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = import_object(factory)()
     return function
 
 
@@ -268,12 +275,12 @@ def _features_key(metric: Fidelity, codec: str, parity: bool) -> str:
     return short_hash([metric.method, codec or ["original", parity]])
 
 
-def _keep_features(job: MeasureJob, name: str, original: Image, decoded: Image) -> None:
-    metric, image = FIDELITIES[name], job.picture.sha256
+def _keep_features(job: MeasureJob, metric: Fidelity, original: Image, decoded: Image) -> None:
+    image = job.picture.sha256
     for codec, picture in (("", original), (job.codec.key, decoded)):
         key = _features_key(metric, codec, job.parity)
         if job.shelf.features.get(key, image) is None:
-            job.shelf.features.put(key, image, _function(name)(picture).tobytes())
+            job.shelf.features.put(key, image, _function(metric.factory)(picture).tobytes())
 
 
 def _members(

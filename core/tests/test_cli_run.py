@@ -41,7 +41,7 @@ def test_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert lines[1][4] == "24.000"
     assert "1 VLM x 2 codec levels x 1 task = 2 cells" in err
-    assert "Answering: 12 of 12 questions" in err
+    assert "Answering, seer, blocky: 6 of 6 questions" in err
     assert out.splitlines()[-1] == "Report: run/report/index.html"
     assert (folder / "run" / "report" / "index.html").is_file()
 

@@ -37,7 +37,6 @@ def test_equal_configurations_have_equal_keys(make_config: MakeConfig) -> None:
         "vlms.seer.salt=1",
         "tasks.patches.seed=2",
         "run.evaluator_parity=true",
-        "adaptors={darken: null}",
     ],
 )
 def test_a_changed_option_changes_the_keys(make_config: MakeConfig, override: str) -> None:

@@ -1,0 +1,134 @@
+"""Options of the adaptor and of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lossylens.spec import Missing
+
+#: How the encoder is told codec and level; see :mod:`lossylens_adaptor_cve.conditions`.
+CONDITIONS = ("none", "embedding", "film", "query", "rope")
+
+
+@dataclass
+class CveOptions:
+    """Options of ``cve`` in a run.
+
+    Attributes:
+        checkpoint: file that ``lossylens train adaptor cve`` wrote.
+        checkpoints: one for each VLM, by the name that the configuration gives it.
+        map: codecs that the training had not, and the codec as which each is to pass:
+            ``{hm: jpeg}``.  Without an entry they get the vector of the unknown codec.
+        label: which vector images get: ``true``, or, to see whether the condition is used at
+            all, that of another codec and level (``wrong``) or of the unknown (``unknown``).
+    """
+
+    checkpoint: Path | None = None
+    checkpoints: dict[str, Path] = field(default_factory=dict)
+    map: dict[str, str] = field(default_factory=dict)
+    label: Literal["true", "wrong", "unknown"] = "true"
+
+    def path(self, name: str, label: str) -> Path | None:
+        """Return the checkpoint for a VLM, by what the configuration calls it or by name."""
+        return self.checkpoints.get(label, self.checkpoints.get(name, self.checkpoint))
+
+    def paths(self) -> Iterator[Path]:
+        """Yield all checkpoints."""
+        if self.checkpoint is not None:
+            yield self.checkpoint
+        yield from self.checkpoints.values()
+
+
+def missing(options: CveOptions) -> Sequence[Missing]:
+    """Return the checkpoints that are not there."""
+    if not list(options.paths()):
+        return (
+            Missing(
+                "a checkpoint",
+                "train one with `lossylens train adaptor cve CONFIG`, and name it as checkpoint",
+            ),
+        )
+    return tuple(
+        Missing(f"checkpoint {path}", "train it with `lossylens train adaptor cve CONFIG`")
+        for path in options.paths()
+        if not path.is_file()
+    )
+
+
+@dataclass
+class LossOptions:
+    """What is minimised: a sum of terms with these weights, 0 to leave one out.
+
+    Attributes:
+        mse: squared error of what enters the language model, divided by the variance of the
+            original's.
+        cosine: one minus the cosine between the two, per token.
+        layers: squared error of the hidden states of these layers, each divided by its
+            variance, averaged, with the weight ``layers_weight``.
+        layers_weight: of the layers together.
+    """
+
+    mse: float = 1.0
+    cosine: float = 0.0
+    layers: list[int] = field(default_factory=list)
+    layers_weight: float = 0.0
+
+
+@dataclass
+class CveTrainingOptions:
+    """Options of ``lossylens train adaptor cve``, section ``training``.
+
+    Attributes:
+        condition: how the encoder is told codec and level: ``none``, ``embedding``, ``film``,
+            ``query``, or ``rope``, the published way, which has no effect.
+        condition_of: what of it: ``both``, ``type`` (the codec alone) or ``level``.
+        level: what stands for the level: ``rate``, the bits per pixel read from the
+            bitstream, or ``rank`` among the levels of the codec in training.
+        unlabelled: share of compressed images that pass as of an unknown codec.
+        loss: what is minimised.
+        resolution: about so many pixels per image; null for the model's own.
+        checkpointing: keep less of the encoder's layers for the gradient, compute again.
+        condition_rate: learning rate of the condition, as a multiple of the encoder's.
+        steps, batch, variants, clean, learning_rate, weight_decay, warmup, decay, clip,
+            mixed_precision, device, workers, validate_every, state_minutes: as for all
+            adaptors; see :class:`~lossylens.toolkit.training.adaptor.AdaptorTrainingOptions`.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    condition: str = "film"
+    condition_of: Literal["both", "type", "level"] = "both"
+    level: Literal["rate", "rank"] = "rate"
+    unlabelled: float = 0.15
+    loss: LossOptions = field(default_factory=LossOptions)
+    resolution: int | None = None
+    checkpointing: bool = False
+    condition_rate: float = 3.0
+    steps: int = 2000
+    batch: int = 16
+    variants: int = 2
+    clean: float = 0.15
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    warmup: int = 100
+    decay: float = 1.0
+    clip: float = 1.0
+    mixed_precision: str = "no"
+    device: str = "auto"
+    workers: int = 0
+    validate_every: int = 250
+    state_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Check the values that are this method's own."""
+        if self.condition not in CONDITIONS:
+            raise ValueError(f"condition {self.condition!r} is not one of {', '.join(CONDITIONS)}")
+        if not 0 <= self.unlabelled <= 1:
+            raise ValueError(f"unlabelled is a share, 0 to 1, got {self.unlabelled}")
+        loss: LossOptions | Mapping[str, object] = self.loss
+        if isinstance(loss, LossOptions) and not (loss.mse or loss.cosine or loss.layers_weight):
+            raise ValueError("loss: all weights are 0")
