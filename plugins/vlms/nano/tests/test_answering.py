@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind, default_prompt
+from lossylens.toolkit.transformers_vlm.testing import about
+from lossylens.vlm import ImageQuestions, Question, QuestionKind, default_prompt
 from lossylens_task_scenes.questions import ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
@@ -20,7 +21,6 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-CONDITION = Condition("", "")
 QUESTIONS = (
     Question(QuestionKind.OPEN, "Is there a star?", max_new_tokens=6),
     Question(
@@ -97,11 +97,7 @@ def random_checkpoint(random_model, tokenizer, tmp_path) -> Path:
 def test_random_weights_and_pictures_of_many_sizes(random_checkpoint) -> None:
     rng = np.random.default_rng(5)
     items = [
-        ImageQuestions(
-            Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)),
-            QUESTIONS,
-            CONDITION,
-        )
+        about(Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)), *QUESTIONS)
         for height, width in ((224, 224), (150, 300), (70, 64))
     ]
     answers = assert_equal(random_checkpoint, items)
@@ -112,10 +108,7 @@ def test_random_weights_and_pictures_of_many_sizes(random_checkpoint) -> None:
 def test_bundled_weights_and_questions_of_all_kinds() -> None:
     scenes = [make_scene(HELD_OUT_SEED, index) for index in range(2)]
     items = [
-        ImageQuestions(
-            render(scene), tuple(each.structured() for each in ask(scene)[::3]), CONDITION
-        )
-        for scene in scenes
+        about(render(scene), *(each.structured() for each in ask(scene)[::3])) for scene in scenes
     ]
     answers = assert_equal(BUNDLED, items)
     assert len(set(answers)) > 3
@@ -126,8 +119,10 @@ def test_prompt_is_what_the_weights_were_trained_with() -> None:
     [picture] = family.tower.prepare([Image.new("RGB", (300, 200))])
     visual = family.visual_tokens(picture.layout)
     text = "Is there a star?\nAnswer yes or no. \n"
+    before, after = family.prompt(Question(QuestionKind.OPEN, text), 1)
+    prefix = family.prefix(family.texts(before)[:-1], [picture.layout])
     for given, expected in (
-        (family.prefix_ids(picture.layout), prompt_prefix(visual)),
-        (family.suffix_ids(text), prompt_suffix(text)),
+        (prefix.ids, prompt_prefix(visual)),
+        (list(*family.texts(after)), prompt_suffix(text)),
     ):
         assert given == family.tokenizer.encode(expected, add_special_tokens=False)
