@@ -103,7 +103,8 @@ def test_answers_equal_those_of_one_question(folder: Path, tmp_path: Path) -> No
     row = database.execute(
         "SELECT predictions.text, samples.question, encodings.bitstream FROM predictions"
         " JOIN cells ON cells.key = predictions.cell"
-        " JOIN samples ON samples.task = cells.task AND samples.id = predictions.sample"
+        " JOIN shown_samples AS samples"
+        " ON samples.task = cells.task AND samples.id = predictions.sample"
         " JOIN encodings ON encodings.codec = cells.codec AND encodings.image = samples.image"
         " WHERE cells.level = 'q25' AND cells.task_label = 'pope' LIMIT 1"
     ).fetchone()

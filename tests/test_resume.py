@@ -37,7 +37,17 @@ run: {out: run, workers: 2}
 """
 
 #: Tables that are the same however often a run was interrupted.
-LASTING = ("parts", "images", "encodings", "samples", "cells", "predictions", "scores", "verdicts")
+LASTING = (
+    "parts",
+    "images",
+    "encodings",
+    "samples",
+    "sample_images",
+    "cells",
+    "predictions",
+    "scores",
+    "verdicts",
+)
 
 
 class Runs:
@@ -131,7 +141,8 @@ class Runs:
         query = """
             SELECT level, samples.image, question FROM predictions
             JOIN cells ON cells.key = cell
-            JOIN samples ON samples.task = cells.task AND samples.id = sample
+            JOIN shown_samples AS samples
+                ON samples.task = cells.task AND samples.id = sample
             WHERE samples.image IN (SELECT sha256 FROM images WHERE failure IS NULL)
         """
         for level, image, question in database.execute(query):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lossylens.asking import Answered, AnswerJob, AnswerRecipe, ModelRecipe
+from lossylens.adaptor import Needs
+from lossylens.asking import AdaptorRecipe, Answered, AnswerJob, AnswerRecipe, ModelRecipe
+from lossylens.codec import SOURCE
 from lossylens.collect import Asked, Material, Picture
 from lossylens.config import Config
 from lossylens.decoding import Bitstream, DecodeJob
 from lossylens.executor import Executor, Resources
 from lossylens.failure import Failure, FaultError, FaultWatch
 from lossylens.jobs import CodecRecipe, portable
-from lossylens.plan import Cell, CodecLevel, Model, Plan
+from lossylens.plan import Cell, CodecLevel, Model, Plan, short_hash
 from lossylens.progress import Step
 from lossylens.store import Prediction, Store
 from lossylens.vlm import Answer, Question
@@ -28,16 +30,24 @@ _CHUNK = 32
 
 @dataclass(frozen=True)
 class Todo:
-    """An image with the samples that await an answer, at one codec and level.
+    """Images with the samples about them that await an answer, at one codec and level.
 
     Attributes:
-        bitstream: hash of the stored bitstream; None for the source image itself.
+        images: in the order of the samples' markers, each with whether it is context.
         asked: the samples with their cells.
     """
 
-    picture: Picture
-    bitstream: str | None
+    images: tuple[tuple[Picture, bool], ...]
     asked: tuple[tuple[Cell, Asked], ...]
+
+    @property
+    def key(self) -> str:
+        """Tells its images from those of others."""
+        return (
+            self.images[0][0].sha256
+            if len(self.images) == 1
+            else short_hash([(picture.sha256, context) for picture, context in self.images])
+        )
 
 
 def count_pending(plan: Plan, material: Material, store: Store) -> int:
@@ -86,45 +96,58 @@ class Answering:
             _Session(self._config, model, codec, self._executor, self._store, self._step).run(todos)
 
     def _todos(self, model: Model, codec: CodecLevel) -> list[Todo]:
-        """Group what awaits an answer by image; record what cannot get one."""
+        """Group what awaits an answer by its images; record what cannot get one."""
         encodings = self._store.encodings(codec.part.key) if codec.encodes else {}
-        grouped: dict[str, list[tuple[Cell, Asked]]] = {}
+        grouped: dict[tuple[tuple[str, bool], ...], list[tuple[Cell, Asked]]] = {}
         failed: list[Prediction] = []
         for _, cell in self._plan.cells_of(model, codec):
             for asked in pending(cell, self._material, self._store):
-                stage, reason, transient = _obstacle(asked, self._material, encodings)
-                if reason:
+                obstacle = _obstacle(asked, self._material, encodings)
+                if obstacle is not None:
                     failed.append(
                         Prediction(
-                            cell.key, asked.sample.id, None, stage, reason, transient=transient
+                            cell.key,
+                            asked.sample.id,
+                            None,
+                            obstacle.stage,
+                            obstacle.reason,
+                            transient=obstacle.transient,
                         )
                     )
-                else:
-                    assert asked.image is not None
-                    grouped.setdefault(asked.image, []).append((cell, asked))
+                    continue
+                shown = zip(asked.images, asked.sample.images, strict=True)
+                images = tuple((image or "", given.context) for image, given in shown)
+                grouped.setdefault(images, []).append((cell, asked))
         self._store.add_predictions(failed)
         self._step.advance(len(failed))
+        pictures = self._material.pictures
         return [
-            Todo(
-                self._material.pictures[image],
-                encodings[image]["bitstream"] if codec.encodes else None,
-                tuple(items),
-            )
-            for image, items in grouped.items()
+            Todo(tuple((pictures[image], context) for image, context in images), tuple(items))
+            for images, items in grouped.items()
         ]
 
 
-def _obstacle(asked: Asked, material: Material, encodings: dict[str, Any]) -> tuple[str, str, bool]:
-    """Return the stage at which a sample has failed already, why, and whether that may pass."""
-    if asked.image is None:
-        return IMAGE, asked.failure, False
-    picture = material.pictures[asked.image]
-    if picture.failure:
-        return IMAGE, picture.failure, False
-    encoding = encodings.get(asked.image)
-    if encoding and encoding["failure"]:
-        return ENCODE, encoding["failure"], bool(encoding["transient"])
-    return "", "", False
+@dataclass(frozen=True)
+class _Obstacle:
+    """Why a sample cannot be asked: the stage at which it has failed already."""
+
+    stage: str
+    reason: str
+    transient: bool = False
+
+
+def _obstacle(asked: Asked, material: Material, encodings: Mapping[str, Any]) -> _Obstacle | None:
+    if asked.failure:
+        return _Obstacle(IMAGE, asked.failure)
+    for image in asked.images:
+        picture = material.pictures[image or ""]
+        if picture.failure:
+            return _Obstacle(IMAGE, picture.failure)
+    for image in asked.compressed:
+        encoding = encodings.get(image)
+        if encoding and encoding["failure"]:
+            return _Obstacle(ENCODE, encoding["failure"], bool(encoding["transient"]))
+    return None
 
 
 class _Session:
@@ -142,26 +165,39 @@ class _Session:
         self._config, self._model, self._codec = config, model, codec
         self._executor, self._store, self._step = executor, store, step
         self._recipe = CodecRecipe.of(codec) if codec.encodes else None
+        self._bitstreams = (
+            {image: row["bitstream"] for image, row in store.encodings(codec.part.key).items()}
+            if codec.encodes
+            else {}
+        )
+        self._needs = Needs.PIXELS | Needs.BITSTREAM
+        if model.adaptor is not None:
+            # The VLM itself may want the bitstream too.
+            self._needs = model.adaptor.light.needs | Needs.BITSTREAM
         out = config.run.out
         self._decoding = FaultWatch(
             "codec", f"the decoder of codec {codec.choice.spec.name!r}", out
         )
-        self._answering = FaultWatch("vlm", f"vlm {model.choice.spec.name!r}", out)
+        self._answering = FaultWatch("vlm", _who(model), out)
         self._crashed = store.crashes(model.part.key)
 
     def run(self, todos: Sequence[Todo]) -> None:
         """Answer all *todos*, storing each as it comes."""
         run = self._config.run
         recipe = AnswerRecipe(
-            model=_model_recipe(self._model),
+            model=ModelRecipe(
+                name=self._model.choice.spec.name,
+                factory=self._model.choice.spec.factory,
+                options=self._model.choice.options,
+            ),
             depth=run.decode_ahead,
             pixels=1e6 * run.decode_ahead_megapixels,
             seconds=run.timeout,
             memory=self._config.memory,
         )
-        resources = Resources(seconds=run.timeout, kept=True)
+        resources = Resources(seconds=run.timeout, gpus=self._model.choice.spec.gpus, kept=True)
         # Those that have crashed the model come last, so that they can spoil nothing.
-        ordered = sorted(todos, key=lambda todo: todo.picture.sha256 in self._crashed)
+        ordered = sorted(todos, key=lambda todo: todo.key in self._crashed)
         by_number = dict(enumerate(ordered))
         chunks = _chunks(self._jobs(by_number))
         died: list[tuple[Todo, Failure]] = []
@@ -179,25 +215,25 @@ class _Session:
         self._answering.release()
 
     def _jobs(self, todos: dict[int, Todo]) -> Iterator[AnswerJob]:
-        first = True
+        adaptor = _adaptor_recipe(self._model)
         for number, todo in todos.items():
-            decode = DecodeJob(
-                portable(todo.picture),
-                self._recipe,
-                self._bitstream(todo.bitstream) if todo.bitstream else None,
-                self._config.run.evaluator_parity,
-                twice=first and self._recipe is not None,
-                wants_bitstream=True,
-            )
-            first = False
+            distinct = list(dict.fromkeys(todo.images))
             yield AnswerJob(
-                number,
-                self._codec.choice.spec.name,
-                self._codec.level.name,
-                decode,
-                tuple(_portable(asked.sample.question) for _, asked in todo.asked),
-                alone=todo.picture.sha256 in self._crashed,
+                number=number,
+                adaptor=adaptor,
+                decode=tuple(self._decode(*each, twice=not number) for each in distinct),
+                points=tuple(SOURCE if context else self._codec.point for _, context in distinct),
+                order=tuple(distinct.index(each) for each in todo.images),
+                questions=tuple(_portable(asked.sample.question) for _, asked in todo.asked),
+                alone=todo.key in self._crashed,
             )
+
+    def _decode(self, picture: Picture, context: bool, *, twice: bool) -> DecodeJob:
+        parity = self._config.run.evaluator_parity
+        if context or self._recipe is None:
+            return DecodeJob(portable(picture), None, None, parity)
+        bitstream = self._bitstream(self._bitstreams[picture.sha256])
+        return DecodeJob(picture, self._recipe, bitstream, parity, self._needs, twice)
 
     def _bitstream(self, sha256: str) -> Bitstream:
         if self._executor.shares_folder:
@@ -246,14 +282,14 @@ class _Session:
 
     def _stop(self, died: Sequence[tuple[Todo, Failure]]) -> None:
         """Take note of the images on which the model has crashed, and end the run."""
-        images = [todo.picture.sha256 for todo, _ in died]
+        images = [todo.key for todo, _ in died]
         failure = died[0][1]
         self._store.add_crashes(self._model.part.key, images, failure.reason)
         self._decoding.release()
         self._answering.release()
         count = "1 image" if len(images) == 1 else f"{len(images)} images"
         raise FaultError(
-            f"vlm {self._model.choice.spec.name!r} crashed: {failure.reason} while it was asked"
+            f"{_who(self._model)} crashed: {failure.reason} while it was asked"
             f" about {count}, {self._codec.choice.label} {self._codec.level.name} (image"
             f" {images[0][:12]}). Nothing more is asked of it. Start the same command again: it"
             " goes on, and asks about these last and one by one",
@@ -272,15 +308,16 @@ def _chunks(jobs: Iterator[AnswerJob]) -> Iterator[list[AnswerJob]]:
         yield chunk
 
 
-def _model_recipe(model: Model) -> ModelRecipe:
-    adaptor = model.adaptor
-    return ModelRecipe(
-        name=model.choice.spec.name,
-        factory=model.choice.spec.factory,
-        options=model.choice.options,
-        adaptor_factory=adaptor.spec.factory if adaptor else "",
-        adaptor_options=adaptor.options if adaptor else None,
-    )
+def _adaptor_recipe(model: Model) -> AdaptorRecipe | None:
+    if model.adaptor is None:
+        return None
+    choice = model.adaptor.choice
+    return AdaptorRecipe(choice.spec.name, model.part.key, choice.spec.factory, choice.options)
+
+
+def _who(model: Model) -> str:
+    name = f"vlm {model.choice.spec.name!r}"
+    return f"{name} with adaptor {model.adaptor.choice.spec.name!r}" if model.adaptor else name
 
 
 def _portable(question: Question) -> Question:

@@ -9,6 +9,7 @@ from typing import Any
 from lossylens.adaptor import Adaptor
 from lossylens.codec import Codec
 from lossylens.errors import LossylensError, PluginError, RequirementError
+from lossylens.executor import Executor
 from lossylens.loading import Registered, describe, import_object
 from lossylens.result import PublishedResults
 from lossylens.spec import Missing
@@ -21,6 +22,7 @@ _CONTRACTS: dict[str, type] = {
     "task": Task,
     "adaptor": Adaptor,
     "result": PublishedResults,
+    "executor": Executor,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lossylens.codec import CodecSpec, Level
+from lossylens.executor import ExecutorSpec
 from lossylens.hookspecs import hookimpl
 
 
@@ -22,5 +23,18 @@ def register_codecs(register: Callable[[CodecSpec], None]) -> None:
             levels=(Level("raw"),),
             lossless=True,
             nominal_bpp=24.0,
+        )
+    )
+
+
+@hookimpl
+def register_executors(register: Callable[[ExecutorSpec], None]) -> None:
+    """Register the executor that every machine has."""
+    register(
+        ExecutorSpec(
+            name="local",
+            summary="processes on this machine",
+            factory="lossylens.executors.local:LocalExecutor",
+            licence="Apache-2.0",
         )
     )

@@ -96,12 +96,12 @@ class Latents:
 
     Attributes:
         values: array of shape (channels, height, width), float32.
-        network: name of the network whose latent space this is.
+        space: name of the latent space; see :attr:`Codec.space`.
         stride: image pixels per latent position, along each side.
     """
 
     values: Any
-    network: str
+    space: str
     stride: int
 
 

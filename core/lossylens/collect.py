@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lossylens.errors import DataError
 from lossylens.failure import Failure, attempt, guarded
 from lossylens.images import content_hash, read_image, source_format
-from lossylens.plan import Benchmark
+from lossylens.plan import Benchmark, Demand
 from lossylens.progress import Step
 from lossylens.task import ImageRef, Sample
+from lossylens.vlm import QuestionKind
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,27 @@ class Picture:
 
 @dataclass(frozen=True)
 class Asked:
-    """A sample with its image: a hash, or a failure where the file cannot be read."""
+    """A sample with its images.
+
+    Attributes:
+        images: hashes, in the sample's order; None where a file cannot be read.
+        failure: why not, or ``""``.
+    """
 
     sample: Sample
-    image: str | None
+    images: tuple[str | None, ...]
     failure: str = ""
+
+    @property
+    def compressed(self) -> tuple[str, ...]:
+        """Hashes of the images that are not context, as far as they can be read."""
+        found = zip(self.images, self.sample.images, strict=True)
+        return tuple(image for image, given in found if image and not given.context)
+
+    @property
+    def cluster(self) -> str:
+        """What the bootstrap draws together."""
+        return self.sample.cluster or " ".join(image or "-" for image in self.images)
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,20 @@ class Material:
     samples: Mapping[str, tuple[Asked, ...]]
     pictures: Mapping[str, Picture]
     limited: frozenset[str] = frozenset()
+
+    @cached_property
+    def compressed(self) -> frozenset[str]:
+        """Hashes of all images that are to be encoded: all but those that are context only."""
+        asked = (each for samples in self.samples.values() for each in samples)
+        return frozenset(image for each in asked for image in each.compressed)
+
+    def demand(self, task: str) -> Demand:
+        """Return what the questions of a task ask of a VLM."""
+        asked = self.samples[task]
+        return Demand(
+            images=max(len(each.images) for each in asked),
+            boxes=any(each.sample.question.kind is QuestionKind.BOX for each in asked),
+        )
 
 
 def collect(
@@ -104,11 +136,11 @@ def collect(
         if not whole:
             limited.add(benchmark.part.key)
         for sample in chosen:
-            key = sample.image.key
-            if key not in hashes:
-                hashes[key] = _take(sample.image, known, pictures)
-                step.advance()
-        samples[benchmark.part.key] = tuple(_asked(each, hashes[each.image.key]) for each in chosen)
+            for image in sample.images:
+                if image.key not in hashes:
+                    hashes[image.key] = _take(image, known, pictures)
+                    step.advance()
+        samples[benchmark.part.key] = tuple(_asked(each, hashes) for each in chosen)
     return Material(samples, pictures, frozenset(limited))
 
 
@@ -117,24 +149,29 @@ def _first(benchmark: Benchmark, limit: int | None) -> tuple[list[Sample], bool]
     where = benchmark.choice.where
     keys: set[str] = set()
     ids: set[str] = set()
-    chosen = []
+    chosen: list[Sample] = []
     with guarded(f"task {benchmark.choice.spec.name!r}", "samples()"):
         for sample in benchmark.task.samples():
             if sample.id in ids:
                 raise DataError(f"{where}: two samples have the id {sample.id!r}")
             ids.add(sample.id)
-            if limit is None or len(keys) < limit or sample.image.key in keys:
-                keys.add(sample.image.key)
+            if not sample.images:
+                raise DataError(f"{where}: sample {sample.id!r} has no image")
+            shown = {image.key for image in sample.images}
+            # One sample is taken in any case, however many images it has.
+            if limit is None or not chosen or len(keys | shown) <= limit:
+                keys |= shown
                 chosen.append(sample)
     if not ids:
         raise DataError(f"{where}: the task has no samples")
     return chosen, len(chosen) == len(ids)
 
 
-def _asked(sample: Sample, found: str | Failure) -> Asked:
-    if isinstance(found, Failure):
-        return Asked(sample, None, found.reason)
-    return Asked(sample, found)
+def _asked(sample: Sample, hashes: Mapping[str, str | Failure]) -> Asked:
+    found = [hashes[image.key] for image in sample.images]
+    failures = [each.reason for each in found if isinstance(each, Failure)]
+    images = tuple(None if isinstance(each, Failure) else each for each in found)
+    return Asked(sample, images, failures[0] if failures else "")
 
 
 def _take(

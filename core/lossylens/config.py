@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec, Level
 from lossylens.errors import ConfigError, PluginError
+from lossylens.executor import ExecutorSpec
 from lossylens.fidelity import FIDELITIES
 from lossylens.loading import Registered, S
 from lossylens.names import canonical, suggestion
@@ -32,11 +33,8 @@ from lossylens.vlm import VlmSpec
 REQUIRED = {"codecs": "jpeg:", "vlms": "nano:", "tasks": "pope: {data: POPE.tsv}"}
 SECTIONS = (*REQUIRED, "adaptors", "run", "plugins")
 
-#: In the section ``adaptors``, the VLM as it is.
+#: What the VLM as it is is called among its adaptors.
 NO_ADAPTOR = "none"
-
-#: Ways to spread work; see :mod:`lossylens.executors`.
-EXECUTORS = ("local",)
 
 
 @dataclass
@@ -45,7 +43,9 @@ class RunOptions:
 
     Attributes:
         out: the run folder; made if it is not there, resumed if it is.
-        executor: where encoding is done; ``local`` is this machine.
+        executor: where the work is done: the name of an executor, or a mapping of its
+            options with its name as ``plugin``; ``local`` is this machine.
+        baseline: run the VLMs as they are, beside their adaptors.
         cache: a folder of bitstreams that runs share, so that none is made twice;
             null to share none.
         workers: encoding processes; null for one per usable CPU.
@@ -66,7 +66,8 @@ class RunOptions:
 
     out: Path = MISSING
     cache: Path | None = None
-    executor: str = "local"
+    executor: Any = "local"
+    baseline: bool = True
     workers: int | None = None
     evaluator_parity: bool = False
     limit: int | None = None
@@ -128,7 +129,7 @@ class Config:
     """A checked configuration.
 
     Attributes:
-        adaptors: None stands for the VLM as it is.
+        adaptors: to be compared with the VLM as it is.
         values: the configuration as written, overrides included, for the manifest.
         registry: the plugins that it was checked against.
     """
@@ -136,7 +137,8 @@ class Config:
     codecs: tuple[CodecChoice, ...]
     vlms: tuple[Choice[VlmSpec], ...]
     tasks: tuple[Choice[TaskSpec], ...]
-    adaptors: tuple[Choice[AdaptorSpec] | None, ...]
+    adaptors: tuple[Choice[AdaptorSpec], ...]
+    executor: Choice[ExecutorSpec]
     run: RunOptions
     values: Mapping[str, Any] = field(repr=False)
     registry: Registry = field(repr=False, compare=False)
@@ -290,12 +292,15 @@ def check_config(values: Mapping[str, Any], registry: Registry) -> Config:
     codecs = [_codec(registry, *entry) for entry in _entries(values, "codecs")]
     if run.uncompressed and all(each.spec.name != "uncompressed" for each in codecs):
         codecs.insert(0, _codec(registry, "codecs.uncompressed", "uncompressed", {}))
-    adaptors = [_adaptor(registry, *entry) for entry in _entries(values, "adaptors")]
+    adaptors = _adaptors(registry, _entries(values, "adaptors"))
+    if not run.baseline and not adaptors:
+        raise ConfigError("run.baseline: false needs adaptors, or no model is left.")
     config = Config(
         codecs=tuple(codecs),
         vlms=tuple(_choice(registry, "vlm", *entry) for entry in _entries(values, "vlms")),
         tasks=tuple(_choice(registry, "task", *entry) for entry in _entries(values, "tasks")),
-        adaptors=tuple(adaptors) or (None,),
+        adaptors=adaptors,
+        executor=_executor(registry, run.executor),
         run=run,
         values=values,
         registry=registry,
@@ -315,9 +320,6 @@ def _run_options(values: Mapping[str, Any]) -> RunOptions:
         value = getattr(run, name)
         if value is not None and not value > 0:
             raise ConfigError(f"run.{name}: expected more than 0, got {value}.")
-    if run.executor not in EXECUTORS:
-        hint = suggestion(run.executor, EXECUTORS)
-        raise ConfigError(f"run.executor: unknown executor {run.executor!r}. {hint}")
     run.fidelity = list(_fidelities(run.fidelity))
     _check_folder("run.out", run.out)
     if run.cache:
@@ -386,14 +388,28 @@ def _choice(
     return Choice(label, where, found, registry.options(found, given, where))
 
 
-def _adaptor(
-    registry: Registry, where: str, key: str, given: dict[str, Any]
-) -> Choice[AdaptorSpec] | None:
-    if key != NO_ADAPTOR:
-        return _choice(registry, "adaptor", where, key, given)
-    if given:
-        raise ConfigError(f"{where}: stands for the VLM as it is and takes no options.")
-    return None
+def _adaptors(
+    registry: Registry, entries: Iterable[tuple[str, str, dict[str, Any]]]
+) -> tuple[Choice[AdaptorSpec], ...]:
+    found = []
+    for where, key, given in entries:
+        if key != NO_ADAPTOR:
+            found.append(_choice(registry, "adaptor", where, key, given))
+        elif given:
+            # It may be named, and is there in any case.
+            raise ConfigError(f"{where}: stands for the VLM as it is and takes no options.")
+    return tuple(found)
+
+
+def _executor(registry: Registry, given: Any) -> Choice[ExecutorSpec]:
+    where = "run.executor"
+    values = {"plugin": given} if isinstance(given, str) else given
+    if not isinstance(values, dict) or not isinstance(values.get("plugin"), str):
+        raise ConfigError(
+            f"{where}: expected the name of an executor, such as local, or a mapping of its"
+            f" options with its name as plugin, got {given!r}."
+        )
+    return _choice(registry, "executor", where, values["plugin"], dict(values))
 
 
 def _codec(registry: Registry, where: str, key: str, given: dict[str, Any]) -> CodecChoice:
@@ -432,12 +448,10 @@ def _levels(spec: CodecSpec, names: Any, where: str) -> tuple[Level, ...]:
     return tuple(levels.values())
 
 
-def _check_labels(choices: Sequence[Choice[Any] | None]) -> None:
+def _check_labels(choices: Sequence[Choice[Any]]) -> None:
     """Refuse two entries that a report could not tell apart."""
     seen: dict[str, str] = {}
     for choice in choices:
-        if choice is None:
-            continue
         other = seen.setdefault(canonical(choice.label), choice.where)
         if other != choice.where:
             raise ConfigError(

@@ -34,10 +34,13 @@ class Cost:
 
 def estimate(plan: Plan, material: Material, store: Store | None) -> Cost:
     """Return the cost of *plan*, given what is in *store*."""
-    readable = {sha256: each for sha256, each in material.pictures.items() if not each.failure}
+    readable = {
+        sha256: each
+        for sha256, each in material.pictures.items()
+        if not each.failure and sha256 in material.compressed
+    }
     coded = [codec for codec in plan.codecs if codec.encodes]
     questions = sum(map(len, material.samples.values()))
-    cells_of_task = len(plan.models) * len(plan.codecs)
     pixels = sum(each.width * each.height for each in readable.values())
     stored_encodings = stored_answers = failed = 0
     if store:
@@ -52,7 +55,7 @@ def estimate(plan: Plan, material: Material, store: Store | None) -> Cost:
         images=len(material.pictures),
         questions=questions,
         encodings=len(coded) * len(readable),
-        answers=cells_of_task * questions,
+        answers=sum(len(material.samples[cell.task_key]) for cell in plan.cells),
         bitstream_bytes=len(coded) * pixels // 8,
         stored_encodings=stored_encodings,
         stored_answers=stored_answers,
@@ -63,14 +66,18 @@ def estimate(plan: Plan, material: Material, store: Store | None) -> Cost:
 def describe_cost(plan: Plan, cost: Cost, *, retry_failed: bool) -> Iterator[str]:
     """Yield lines that say what is going to be done."""
     vlms = len({model.choice.where for model in plan.models})
-    adaptors = len(plan.models) // vlms
+    adaptors = {model.adaptor_label for model in plan.models if model.adaptor}
     grid = [
         _count(vlms, "VLM"),
-        *([_count(adaptors, "adaptor")] if any(model.adaptor for model in plan.models) else []),
+        *([f"{_count(len(adaptors), 'adaptor')} and none"] if adaptors else []),
         _count(len(plan.codecs), "codec level"),
         _count(len(plan.benchmarks), "task"),
     ]
-    yield f"{' x '.join(grid)} = {_count(len(plan.cells), 'cell')}"
+    absent = list(plan.absences)
+    without = f" ({len(absent)} do not exist)" if absent else ""
+    yield f"{' x '.join(grid)} = {_count(len(plan.cells), 'cell')}{without}"
+    for reason in dict.fromkeys(each.reason for each in absent):
+        yield f"Left out: {reason}"
     yield (
         f"{_count(cost.images, 'distinct image')}, {_count(cost.questions, 'question')}:"
         f" {_count(cost.encodings, 'encoding')}, {_count(cost.answers, 'answer')};"

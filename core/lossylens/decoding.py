@@ -10,19 +10,21 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
+from lossylens.adaptor import Needs
+from lossylens.codec import Latents
 from lossylens.collect import Picture
 from lossylens.executor import Resources
 from lossylens.executors.process import TICK, WorkerProcess
-from lossylens.failure import Failure
+from lossylens.failure import Failure, attempt
 from lossylens.jobs import CodecRecipe, JobByJob
-from lossylens.pixels import decoded_image, source_image
+from lossylens.pixels import given_image, source_image
 from lossylens.store import read_bitstream
 
 T = TypeVar("T")
@@ -54,28 +56,34 @@ class Bitstream:
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """A picture that a VLM is to be given.
+    """A picture that a VLM is to be given, or what else is read from its bitstream.
 
     Attributes:
         picture: the original; its size is that of the decoded image.
         codec: at its level; None for the picture as it is.
         bitstream: of the picture; None without a codec.
         parity: see :mod:`lossylens.pixels`.
+        needs: what is asked for; of a picture as it is, pixels are all there is.
         twice: decode once more, to see whether the decoder is deterministic.
-        wants_bitstream: whether the bitstream itself is asked for as well.
     """
 
     picture: Picture
     codec: CodecRecipe | None
     bitstream: Bitstream | None
     parity: bool
+    needs: Needs = Needs.PIXELS
     twice: bool = False
-    wants_bitstream: bool = False
 
     @property
     def pixels(self) -> int:
-        """Of the decoded image."""
+        """Of the original."""
         return self.picture.width * self.picture.height
+
+    @property
+    def batch_images(self) -> int:
+        """How many such jobs the decoder wants at once."""
+        whole = self.codec is not None and self.needs & ~Needs.BITSTREAM == Needs.PIXELS
+        return self.codec.batch_images if self.codec is not None and whole else 1
 
 
 @dataclass(frozen=True)
@@ -84,44 +92,73 @@ class Decoded:
 
     Attributes:
         size: width and height.
-        data: RGB samples, row by row.
-        bitstream: if it was asked for.
+        data: RGB samples, row by row; None if no pixels were asked for.
+        bitstream, latents: if they were asked for.
         seconds: that the decoder took.
         deterministic: False if decoding once more gave another picture.
     """
 
     size: tuple[int, int]
-    data: bytes
-    bitstream: bytes | None
-    seconds: float
+    data: bytes | None
+    bitstream: bytes | None = None
+    latents: Latents | None = None
+    seconds: float = 0.0
     deterministic: bool = True
 
-    def image(self) -> Image.Image:
-        """Return the image."""
-        return Image.frombytes("RGB", self.size, self.data)
+    def image(self) -> Image.Image | None:
+        """Return the image, if it was asked for."""
+        return None if self.data is None else Image.frombytes("RGB", self.size, self.data)
 
 
-def decode(job: DecodeJob) -> Decoded:
-    """Do one job.
+def decode(jobs: tuple[DecodeJob, ...]) -> tuple[Decoded | Failure, ...]:
+    """Do some jobs; those of one codec that wants several images at once are done so."""
+    [*codecs] = {job.codec.key if job.codec else "" for job in jobs}
+    if len(jobs) > 1 and len(codecs) == 1 and all(len(jobs) <= job.batch_images for job in jobs):
+        found = attempt(_decode_batch, jobs)
+        if not isinstance(found, Failure):
+            return found
+    return tuple(attempt(_decode_one, job) for job in jobs)
 
-    Raises:
-        Exception: whatever reading the picture or a decoder raises.
-    """
+
+def _decode_one(job: DecodeJob) -> Decoded:
     if job.codec is None or job.bitstream is None:
         image = source_image(job.picture.content(), parity=job.parity)
-        return Decoded(image.size, image.tobytes(), None, 0.0)
+        return Decoded(image.size, image.tobytes())
     bitstream = job.bitstream.read()
     codec = job.codec.built()
+    data, latents, deterministic = None, None, True
     start = time.perf_counter()
-    image = decoded_image(codec, bitstream, job.picture.size, parity=job.parity)
+    if Needs.LATENTS in job.needs:
+        latents = codec.latents(bitstream)
+    if Needs.PIXELS in job.needs:
+        data = _samples(job, codec.decode(bitstream))
     seconds = time.perf_counter() - start
-    data = image.tobytes()
-    deterministic = True
-    if job.twice:
-        again = decoded_image(codec, bitstream, job.picture.size, parity=job.parity)
-        deterministic = again.tobytes() == data
-    kept = bitstream if job.wants_bitstream else None
-    return Decoded(image.size, data, kept, seconds, deterministic)
+    if job.twice and data is not None:
+        deterministic = _samples(job, codec.decode(bitstream)) == data
+    kept = bitstream if Needs.BITSTREAM in job.needs else None
+    return Decoded(job.picture.size, data, kept, latents, seconds, deterministic)
+
+
+def _decode_batch(jobs: tuple[DecodeJob, ...]) -> tuple[Decoded, ...]:
+    recipe = jobs[0].codec
+    assert recipe is not None
+    codec = recipe.built()
+    bitstreams = [job.bitstream.read() for job in jobs if job.bitstream is not None]
+    start = time.perf_counter()
+    images = codec.decode_batch(bitstreams)
+    seconds = (time.perf_counter() - start) / len(jobs)
+    found = []
+    for job, bitstream, image in zip(jobs, bitstreams, images, strict=True):
+        data, deterministic = _samples(job, image), True
+        if job.twice:
+            deterministic = _samples(job, codec.decode(bitstream)) == data
+        kept = bitstream if Needs.BITSTREAM in job.needs else None
+        found.append(Decoded(job.picture.size, data, kept, None, seconds, deterministic))
+    return tuple(found)
+
+
+def _samples(job: DecodeJob, image: object) -> bytes:
+    return given_image(image, job.picture.size, parity=job.parity).tobytes()
 
 
 class Decoder:
@@ -134,15 +171,24 @@ class Decoder:
 
     def __init__(self, seconds: float | None, memory: int | None) -> None:
         self._resources = Resources(threads=None, seconds=seconds, memory=memory)
-        self._process: WorkerProcess[DecodeJob, Decoded] | None = None
+        self._process: WorkerProcess[tuple[DecodeJob, ...], Any] | None = None
 
-    def decode(self, job: DecodeJob) -> Decoded | Failure:
-        """Do one job."""
+    def decode(self, jobs: Sequence[DecodeJob]) -> list[Decoded | Failure]:
+        """Do some jobs together."""
+        found = self._decode(tuple(jobs))
+        if not isinstance(found, Failure):
+            return list(found)
+        if len(jobs) == 1:
+            return [found]
+        # One of them has ended the process; one by one tells which.
+        return [each for job in jobs for each in self.decode([job])]
+
+    def _decode(self, jobs: tuple[DecodeJob, ...]) -> tuple[Decoded | Failure, ...] | Failure:
         if self._process is None or not self._process.alive:
             self.close()
             recipe = JobByJob(decode, "decoding")
             self._process = WorkerProcess(recipe, self._resources)
-        self._process.give([job])
+        self._process.give([jobs])
         while True:
             done = self._process.take() if self._process.pipe.poll(TICK) else self._process.check()
             for _, result in done:

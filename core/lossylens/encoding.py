@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lossylens.collect import Material
+from lossylens.collect import Material, Picture
 from lossylens.config import Config
 from lossylens.executor import Executor, Resources
-from lossylens.failure import Failure, FaultWatch
+from lossylens.failure import Failure, FaultWatch, attempt
 from lossylens.images import content_hash
 from lossylens.jobs import CodecJob, JobByJob, backlogs, count_images, forget_original, run_works
+from lossylens.pixels import source_image
 from lossylens.plan import CodecLevel
 from lossylens.progress import Step, progress
 from lossylens.schedule import Work
@@ -24,9 +25,10 @@ from lossylens.store import Store, write_bitstream
 
 @dataclass(frozen=True)
 class EncodeJob(CodecJob):
-    """An image to be encoded at one level.
+    """An image, or several of one size, to be encoded at one level.
 
     Attributes:
+        others: the images that are encoded together with it.
         folder: run folder, into which the bitstream goes.
             None where workers do not see it, so that the bitstream is given back.
         last: whether the image is not encoded again at the next level.
@@ -38,6 +40,22 @@ class EncodeJob(CodecJob):
     last: bool
     twice: bool
     shared: SharedBitstreams | None
+    others: tuple[Picture, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All its images."""
+        return (self.picture, *self.others)
+
+    @property
+    def pixels(self) -> int:
+        """Of all its images."""
+        return sum(each.width * each.height for each in self.pictures)
+
+    def alone(self) -> Iterator[EncodeJob]:
+        """Yield a job for each image."""
+        for picture in self.pictures:
+            yield replace(self, picture=picture, others=(), twice=False)
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,6 @@ class Encoded:
     Attributes:
         sha256, size: of the bitstream, in bytes.
         seconds: that the codec took; None if another run has made it.
-        spent: seconds of the whole job, such as reading the image.
         content: the bitstream itself, if it is not in the run folder yet.
         deterministic: False if encoding once more gave another bitstream.
     """
@@ -55,9 +72,16 @@ class Encoded:
     sha256: str
     size: int
     seconds: float | None
-    spent: float
     content: bytes | None = None
     deterministic: bool = True
+
+
+@dataclass(frozen=True)
+class EncodedTogether:
+    """The results of a job, one for each image, and the seconds that it took as a whole."""
+
+    results: tuple[Encoded | Failure, ...]
+    spent: float
 
 
 @dataclass(frozen=True)
@@ -73,7 +97,11 @@ def pending_encodings(
     codecs: Sequence[CodecLevel], material: Material, store: Store
 ) -> list[list[Work]]:
     """Return what is not in the store, apart for each codec of the configuration."""
-    readable = [each for each in material.pictures.values() if not each.failure]
+    readable = [
+        each
+        for each in material.pictures.values()
+        if not each.failure and each.sha256 in material.compressed
+    ]
     hashes = {each.sha256 for each in readable}
     pending = {codec.part.key: hashes - _encoded(store, codec) for codec in codecs if codec.encodes}
     return backlogs(codecs, readable, pending)
@@ -120,44 +148,70 @@ def encode_all(
         folder = store.folder if executor.shares_folder else None
         begun = {codec.part.key for codec in codecs if _encoded(store, codec)}
         jobs = _Jobs(folder, run.evaluator_parity, shared, begun)
+        on_device = any(codec.wants_device for codec in codecs)
         resources = Resources(
-            workers=config.workers, threads=1, seconds=run.timeout, memory=config.memory
+            workers=config.workers,
+            threads=None if on_device else 1,
+            gpus=1 if on_device else 0,
+            seconds=run.timeout,
+            memory=config.memory,
         )
-        watches = {
-            codec.part.key: FaultWatch(
-                "codec", f"the encoder of codec {codec.choice.spec.name!r}", run.out
-            )
-            for codec in codecs
-        }
         recipe = JobByJob(encode, f"the encoder of {title}")
-        for job, result in run_works(executor, recipe, jobs, pending, resources):
-            watch, image = watches[job.codec.key], job.picture.sha256
-            if isinstance(result, Failure):
-                watch.failed(result, partial(_fail, store, step, job, result))
-                continue
-            watch.succeeded()
-            if result.content is not None:
-                write_bitstream(store.folder, result.content)
-            key = job.codec.key
-            store.record_encoding(key, image, result.sha256, result.size, result.seconds)
-            if not result.deterministic:
-                store.add_note(
-                    key, "it is not deterministic: it made two bitstreams of one picture"
-                )
-            step.advance()
-        for watch in watches.values():
+        keeping = _Keeping(codecs, store, step)
+        done = run_works(executor, recipe, jobs, pending, resources)
+        again = [job for crashed in map(keeping.keep, done) for job in crashed]
+        # Whose batch has ended a worker may have been harmless; one by one tells.
+        for each in executor.run(recipe, [[job] for job in again], resources):
+            keeping.keep(each)
+        keeping.end()
+
+
+class _Keeping:
+    """Puts results into the store."""
+
+    def __init__(self, codecs: Sequence[CodecLevel], store: Store, step: Step) -> None:
+        self._store, self._step = store, step
+        self._watches = {codec.part.key: _watch(codec, store.folder) for codec in codecs}
+
+    def keep(self, done: tuple[EncodeJob, EncodedTogether | Failure]) -> list[EncodeJob]:
+        """Record what became of a job; return what is to be done again, image by image."""
+        job, result = done
+        if isinstance(result, Failure):
+            if job.others:
+                return list(job.alone())
+            self._keep(job, job.picture, result)
+        else:
+            for picture, each in zip(job.pictures, result.results, strict=True):
+                self._keep(job, picture, each)
+        return []
+
+    def _keep(self, job: EncodeJob, picture: Picture, result: Encoded | Failure) -> None:
+        key, image = job.codec.key, picture.sha256
+        if isinstance(result, Failure):
+            self._watches[key].failed(result, partial(self._fail, key, image, result))
+            return
+        self._watches[key].succeeded()
+        if result.content is not None:
+            write_bitstream(self._store.folder, result.content)
+        self._store.record_encoding(key, image, result.sha256, result.size, result.seconds)
+        if not result.deterministic:
+            self._store.add_note(
+                key, "it is not deterministic: it made two bitstreams of one picture"
+            )
+        self._step.advance()
+
+    def _fail(self, codec: str, image: str, failure: Failure) -> None:
+        self._store.add_encoding_failure(codec, image, failure.reason, transient=failure.transient)
+        self._step.advance()
+
+    def end(self) -> None:
+        """Record what was held back."""
+        for watch in self._watches.values():
             watch.release()
 
 
 def _watch(codec: CodecLevel, folder: Path) -> FaultWatch:
     return FaultWatch("codec", f"the encoder of codec {codec.choice.spec.name!r}", folder)
-
-
-def _fail(store: Store, step: Step, job: EncodeJob, failure: Failure) -> None:
-    store.add_encoding_failure(
-        job.codec.key, job.picture.sha256, failure.reason, transient=failure.transient
-    )
-    step.advance()
 
 
 class _Jobs:
@@ -173,8 +227,11 @@ class _Jobs:
         self._folder, self._parity, self._shared = folder, parity, shared
         self._begun = begun
 
-    def __call__(self, work: Work) -> list[EncodeJob]:
-        return [self._job(work, codec) for codec in work.codecs]
+    def __call__(self, works: Sequence[Work]) -> list[EncodeJob]:
+        jobs = [self._job(work, codec) for work in works for codec in work.codecs]
+        if all(job.codec.batch_images == 1 for job in jobs):
+            return jobs
+        return list(_together(jobs))
 
     def _job(self, work: Work, codec: CodecLevel) -> EncodeJob:
         key = codec.part.key
@@ -189,6 +246,19 @@ class _Jobs:
             twice=twice,
             shared=self._shared,
         )
+
+
+def _together(jobs: Iterable[EncodeJob]) -> Iterator[EncodeJob]:
+    """Join jobs of one codec, level and size of image, up to what the codec wants at once."""
+    groups: dict[tuple[str, tuple[int, int]], list[EncodeJob]] = {}
+    for job in jobs:
+        groups.setdefault((job.codec.key, job.picture.size), []).append(job)
+    for group in groups.values():
+        for first in range(0, len(group), group[0].codec.batch_images):
+            some = group[first : first + group[0].codec.batch_images]
+            others = tuple(job.picture for job in some[1:])
+            twice = any(job.twice for job in some)
+            yield replace(some[0], others=others, twice=twice, last=True)
 
 
 def _not_shared(
@@ -208,32 +278,61 @@ def _not_shared(
             yield Work(work.picture, tuple(lacking))
 
 
-def encode(job: EncodeJob) -> Encoded:
-    """Do one job, and put the bitstream into the run folder where it can be seen.
+def encode(job: EncodeJob) -> EncodedTogether:
+    """Do one job, and put the bitstreams into the run folder where it can be seen.
 
-    It is written here, and not where the results come together, because one process
+    They are written here, and not where the results come together, because one process
     could not write what many encode.
 
     Raises:
-        StoreError: the bitstream cannot be written.
-        Exception: whatever reading the image or a codec raises.
+        StoreError: a bitstream cannot be written.
+        Exception: whatever reading an image or a codec raises, for a job of one image.
     """
     start = time.perf_counter()
-    made = _encode(job) if job.shared is None else _shared(job, job.shared)
+    if not job.others:
+        return EncodedTogether((_encoded_one(job),), time.perf_counter() - start)
+    results = attempt(_encoded_batch, job)
+    if isinstance(results, Failure):
+        results = tuple(attempt(_encoded_one, each) for each in job.alone())
+    return EncodedTogether(results, time.perf_counter() - start)
+
+
+def _encoded_one(job: EncodeJob) -> Encoded:
+    return _kept(job, _encode(job) if job.shared is None else _shared(job, job.shared))
+
+
+def _encoded_batch(job: EncodeJob) -> tuple[Encoded | Failure, ...]:
+    """Encode several images at once.
+
+    Raises:
+        Exception: whatever reading an image or the codec raises.
+    """
+    images = [source_image(each.content(), parity=job.parity) for each in job.pictures]
+    codec = job.codec.built()
+    start = time.perf_counter()
+    bitstreams = codec.encode_batch([image.copy() for image in images])
+    seconds = (time.perf_counter() - start) / len(images)
+    if len(bitstreams) != len(images):
+        raise ValueError(f"the codec made {len(bitstreams)} bitstreams of {len(images)} images")
+    # Alone, as a batch may have an order of its own.
+    deterministic = not job.twice or codec.encode(images[0]) == bitstreams[0]
+    found = []
+    for picture, bitstream in zip(job.pictures, bitstreams, strict=True):
+        made = _Made(_checked(bitstream), seconds, deterministic)
+        if job.shared is not None:
+            job.shared.put(job.codec.key, picture.sha256, made.bitstream)
+        found.append(_kept(job, made))
+    return tuple(found)
+
+
+def _kept(job: EncodeJob, made: _Made) -> Encoded:
     content = None
     if job.folder is None:
         content = made.bitstream
         sha256 = content_hash(content)
     else:
         sha256 = write_bitstream(job.folder, made.bitstream)
-    return Encoded(
-        sha256=sha256,
-        size=len(made.bitstream),
-        seconds=made.seconds,
-        spent=time.perf_counter() - start,
-        content=content,
-        deterministic=made.deterministic,
-    )
+    return Encoded(sha256, len(made.bitstream), made.seconds, content, made.deterministic)
 
 
 def _shared(job: EncodeJob, shared: SharedBitstreams) -> _Made:
@@ -257,9 +356,13 @@ def _encode(job: EncodeJob) -> _Made:
     if job.last and not job.twice:
         forget_original()
     start = time.perf_counter()
-    bitstream = codec.encode(argument)
+    bitstream = _checked(codec.encode(argument))
     seconds = time.perf_counter() - start
-    if not isinstance(bitstream, bytes) or not bitstream:
-        raise TypeError(f"the codec returned {bitstream!r:.40} instead of some bytes")
     deterministic = not job.twice or codec.encode(image.copy()) == bitstream
     return _Made(bitstream, seconds, deterministic)
+
+
+def _checked(bitstream: object) -> bytes:
+    if not isinstance(bitstream, bytes) or not bitstream:
+        raise TypeError(f"the codec returned {bitstream!r:.40} instead of some bytes")
+    return bitstream

@@ -10,10 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from lossylens.failure import Failure
 from lossylens.spec import PluginSpec
+
+if TYPE_CHECKING:
+    from lossylens.failure import Failure
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -115,8 +117,12 @@ class Executor(ABC, Generic[J, R]):
             LossylensError: a worker raised one, so no job can be done.
         """
 
+    def release(self) -> None:
+        """End the workers that were kept for another call."""
+
     def close(self) -> None:
         """End all workers."""
+        self.release()
 
     def __enter__(self) -> Self:
         return self

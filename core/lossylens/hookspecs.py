@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lossylens.adaptor import AdaptorSpec
     from lossylens.codec import CodecSpec
+    from lossylens.executor import ExecutorSpec
     from lossylens.result import ResultSpec
     from lossylens.task import TaskSpec
     from lossylens.vlm import VlmSpec
@@ -89,6 +90,19 @@ def register_results(register: Callable[[ResultSpec], None]) -> None:
 
     :param register: to be called with each
         :class:`~lossylens.result.ResultSpec`.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def register_executors(register: Callable[[ExecutorSpec], None]) -> None:
+    """Register executors, the places where the work of a run can be done.
+
+    Called and guarded as :func:`register_codecs`.
+
+    :param register: to be called with each
+        :class:`~lossylens.executor.ExecutorSpec`.
 
     .. versionadded:: 0.1
     """

@@ -7,7 +7,7 @@ which keeps the codecs that it has built and the image that it has read for the 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -35,6 +35,7 @@ class CodecRecipe:
         name: of the codec.
         key: of the codec and level.
         factory, level, options: to build the codec from.
+        batch_images: how many images of like size it wants at once.
     """
 
     where: str
@@ -43,6 +44,7 @@ class CodecRecipe:
     factory: str
     level: Level
     options: Any
+    batch_images: int = 1
 
     @classmethod
     def of(cls, codec: CodecLevel) -> CodecRecipe:
@@ -54,6 +56,7 @@ class CodecRecipe:
             factory=codec.choice.spec.factory,
             level=codec.level,
             options=codec.choice.options,
+            batch_images=codec.batch_images,
         )
 
     def built(self) -> Codec:
@@ -83,6 +86,11 @@ class CodecJob:
         """Return the job of *codec* and *picture*; *particular* is what else *cls* holds."""
         return cls(codec=CodecRecipe.of(codec), picture=picture, parity=parity, **particular)
 
+    @property
+    def pixels(self) -> int:
+        """Of all its images."""
+        return self.picture.width * self.picture.height
+
     def original(self) -> Image:
         """Return the image, which is kept until another is asked for."""
         return _original(self.picture, self.parity)
@@ -100,8 +108,12 @@ J = TypeVar("J", bound=CodecJob)
 R = TypeVar("R", bound=Timed)
 
 
+A = TypeVar("A")
+B = TypeVar("B")
+
+
 @dataclass(frozen=True)
-class JobByJob(Generic[J, R]):
+class JobByJob(Generic[A, B]):
     """A recipe of workers that call a function for each job.
 
     Attributes:
@@ -109,14 +121,14 @@ class JobByJob(Generic[J, R]):
         title: see :class:`~lossylens.executor.Recipe`.
     """
 
-    function: Callable[[J], R]
+    function: Callable[[A], B]
     title: str
 
-    def start(self) -> Callable[[Iterator[J], Begin], Iterator[R | Failure]]:
+    def start(self) -> Callable[[Iterator[A], Begin], Generator[B | Failure, None, None]]:
         """Return what does the work."""
         return self._work
 
-    def _work(self, jobs: Iterator[J], begin: Begin) -> Iterator[R | Failure]:
+    def _work(self, jobs: Iterator[A], begin: Begin) -> Generator[B | Failure, None, None]:
         for job in jobs:
             yield attempt(self.function, job)
 
@@ -156,7 +168,7 @@ def count_images(backlogs: Iterable[Iterable[Work]]) -> int:
 def run_works(
     executor: Executor[Any, Any],
     recipe: Recipe[J, R],
-    jobs: Callable[[Work], Sequence[J]],
+    jobs: Callable[[Sequence[Work]], Sequence[J]],
     backlogs: Sequence[Sequence[Work]],
     resources: Resources,
 ) -> Iterator[tuple[J, R | Failure]]:
@@ -165,7 +177,7 @@ def run_works(
     Args:
         executor: where.
         recipe: of the workers.
-        jobs: returns the jobs of a work, one for each level.
+        jobs: returns the jobs of some works.
         backlogs: the works of each codec, none empty.
         resources: what the workers may take.
 
@@ -174,10 +186,10 @@ def run_works(
     """
     resources = replace(resources, workers=min(resources.workers, count_images(backlogs)))
     schedule = Schedule(backlogs, resources.workers)
-    chunks = ([job for work in chunk for job in jobs(_portable_work(work))] for chunk in schedule)
+    chunks = (jobs([_portable_work(work) for work in chunk]) for chunk in schedule)
     for job, result in executor.run(recipe, chunks, resources):
         if not isinstance(result, Failure):
-            schedule.learn(job.codec.where, job.picture, result.spent)
+            schedule.learn(job.codec.where, job.pixels, result.spent)
         yield job, result
 
 

@@ -213,11 +213,12 @@ def _first_images(config: Config, count: int) -> Iterator[tuple[str, ImageRef]]:
     seen: set[str] = set()
     while tasks and len(seen) < count:
         for task in list(tasks):
-            fresh = next((each for each in task[1] if _is_new(each.image, task[0], seen)), None)
+            images = (image for sample in task[1] for image in sample.images)
+            fresh = next((each for each in images if _is_new(each, task[0], seen)), None)
             if fresh is None:
                 tasks.remove(task)
             elif len(seen) <= count:
-                yield f"{task[0]} {fresh.image.key}", fresh.image
+                yield f"{task[0]} {fresh.key}", fresh
 
 
 def _is_new(reference: ImageRef, task: str, seen: set[str]) -> bool:

@@ -23,6 +23,7 @@ from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec
 from lossylens.discovery import Candidate, core_mismatch
 from lossylens.errors import LossylensError, PluginError
+from lossylens.executor import ExecutorSpec
 from lossylens.hookspecs import GROUP
 from lossylens.names import canonical, suggestion
 from lossylens.result import ResultSpec
@@ -32,7 +33,8 @@ from lossylens.vlm import VlmSpec
 
 #: The kinds of things that plugins provide, with the class that declares each.
 KINDS: Mapping[str, type[PluginSpec]] = {
-    spec.kind: spec for spec in (CodecSpec, VlmSpec, TaskSpec, AdaptorSpec, ResultSpec)
+    spec.kind: spec
+    for spec in (CodecSpec, VlmSpec, TaskSpec, AdaptorSpec, ResultSpec, ExecutorSpec)
 }
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")

@@ -58,7 +58,8 @@ def _choices(config: Config) -> Iterator[Choice[Any]]:
     yield from config.codecs
     yield from config.vlms
     yield from config.tasks
-    yield from filter(None, config.adaptors)
+    yield from config.adaptors
+    yield config.executor
 
 
 def _versions(names: tuple[str, ...]) -> Iterator[tuple[str, str]]:

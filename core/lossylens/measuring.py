@@ -164,8 +164,8 @@ def _measure_images(
             shelf=shelf,
         )
 
-    def jobs(work: Work) -> list[MeasureJob]:
-        return [job(work, codec) for codec in work.codecs]
+    def jobs(works: Iterable[Work]) -> list[MeasureJob]:
+        return [job(work, codec) for work in works for codec in work.codecs]
 
     with progress("Measuring fidelity", count, "images") as step:
         resources = Resources(workers=config.workers, threads=1, memory=config.memory)
@@ -282,7 +282,7 @@ def _members(
     """Return the images of a task that could be encoded, and decoded as far as is known."""
     encodings = store.encodings(codec.part.key)
     done = store.fidelities(codec.part.key)
-    used = {each.image for each in material.samples[task] if each.image}
+    used = {image for each in material.samples[task] for image in each.compressed}
     return tuple(
         image
         for image in sorted(used)

@@ -18,8 +18,6 @@ here they do not.
 
 from __future__ import annotations
 
-from typing import Any
-
 from PIL.Image import Image
 
 from lossylens.codec import Codec
@@ -50,10 +48,18 @@ def decoded_image(codec: Codec, bitstream: bytes, size: tuple[int, int], *, pari
         BitstreamError: it is damaged, or the decoder gave no RGB image of *size*.
         TypeError: the decoder gave no image at all.
     """
-    image: Any = codec.decode(bitstream)
-    if not isinstance(image, Image):
-        raise TypeError(f"the decoder returned {image!r:.40} instead of an image")
-    if image.mode != "RGB" or image.size != size:
-        found = f"{image.mode} {image.width}x{image.height}"
+    return given_image(codec.decode(bitstream), size, parity=parity)
+
+
+def given_image(decoded: object, size: tuple[int, int], *, parity: bool) -> Image:
+    """Return what a VLM is given of what a decoder returned.
+
+    Raises:
+        BitstreamError, TypeError: see :func:`decoded_image`.
+    """
+    if not isinstance(decoded, Image):
+        raise TypeError(f"the decoder returned {decoded!r:.40} instead of an image")
+    if decoded.mode != "RGB" or decoded.size != size:
+        found = f"{decoded.mode} {decoded.width}x{decoded.height}"
         raise BitstreamError(f"the decoder returned {found}, not RGB {size[0]}x{size[1]}")
-    return evaluator_parity(image) if parity else image
+    return evaluator_parity(decoded) if parity else decoded

@@ -5,24 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, product
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
-from lossylens.adaptor import AdaptorSpec
-from lossylens.codec import Level
+from lossylens.adaptor import Adaptor, AdaptorSpec, Needs
+from lossylens.codec import CodecPoint, Level
 from lossylens.config import NO_ADAPTOR, Choice, CodecChoice, Config
 from lossylens.errors import ConfigError
 from lossylens.failure import guarded
-from lossylens.plugins import Registry
 from lossylens.spec import OPERATIONAL
 from lossylens.task import Task, TaskSpec
-from lossylens.vlm import Vlm, VlmSpec
+from lossylens.vlm import Vlm, VlmIdentity, VlmSpec
 
 #: Part of every key; raised when the core itself changes pixels or prompts.
 KEY_VERSION = 1
@@ -49,11 +48,19 @@ class Part:
 
 @dataclass(frozen=True)
 class CodecLevel:
-    """A codec at one level."""
+    """A codec at one level.
+
+    Attributes:
+        point: what adaptors learn of it.
+        batch_images, wants_device: see :class:`~lossylens.codec.Codec`.
+    """
 
     choice: CodecChoice
     level: Level
     part: Part
+    point: CodecPoint
+    batch_images: int = 1
+    wants_device: bool = False
 
     @property
     def encodes(self) -> bool:
@@ -62,17 +69,83 @@ class CodecLevel:
 
 
 @dataclass(frozen=True)
+class ChosenAdaptor:
+    """An adaptor as configured.
+
+    Attributes:
+        light: the adaptor, whose weights are not loaded.
+        encodes: whether it replaces the vision encoder.
+    """
+
+    choice: Choice[AdaptorSpec]
+    light: Adaptor
+    provenance: Mapping[str, str]
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it replaces the vision encoder."""
+        return type(self.light).encoder is not Adaptor.encoder
+
+    def unfit(self, vlm: BaseModel, codec: CodecLevel) -> str:
+        """Return why it does not serve *vlm* behind *codec*, or ``""``."""
+        needs, point = self.light.needs, codec.point
+        if self.encodes and not vlm.open:
+            return f"vlm {vlm.identity.label} gives no access to its vision encoder"
+        if Needs.LATENTS in needs and not point.space:
+            return f"codec {point.label} has no latents"
+        if Needs.BITSTREAM in needs and not codec.encodes:
+            return f"codec {point.label} has no bitstream"
+        with guarded(f"adaptor {self.choice.spec.name!r}", "fits()"):
+            return self.light.fits(vlm.identity, point)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A VLM as it is.
+
+    Attributes:
+        open: whether it gives access to its vision encoder.
+    """
+
+    choice: Choice[VlmSpec]
+    identity: VlmIdentity
+    open: bool
+
+
+@dataclass(frozen=True)
 class Model:
     """A VLM, with an adaptor or without."""
 
-    choice: Choice[VlmSpec]
-    adaptor: Choice[AdaptorSpec] | None
+    base: BaseModel
+    adaptor: ChosenAdaptor | None
     part: Part
+
+    @property
+    def choice(self) -> Choice[VlmSpec]:
+        """The VLM in the configuration."""
+        return self.base.choice
 
     @property
     def adaptor_label(self) -> str:
         """Name of the adaptor in reports."""
-        return self.adaptor.label if self.adaptor else NO_ADAPTOR
+        return self.adaptor.choice.label if self.adaptor else NO_ADAPTOR
+
+    @property
+    def label(self) -> str:
+        """Name in messages."""
+        return _with(self.choice.label, self.adaptor_label)
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Cells that the grid has not, and why: labels as in :class:`Cell`."""
+
+    vlm: str
+    adaptor: str
+    codec: str
+    level: str
+    task: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -104,17 +177,21 @@ class Cell:
 
     def __str__(self) -> str:
         """Return the labels."""
-        model = self.vlm if self.adaptor == NO_ADAPTOR else f"{self.vlm} with {self.adaptor}"
-        return f"{model}, {self.codec} {self.level}, {self.task}"
+        return f"{_with(self.vlm, self.adaptor)}, {self.codec} {self.level}, {self.task}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The grid: every model at every codec and level on every task."""
+    """The grid: models at codecs and levels on tasks, as far as they go together.
+
+    Attributes:
+        unfit: why a model, codec level and task do not, by their keys.
+    """
 
     codecs: tuple[CodecLevel, ...]
     models: tuple[Model, ...]
     benchmarks: tuple[Benchmark, ...]
+    unfit: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -141,46 +218,159 @@ class Plan:
         groups = groupby(self.codecs, lambda codec: codec.choice.where)
         return tuple(tuple(levels) for _, levels in groups)
 
+    @property
+    def families(self) -> tuple[tuple[Model, ...], ...]:
+        """The VLMs, each as it is and with its adaptors."""
+        groups = groupby(self.models, lambda model: model.choice.where)
+        return tuple(tuple(models) for _, models in groups)
+
+    @property
+    def absences(self) -> Iterator[Absence]:
+        """What is left out, in the order of the grid."""
+        for model, codec, benchmark in self._combinations():
+            reason = self.unfit.get((model.part.key, codec.part.key, benchmark.part.key))
+            if reason:
+                cell = _cell(model, codec, benchmark)
+                labels = (cell.vlm, cell.adaptor, cell.codec, cell.level, cell.task)
+                yield Absence(*labels, reason)
+
+    def _combinations(self) -> Iterator[tuple[Model, CodecLevel, Benchmark]]:
+        yield from product(self.models, self.codecs, self.benchmarks)
+
     def cells_of(self, model: Model, codec: CodecLevel) -> Iterator[tuple[Benchmark, Cell]]:
         """Yield the tasks with the cells of one model and one codec and level."""
         for benchmark in self.benchmarks:
-            yield (
-                benchmark,
-                Cell(
-                    vlm=model.choice.label,
-                    adaptor=model.adaptor_label,
-                    codec=codec.choice.label,
-                    level=codec.level.name,
-                    task=benchmark.choice.label,
-                    vlm_key=model.part.key,
-                    codec_key=codec.part.key,
-                    task_key=benchmark.part.key,
-                ),
+            if (model.part.key, codec.part.key, benchmark.part.key) not in self.unfit:
+                yield benchmark, _cell(model, codec, benchmark)
+
+    def restricted(self, demands: Mapping[str, Demand]) -> Plan:
+        """Return the plan without the tasks that a VLM cannot do.
+
+        Args:
+            demands: what the questions of a task ask of a VLM, by task key.
+
+        Raises:
+            ConfigError: a VLM can do none of the tasks, or a task has no VLM.
+        """
+        unfit = dict(self.unfit)
+        for model, benchmark in product(self.models, self.benchmarks):
+            reason = _beyond(model, benchmark, demands[benchmark.part.key])
+            if reason:
+                for codec in self.codecs:
+                    key = (model.part.key, codec.part.key, benchmark.part.key)
+                    unfit.setdefault(key, reason)
+        plan = replace(self, unfit=unfit)
+        for kind in ("vlm", "task"):
+            _check_used(plan, kind)
+        return plan
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What the questions of a task ask of a VLM.
+
+    Attributes:
+        images: most images of one question.
+        boxes: whether any is to be answered with a box.
+    """
+
+    images: int
+    boxes: bool
+
+
+def _beyond(model: Model, benchmark: Benchmark, demand: Demand) -> str:
+    """Return why a VLM cannot do a task, or ``""``."""
+    spec, task = model.choice.spec, benchmark.choice.label
+    if demand.images > spec.max_images:
+        takes = "1 image" if spec.max_images == 1 else f"{spec.max_images} images"
+        return (
+            f"vlm {model.choice.label} takes {takes} at a time, task {task} shows up to"
+            f" {demand.images}"
+        )
+    if demand.boxes and not spec.grounds:
+        return f"vlm {model.choice.label} gives no boxes, which task {task} asks for"
+    return ""
+
+
+def _check_used(plan: Plan, kind: str) -> None:
+    """Make sure that every VLM, or every task, has a cell."""
+    used = {getattr(cell, kind) for cell in plan.cells}
+    given: Sequence[Model | Benchmark] = plan.models if kind == "vlm" else plan.benchmarks
+    for each in given:
+        label = each.choice.label
+        if label not in used:
+            reasons = dict.fromkeys(
+                absence.reason for absence in plan.absences if getattr(absence, kind) == label
             )
+            raise ConfigError(f"{each.choice.where}: no cell is left: {'; '.join(reasons)}.")
+
+
+def _cell(model: Model, codec: CodecLevel, benchmark: Benchmark) -> Cell:
+    return Cell(
+        vlm=model.choice.label,
+        adaptor=model.adaptor_label,
+        codec=codec.choice.label,
+        level=codec.level.name,
+        task=benchmark.choice.label,
+        vlm_key=model.part.key,
+        codec_key=codec.part.key,
+        task_key=benchmark.part.key,
+    )
+
+
+def _with(vlm: str, adaptor: str) -> str:
+    return vlm if adaptor == NO_ADAPTOR else f"{vlm} with {adaptor}"
 
 
 def make_plan(config: Config) -> Plan:
-    """Build every task, codec and VLM once, to learn what decides its results.
+    """Build every task, codec, VLM and adaptor once, to learn what decides its results.
 
-    Nothing is written, so what is missing or misconfigured shows before a run
-    folder is made.
+    Nothing is written and no weights are loaded, so what is missing or misconfigured shows
+    before a run folder is made.
 
     Raises:
-        LossylensError: one of them cannot be built, or two are the same.
+        LossylensError: one of them cannot be built, two are the same, or an adaptor serves
+            nothing of the grid.
     """
-    plan = Plan(
-        codecs=tuple(_codec_levels(config)),
-        models=tuple(_models(config)),
-        benchmarks=tuple(_benchmarks(config)),
-    )
-    for group in (plan.codecs, plan.models, plan.benchmarks):
+    codecs = tuple(_codec_levels(config))
+    benchmarks = tuple(_benchmarks(config))
+    adaptors = tuple(_adaptors(config))
+    models = tuple(_models(config, adaptors))
+    for group in (codecs, models, benchmarks):
         seen: dict[str, str] = {}
         for each in group:
             where = each.choice.where
             other = seen.setdefault(each.part.key, where)
             if other != where:
                 raise ConfigError(f"{where}: the same plugin with the same options as {other}.")
-    return plan
+    reasons = {
+        (model.part.key, codec.part.key): model.adaptor.unfit(model.base, codec)
+        for model, codec in product(models, codecs)
+        if model.adaptor
+    }
+    for adaptor in adaptors:
+        _check_fits(adaptor, models, codecs, reasons)
+    unfit = {
+        (*keys, benchmark.part.key): reason
+        for keys, reason in reasons.items()
+        for benchmark in benchmarks
+        if reason
+    }
+    return Plan(codecs, models, benchmarks, unfit)
+
+
+def _check_fits(
+    adaptor: ChosenAdaptor,
+    models: Sequence[Model],
+    codecs: Sequence[CodecLevel],
+    reasons: Mapping[tuple[str, str], str],
+) -> None:
+    """Make sure that an adaptor serves some model behind some codec."""
+    mine = [model for model in models if model.adaptor is adaptor]
+    found = [reasons[model.part.key, codec.part.key] for model, codec in product(mine, codecs)]
+    if all(found):
+        some = "; ".join(list(dict.fromkeys(found))[:3])
+        raise ConfigError(f"{adaptor.choice.where}: serves nothing of this grid: {some}.")
 
 
 def _benchmarks(config: Config) -> Iterator[Benchmark]:
@@ -199,6 +389,7 @@ def _codec_levels(config: Config) -> Iterator[CodecLevel]:
             with guarded(f"codec {choice.spec.name!r}", "building it"):
                 codec = config.registry.build_codec(choice.spec.name, level, choice.options)
                 provenance = dict(codec.provenance())
+                batch, device, space = codec.batch_images, codec.wants_device, codec.space
             description = {
                 **described(choice),
                 "level": level.name,
@@ -206,31 +397,40 @@ def _codec_levels(config: Config) -> Iterator[CodecLevel]:
                 "provenance": provenance,
                 "evaluator_parity": config.run.evaluator_parity,
             }
-            yield CodecLevel(choice, level, Part("codec", description))
+            part = Part("codec", description)
+            point = CodecPoint(
+                codec=choice.spec.name,
+                level=level.name,
+                label=choice.label,
+                key=part.key,
+                parameters=dict(level.parameters),
+                provenance=provenance,
+                space=space,
+            )
+            yield CodecLevel(choice, level, part, point, max(1, batch), device)
 
 
-def _models(config: Config) -> Iterator[Model]:
+def _adaptors(config: Config) -> Iterator[ChosenAdaptor]:
+    for choice in config.adaptors:
+        with guarded(f"adaptor {choice.spec.name!r}", "building it"):
+            light = config.registry.build_adaptor(choice.spec.name, choice.options)
+            yield ChosenAdaptor(choice, light, dict(light.provenance()))
+
+
+def _models(config: Config, adaptors: Sequence[ChosenAdaptor]) -> Iterator[Model]:
     for choice in config.vlms:
-        for adaptor in config.adaptors:
-            with guarded(f"vlm {choice.spec.name!r}", "building it"):
-                # Not kept: several large VLMs would not fit side by side.
-                provenance = dict(build_model(config.registry, choice, adaptor).provenance())
-            description = {
-                **described(choice),
-                "adaptor": described(adaptor) if adaptor else None,
-                "provenance": provenance,
-            }
-            yield Model(choice, adaptor, Part("vlm", description))
-
-
-def build_model(
-    registry: Registry, choice: Choice[VlmSpec], adaptor: Choice[AdaptorSpec] | None
-) -> Vlm:
-    """Build a VLM and attach its adaptor."""
-    vlm = registry.build_vlm(choice.spec.name, choice.options)
-    if adaptor is None:
-        return vlm
-    return registry.build_adaptor(adaptor.spec.name, adaptor.options).attach(vlm)
+        with guarded(f"vlm {choice.spec.name!r}", "building it"):
+            # Not kept: several large VLMs would not fit side by side.
+            vlm = config.registry.build_vlm(choice.spec.name, choice.options)
+            provenance = dict(vlm.provenance())
+        identity = VlmIdentity(choice.spec.name, choice.label, provenance)
+        base = BaseModel(choice, identity, type(vlm).with_encoder is not Vlm.with_encoder)
+        description = {**described(choice), "adaptor": None, "provenance": provenance}
+        if config.run.baseline:
+            yield Model(base, None, Part("vlm", description))
+        for adaptor in adaptors:
+            adapted = {**described(adaptor.choice), "provenance": dict(adaptor.provenance)}
+            yield Model(base, adaptor, Part("vlm", {**description, "adaptor": adapted}))
 
 
 def described(choice: Choice[Any]) -> dict[str, Any]:

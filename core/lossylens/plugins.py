@@ -19,6 +19,7 @@ from lossylens.adaptor import Adaptor, AdaptorSpec
 from lossylens.codec import Codec, CodecSpec, Level
 from lossylens.discovery import Candidate, Selection
 from lossylens.errors import PluginError
+from lossylens.executor import Executor, ExecutorSpec
 from lossylens.loading import KINDS, PluginInfo, Registered
 from lossylens.names import canonical, nearest, suggestion
 from lossylens.result import PublishedResults, ResultSpec
@@ -137,6 +138,8 @@ class Registry:
     @overload
     def all(self, kind: Literal["result"]) -> list[Registered[ResultSpec]]: ...
     @overload
+    def all(self, kind: Literal["executor"]) -> list[Registered[ExecutorSpec]]: ...
+    @overload
     def all(self, kind: str) -> list[Registered[PluginSpec]]: ...
 
     def all(self, kind: str) -> list[Any]:
@@ -160,13 +163,16 @@ class Registry:
     @overload
     def find(self, kind: Literal["result"], name: str) -> Registered[ResultSpec]: ...
     @overload
+    def find(self, kind: Literal["executor"], name: str) -> Registered[ExecutorSpec]: ...
+    @overload
     def find(self, kind: str, name: str) -> Registered[PluginSpec]: ...
 
     def find(self, kind: str, name: str) -> Registered[Any]:
         """Return what *name* means among the plugins of *kind*.
 
         Args:
-            kind: ``"codec"``, ``"vlm"``, ``"task"``, ``"adaptor"`` or ``"result"``.
+            kind: ``"codec"``, ``"vlm"``, ``"task"``, ``"adaptor"``, ``"result"`` or
+                ``"executor"``.
             name: canonical name or alias, or one of these behind the name of
                 its plugin or distribution, as in ``"lossylens-codec-jpeg/jpeg"``.
                 Case does not matter, and ``_``, ``-`` and ``.`` are alike.
@@ -276,6 +282,10 @@ class Registry:
     def build_result(self, name: str, options: Any = None) -> PublishedResults:
         """Build published results; raises as :meth:`build`."""
         return cast(PublishedResults, self.build("result", name, options=options))
+
+    def build_executor(self, name: str, options: Any = None) -> Executor[Any, Any]:
+        """Build an executor; raises as :meth:`build`."""
+        return cast("Executor[Any, Any]", self.build("executor", name, options=options))
 
 
 def _check_kind(kind: str) -> None:

@@ -16,7 +16,6 @@ from lossylens.cost import describe_cost, estimate
 from lossylens.encoding import encode_all
 from lossylens.errors import StoreError
 from lossylens.executor import Executor
-from lossylens.executors.local import LocalExecutor
 from lossylens.failure import FaultError
 from lossylens.fidelity import check_fidelities
 from lossylens.manifest import make_manifest
@@ -24,7 +23,7 @@ from lossylens.measuring import measure_all
 from lossylens.plan import CodecLevel, Model, Plan, make_plan
 from lossylens.progress import Unseen, progress
 from lossylens.scoring import Scoring
-from lossylens.store import Store, to_json
+from lossylens.store import Store, StoredSample, to_json
 
 
 def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int:
@@ -49,6 +48,7 @@ def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int
         known = _known_pictures(store, with_failures=not config.run.retry_failed)
         with progress("Reading", None, "images") as step:
             material = collect(plan.benchmarks, config.run.limit, known, step)
+        plan = plan.restricted({task: material.demand(task) for task in material.samples})
         cost = estimate(plan, material, store)
         for line in describe_cost(plan, cost, retry_failed=config.run.retry_failed):
             say(line)
@@ -70,15 +70,16 @@ def _do(
     store.forget_transient_failures()
     store.drop_lost_bitstreams(thorough=config.run.retry_failed)
     store.set_grid(plan.parts, plan.cells)
+    store.set_absences(plan.absences)
     store.add_images(map(_image_row, material.pictures.values()))
     for benchmark in plan.benchmarks:
         key = benchmark.part.key
-        samples = enumerate(material.samples[key])
-        store.set_samples(key, [_sample_row(*each) for each in samples])
+        store.set_samples(key, map(_stored_sample, material.samples[key]))
     steps = _Steps(config, plan, material, store, say)
-    with LocalExecutor() as executor:
-        for model in plan.models:
-            steps.do_curves(model, executor)
+    chosen = config.executor
+    with config.registry.build_executor(chosen.spec.name, chosen.options) as executor:
+        for models in plan.families:
+            steps.do_curves(models, executor)
         executor.release()
         measure_all(config, plan, material, executor, store)
     steps.end()
@@ -104,29 +105,45 @@ class _Steps:
         self._faults: list[FaultError] = []
         self._broken: set[str] = set()
 
-    def do_curves(self, model: Model, executor: Executor[Any, Any]) -> None:
-        """Do all that *model* takes part in."""
-        self._warn_of_crashes(model)
+    def do_curves(self, models: Sequence[Model], executor: Executor[Any, Any]) -> None:
+        """Do all that one VLM takes part in: as it is and with its adaptors, codec by codec."""
+        models = list(models)
+        for model in models:
+            self._warn_of_crashes(model)
         for levels in self._plan.curves:
+            due = [model for model in models if self._has_cells(model, levels)]
             codec = levels[0].choice.where
-            if codec in self._broken:
+            if not due or codec in self._broken:
                 continue
             try:
                 encode_all(self._config, levels, self._material, executor, self._store)
-                self._answer(model, levels, executor)
             except FaultError as error:
-                self._faults.append(error)
-                self._say(str(error))
-                if error.kind == "vlm":
-                    return
+                self._note(error)
                 self._broken.add(codec)
+                continue
+            for model in due:
+                try:
+                    self._answer(model, levels, executor)
+                except FaultError as error:
+                    self._note(error)
+                    if error.kind == "codec":
+                        self._broken.add(codec)
+                        break
+                    models.remove(model)
+
+    def _has_cells(self, model: Model, levels: Sequence[CodecLevel]) -> bool:
+        return any(True for codec in levels for _ in self._plan.cells_of(model, codec))
+
+    def _note(self, error: FaultError) -> None:
+        self._faults.append(error)
+        self._say(str(error))
 
     def _answer(
         self, model: Model, levels: Sequence[CodecLevel], executor: Executor[Any, Any]
     ) -> None:
         """Have a model answer at the levels of one codec; score each cell when it is finished."""
         due = {codec.part.key: self._count_pending(model, codec) for codec in levels}
-        title = f"Answering, {model.choice.label}, {levels[0].choice.label}"
+        title = f"Answering, {model.label}, {levels[0].choice.label}"
         count = sum(due.values())
         with progress(title, count, "questions") if count else nullcontext(Unseen()) as step:
             answering = Answering(
@@ -147,7 +164,7 @@ class _Steps:
         crashed = self._store.crashes(model.part.key)
         if crashed:
             self._say(
-                f"vlm {model.choice.label!r} crashed at an earlier start; the {len(crashed)} images"
+                f"vlm {model.label} crashed at an earlier start; the {len(crashed)} images"
                 " that it was asked about then are asked about last, one by one"
             )
 
@@ -174,7 +191,7 @@ class _Steps:
             if codec.part.key == part:
                 return f"codec {codec.choice.label!r} at {codec.level.name}"
         models = (each for each in self._plan.models if each.part.key == part)
-        return next((f"vlm {each.choice.label!r}" for each in models), part)
+        return next((f"vlm {each.label}" for each in models), part)
 
 
 @contextmanager
@@ -222,7 +239,13 @@ def _image_row(picture: Picture) -> tuple[object, ...]:
     )
 
 
-def _sample_row(position: int, asked: Asked) -> tuple[object, ...]:
+def _stored_sample(asked: Asked) -> StoredSample:
     sample = asked.sample
-    question = to_json(dataclasses.asdict(sample.question))
-    return (sample.id, position, asked.image, question, to_json(dict(sample.fields)))
+    shown = zip(asked.images, sample.images, strict=True)
+    return StoredSample(
+        id=sample.id,
+        images=tuple((image, given.context) for image, given in shown),
+        question=to_json(dataclasses.asdict(sample.question)),
+        fields=to_json(dict(sample.fields)),
+        cluster=asked.cluster,
+    )

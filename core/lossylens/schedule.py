@@ -69,11 +69,11 @@ class Schedule:
             longest = max(waiting, key=lambda each: each.seconds_per_pixel)
             yield longest.take(max(_LAST_CHUNK, min(_CHUNK, rest / (2 * self._workers))))
 
-    def learn(self, plugin: str, picture: Picture, seconds: float) -> None:
-        """Take note of how long encoding an image at one level took."""
+    def learn(self, plugin: str, pixels: int, seconds: float) -> None:
+        """Take note of how long so many pixels took at one level."""
         backlog = self._backlogs[plugin]
         backlog.seconds += seconds
-        backlog.pixels_done += picture.width * picture.height
+        backlog.pixels_done += pixels
 
 
 class _Backlog:

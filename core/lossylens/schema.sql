@@ -69,11 +69,27 @@ CREATE TABLE samples (
     task TEXT NOT NULL REFERENCES parts,
     id TEXT NOT NULL,
     position INTEGER NOT NULL,      -- in the order of the data
-    image TEXT REFERENCES images,   -- NULL: the file could not be read
     question TEXT NOT NULL,         -- JSON: lossylens.vlm.Question
     fields TEXT NOT NULL,           -- JSON
+    cluster TEXT NOT NULL,          -- what the bootstrap draws together
     PRIMARY KEY (task, id)
 ) WITHOUT ROWID;
+
+-- The images of a sample, in its order.
+CREATE TABLE sample_images (
+    task TEXT NOT NULL REFERENCES parts,
+    sample TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    image TEXT REFERENCES images,   -- NULL: the file could not be read
+    context INTEGER NOT NULL,       -- 1: shown as it is, and no part of the rate
+    PRIMARY KEY (task, sample, position)
+) WITHOUT ROWID;
+
+-- Samples with the first of their images, for whoever shows one.
+CREATE VIEW shown_samples AS
+SELECT samples.*, sample_images.image
+FROM samples LEFT JOIN sample_images ON sample_images.task = samples.task
+    AND sample_images.sample = samples.id AND sample_images.position = 0;
 
 CREATE TABLE cells (
     key TEXT PRIMARY KEY,
@@ -87,6 +103,17 @@ CREATE TABLE cells (
     level TEXT NOT NULL,
     task_label TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- Cells that the latest configuration names and that do not exist, by their labels.
+CREATE TABLE absences (
+    position INTEGER PRIMARY KEY,
+    vlm_label TEXT NOT NULL,
+    adaptor_label TEXT NOT NULL,
+    codec_label TEXT NOT NULL,
+    level TEXT NOT NULL,
+    task_label TEXT NOT NULL,
+    reason TEXT NOT NULL
+);
 
 -- An answer, or the reason why there is none.
 CREATE TABLE predictions (
@@ -151,8 +178,9 @@ CREATE TABLE timings (
 CREATE VIEW failures AS
 SELECT predictions.stage, cells.position, cells.vlm_label, cells.adaptor_label,
        cells.codec_label, cells.level, cells.task_label, predictions.sample,
-       samples.image, predictions.failure
+       sample_images.image, predictions.failure
 FROM predictions
 JOIN cells ON cells.key = predictions.cell
-JOIN samples ON samples.task = cells.task AND samples.id = predictions.sample
+JOIN sample_images ON sample_images.task = cells.task
+    AND sample_images.sample = predictions.sample AND sample_images.position = 0
 WHERE predictions.text IS NULL AND cells.position IS NOT NULL;

@@ -127,7 +127,7 @@ def _problems(score: Any, primary: Primary) -> Iterator[str]:
 
 def _rate(codec: CodecLevel, cell: Cell, material: Material, store: Store) -> Rate:
     """Return the rate over the distinct images of a cell, those that failed left out."""
-    used = {each.image for each in material.samples[cell.task_key] if each.image}
+    used = {image for each in material.samples[cell.task_key] for image in each.compressed}
     pictures = [
         picture
         for sha256, picture in sorted(material.pictures.items())

@@ -33,14 +33,14 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from lossylens.errors import BitstreamError, StoreError
-from lossylens.plan import Cell, Part, plain
+from lossylens.plan import Absence, Cell, Part, plain
 from lossylens.task import Score
 
 #: Raised with every change to ``schema.sql``.
@@ -73,6 +73,30 @@ class Prediction:
         usage = to_json(self.usage) if self.usage else None
         known = (plain(self.text), usage, self.stage, plain(self.failure), int(self.transient))
         return (self.cell, self.sample, *known)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSample:
+    """A row of the table ``samples`` with its images.
+
+    Attributes:
+        images: hash, None where the file could not be read, and whether it is context.
+        question, fields: as JSON.
+    """
+
+    id: str
+    images: tuple[tuple[str | None, bool], ...]
+    question: str
+    fields: str
+    cluster: str
+
+    def with_known(self, other: StoredSample) -> StoredSample:
+        """Return the sample with the hashes of *other* where it has none."""
+        if len(self.images) != len(other.images):
+            return self
+        pairs = zip(self.images, other.images, strict=True)
+        images = tuple((image or known, context) for (image, context), (known, _) in pairs)
+        return replace(self, images=images)
 
 
 class Store:
@@ -200,25 +224,35 @@ class Store:
                 "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", plain(list(rows))
             )
 
-    def set_samples(self, task: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Record the samples of a task: id, position, image, question, fields.
+    def set_absences(self, absences: Iterable[Absence]) -> None:
+        """Record which cells of the latest configuration do not exist, and why."""
+        rows = [
+            (number, each.vlm, each.adaptor, each.codec, each.level, each.task, plain(each.reason))
+            for number, each in enumerate(absences)
+        ]
+        with self._writing() as database:
+            database.execute("DELETE FROM absences")
+            database.executemany("INSERT INTO absences VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-        Answers to a sample whose image or question is not what it was are dropped;
+    def set_samples(self, task: str, samples: Iterable[StoredSample]) -> None:
+        """Record the samples of a task.
+
+        Answers to a sample whose images or question are not what they were are dropped;
         the task's fingerprint should have told, but a wrong answer is worse than
         one more.
         """
-        before = {
-            row["id"]: (row["image"], row["question"])
-            for row in self.rows("SELECT id, image, question FROM samples WHERE task = ?", (task,))
-        }
+        before = self._samples(task)
         now, changed = [], []
-        for sample, position, found, question, fields in rows:
-            known, asked = before.get(sample, (found, question))
+        for sample in samples:
+            known = before.get(sample.id, sample)
             # A file that cannot be read this time is not another file.
-            image = found or known
-            now.append((task, sample, position, image, question, fields))
-            if (image, question) != (known or image, asked):
-                changed.append((task, sample))
+            merged = sample.with_known(known)
+            now.append(merged)
+            if (merged.images, merged.question) != (
+                known.with_known(merged).images,
+                known.question,
+            ):
+                changed.append((task, sample.id))
         with self._writing() as database:
             database.executemany(
                 "DELETE FROM predictions WHERE cell IN (SELECT key FROM cells WHERE task = ?)"
@@ -226,7 +260,35 @@ class Store:
                 changed,
             )
             database.execute("DELETE FROM samples WHERE task = ?", (task,))
-            database.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)", now)
+            database.execute("DELETE FROM sample_images WHERE task = ?", (task,))
+            database.executemany(
+                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (task, each.id, position, each.question, each.fields, each.cluster)
+                    for position, each in enumerate(now)
+                ],
+            )
+            database.executemany(
+                "INSERT INTO sample_images VALUES (?, ?, ?, ?, ?)",
+                [
+                    (task, each.id, position, image, int(context))
+                    for each in now
+                    for position, (image, context) in enumerate(each.images)
+                ],
+            )
+
+    def _samples(self, task: str) -> dict[str, StoredSample]:
+        images: dict[str, list[tuple[str | None, bool]]] = {}
+        for row in self.rows(
+            "SELECT * FROM sample_images WHERE task = ? ORDER BY sample, position", (task,)
+        ):
+            images.setdefault(row["sample"], []).append((row["image"], bool(row["context"])))
+        return {
+            row["id"]: StoredSample(
+                row["id"], tuple(images[row["id"]]), row["question"], row["fields"], row["cluster"]
+            )
+            for row in self.rows("SELECT * FROM samples WHERE task = ?", (task,))
+        }
 
     # Encodings
 

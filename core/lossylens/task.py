@@ -51,8 +51,9 @@ class Sample:
     cluster: str = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, ImageRef):
-            object.__setattr__(self, "images", (self.images,))
+        given: object = self.images
+        if isinstance(given, ImageRef):
+            object.__setattr__(self, "images", (given,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,8 +122,11 @@ def test_ask(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert coded.out != plain.out
     assert coded.err.startswith("blocky b64: ")
     assert coded.err.endswith(" bpp\n")
-    assert main([*command, "--adaptor", "prefix", "--adaptor-option", "text=well"]) == 0
-    assert capsys.readouterr().out == f"well {coded.out}"
+    adapted = [*command, "--adaptor", "darken", "--adaptor-option"]
+    assert main([*adapted, "by=2"]) == 0
+    assert capsys.readouterr().out != coded.out
+    assert main([*adapted, "by=1"]) == 0
+    assert capsys.readouterr().out == coded.out
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,11 @@ def test_ask(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["config.yaml", "q"], "config.yaml: cannot read the image"),
         (["image.png", "unanswerable"], "gave no answer: it is beyond me"),
         (["image.png", "q", "--option", "slat=1"], "Did you mean salt"),
-        (["image.png", "q", "--adaptor", "prefxi"], "Did you mean prefix"),
+        (["image.png", "q", "--adaptor", "darkne"], "Did you mean darken"),
+        (
+            ["image.png", "q", "--adaptor", "darken", "--adaptor-option", "spares=uncompressed"],
+            "adaptor 'darken' does not serve this: uncompressed needs nothing",
+        ),
         (["image.png", "q", "--choice", "A"], "expected key=value"),
     ],
 )

@@ -48,7 +48,7 @@ WRONG = {
     "out is null": (("out: OUT", "out: null"), ["run.out", "path"]),
     "out is a file": (("OUT", "config.yaml"), ["run.out", "is not a folder"]),
     "out in a file": (("OUT", "config.yaml/run"), ["run.out", "is not a folder"]),
-    "adaptor": (("run:", "adaptors: {prefxi: }\nrun:"), ["adaptors.prefxi", "prefix"]),
+    "adaptor": (("run:", "adaptors: {darkne: }\nrun:"), ["adaptors.darkne", "darken"]),
     "no adaptor": (("run:", "adaptors: {none: {a: 1}}\nrun:"), ["adaptors.none", "no options"]),
     "plugin list": (("run:", "plugins: {only: [smaple]}\nrun:"), ["plugins.only", "sample"]),
     "plugins key": (("run:", "plugins: {onyl: []}\nrun:"), ["plugins.onyl", "only"]),
@@ -161,11 +161,22 @@ def test_levels_by_the_name_of_a_set(folder: Path) -> None:
 
 def test_adaptors(folder: Path) -> None:
     path = folder / "config.yaml"
-    assert load_config(path).adaptors == (None,)
-    both = load_config(path, ["adaptors={none: null, prefix: {text: a}}"]).adaptors
-    assert both[0] is None
-    assert both[1] is not None
-    assert both[1].options.text == "a"
+    assert load_config(path).adaptors == ()
+    # The VLM as it is, which is there in any case, may be named.
+    [one] = load_config(path, ["adaptors={none: null, darken: {by: 3}}"]).adaptors
+    assert one.options.by == 3
+    with pytest.raises(ConfigError, match=r"run.baseline: false needs adaptors"):
+        load_config(path, ["run.baseline=false"])
+
+
+def test_executors(folder: Path) -> None:
+    path = folder / "config.yaml"
+    assert load_config(path).executor.spec.name == "local"
+    assert load_config(path, ["run.executor={plugin: local}"]).executor.spec.name == "local"
+    with pytest.raises(ConfigError, match=r"run.executor: unknown executor 'locale'. Did you mean"):
+        load_config(path, ["run.executor=locale"])
+    with pytest.raises(ConfigError, match="expected the name of an executor"):
+        load_config(path, ["run.executor=[local]"])
 
 
 def test_override_of_a_key_with_dots(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_run_measures_every_encoding_once(make_config, decoded):
     pictures = {
         hashlib.sha256(data).hexdigest(): np.asarray(read_image(data), int)
         for sample in make_plan(config).benchmarks[0].task.samples()
-        for data in [sample.image.read()]
+        for data in [sample.images[0].read()]
     }
     for (level, image), (value, failure) in found.items():
         pixels = pictures[image]

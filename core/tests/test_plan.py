@@ -16,12 +16,12 @@ def keys(plan: Plan) -> dict[str, str]:
 
 
 def test_the_grid(make_config: MakeConfig) -> None:
-    plan = make_plan(make_config("adaptors={none: null, prefix: null}", "run.uncompressed=false"))
+    plan = make_plan(make_config("adaptors={none: null, darken: null}", "run.uncompressed=false"))
     assert list(keys(plan)) == [
         "seer, blocky b64, patches",
         "seer, blocky b16, patches",
-        "seer with prefix, blocky b64, patches",
-        "seer with prefix, blocky b16, patches",
+        "seer with darken, blocky b64, patches",
+        "seer with darken, blocky b16, patches",
     ]
     assert len(set(keys(plan).values())) == 4
 
@@ -37,7 +37,7 @@ def test_equal_configurations_have_equal_keys(make_config: MakeConfig) -> None:
         "vlms.seer.salt=1",
         "tasks.patches.seed=2",
         "run.evaluator_parity=true",
-        "adaptors={prefix: null}",
+        "adaptors={darken: null}",
     ],
 )
 def test_a_changed_option_changes_the_keys(make_config: MakeConfig, override: str) -> None:

@@ -425,8 +425,9 @@ KIND_HOOKS = {
         "samples score fingerprint",
         "primary=Primary('a', 0, 1)",
     ),
-    "register_adaptors": ("adaptor", "AdaptorSpec", "Adaptor", "train attach", ""),
+    "register_adaptors": ("adaptor", "AdaptorSpec", "Adaptor", "picture", ""),
     "register_results": ("result", "ResultSpec", "PublishedResults", "load", ""),
+    "register_executors": ("executor", "ExecutorSpec", "Executor", "run", ""),
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from lossylens.errors import BitstreamError, StoreError
 from lossylens.plan import Cell, Part
-from lossylens.store import SCHEMA_VERSION, Prediction, Store, to_json
+from lossylens.store import SCHEMA_VERSION, Prediction, Store, StoredSample, to_json
 from lossylens.task import Score
 
 CODEC, VLM, TASK = Part("codec", {"n": 1}), Part("vlm", {"n": 2}), Part("task", {"n": 3})
@@ -24,12 +24,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def sample(name: str, image: str | None = "f00d", question: str = "{}") -> StoredSample:
+    return StoredSample(name, ((image, False),), question, "{}", image or "")
+
+
 def filled(folder: Path) -> Store:
     """Return an open store with one cell of two samples, one of them failed."""
     store = Store(folder, writable=True)
     store.set_grid([CODEC, VLM, TASK], [CELL])
     store.add_images([("f00d", 9, 4, 4, None, None)])
-    store.set_samples(TASK.key, [("1", 0, "f00d", "{}", "{}"), ("2", 1, "f00d", "{}", "{}")])
+    store.set_samples(TASK.key, [sample("1"), sample("2")])
     store.add_encoding(CODEC.key, "f00d", b"bits", 0.5)
     store.add_predictions(
         [Prediction(CELL.key, "1", "yes"), Prediction(CELL.key, "2", None, "answer", "why")]
@@ -89,10 +93,10 @@ def test_cells_of_an_older_configuration_stay_but_do_not_count(folder: Path) -> 
 
 def test_answers_to_a_changed_question_are_dropped(folder: Path) -> None:
     with filled(folder) as store:
-        store.set_samples(TASK.key, [("1", 0, "f00d", '{"a":1}', "{}"), ("2", 1, None, "{}", "{}")])
+        store.set_samples(TASK.key, [sample("1", question='{"a":1}'), sample("2", None)])
         # An image that cannot be read this time is no other image.
         assert store.predictions(CELL.key) == {"2": None}
-        assert store.rows("SELECT image FROM samples WHERE id = '2'")[0]["image"] == "f00d"
+        assert store.rows("SELECT image FROM shown_samples WHERE id = '2'")[0]["image"] == "f00d"
 
 
 def test_failures_can_be_forgotten(folder: Path) -> None:

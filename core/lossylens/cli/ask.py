@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossylens.adaptor import Adaptor, Needs
 from lossylens.cli.files import naming, parse_options, read_input
+from lossylens.codec import SOURCE, CodecPoint
 from lossylens.errors import ConfigError, LossylensError
-from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind, Vlm, VlmIdentity
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,17 +57,23 @@ def ask(
         raise ConfigError("--codec and --level go together")
     registry = load_registry()
     model = registry.build_vlm(vlm, parse_options(option or ()))
-    if adaptor:
-        model = registry.build_adaptor(adaptor, parse_options(adaptor_option or ())).attach(model)
     data = read_input(image)
-    condition = Condition("uncompressed", "raw")
     with naming(image):
         picture = read_image(data, apply_orientation=True)
+        condition = Condition(SOURCE, picture.size)
         if codec:
             options = parse_options(codec_option or ())
             picture, condition = _compressed(registry, codec, level, options, picture)
+    shown: Image | None = picture
+    if adaptor:
+        method = registry.build_adaptor(adaptor, parse_options(adaptor_option or ()))
+        identity = VlmIdentity(registry.find("vlm", vlm).spec.name, vlm, dict(model.provenance()))
+        reason = method.fits(identity, condition.point)
+        if reason:
+            raise ConfigError(f"adaptor {adaptor!r} does not serve this: {reason}")
+        model, shown = _adapted(model, method, picture, condition)
     asked = _question(question, kind, parse_options(choice or ()))
-    answer = model.answer([ImageQuestions(picture, (asked,), condition)])[0][0]
+    answer = model.answer([ImageQuestions((shown,), (asked,), (condition,))])[0][0]
     if answer.text is None:
         raise LossylensError(f"vlm {vlm!r} gave no answer: {answer.failure}")
     print(answer.text)
@@ -90,4 +98,25 @@ def _compressed(
         f"{spec.name} {codec.level.name}: {len(bitstream)} bytes, {rate:.4f} bpp", file=sys.stderr
     )
     decoded = decoded_image(codec, bitstream, picture.size, parity=False)
-    return decoded, Condition(spec.name, codec.level.name, bitstream)
+    point = CodecPoint(
+        codec=spec.name,
+        level=codec.level.name,
+        label=spec.name,
+        parameters=dict(codec.level.parameters),
+        provenance=dict(codec.provenance()),
+        space=codec.space,
+    )
+    latents = codec.latents(bitstream) if codec.space else None
+    return decoded, Condition(point, picture.size, bitstream, latents)
+
+
+def _adapted(
+    vlm: Vlm, adaptor: Adaptor, picture: Image, condition: Condition
+) -> tuple[Vlm, Image | None]:
+    """Return the VLM with *adaptor*, and what it is shown."""
+    encode = adaptor.encoder(vlm.vision) if type(adaptor).encoder is not Adaptor.encoder else None
+    if encode is not None:
+        vlm = vlm.with_encoder(encode)
+    if Needs.PIXELS not in adaptor.needs:
+        return vlm, None
+    return vlm, adaptor.picture(picture, condition)

@@ -82,7 +82,8 @@ def _show_results(config: Config) -> None:
 
     with Store(config.run.out, writable=False) as store:
         rows = store.rows(
-            "SELECT *, (SELECT count(DISTINCT image) FROM samples WHERE samples.task = cells.task)"
+            "SELECT *, (SELECT count(DISTINCT image) FROM sample_images"
+            " WHERE sample_images.task = cells.task)"
             " AS asked_images FROM cells JOIN scores ON scores.cell = cells.key"
             " WHERE position IS NOT NULL ORDER BY position"
         )

@@ -7,7 +7,12 @@ chunks are short has the next one already when it is done with one.
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -32,7 +37,12 @@ class LocalExecutor(Executor[Any, Any]):
 
         Each worker is a process, so that a crash is one job's.
         """
-        pool = _Pool(recipe, resources, self._take_kept(recipe))
+        devices = _devices() if resources.gpus else []
+        if resources.gpus:
+            # One worker for each, or one that does without.
+            most = max(1, int(len(devices) / resources.gpus))
+            resources = replace(resources, workers=min(resources.workers, most))
+        pool = _Pool(recipe, resources, self._take_kept(recipe), devices)
         whole = False
         try:
             yield from pool.run(iter(chunks))
@@ -54,10 +64,6 @@ class LocalExecutor(Executor[Any, Any]):
         kept, self._kept = self._kept, []
         _stop(kept)
 
-    def close(self) -> None:
-        """End all workers."""
-        self.release()
-
 
 def _stop(workers: Iterable[WorkerProcess[Any, Any]]) -> None:
     for worker in workers:
@@ -72,9 +78,11 @@ class _Pool:
         recipe: Recipe[Any, Any],
         resources: Resources,
         workers: list[WorkerProcess[Any, Any]],
+        devices: Sequence[str],
     ) -> None:
         self._recipe, self._resources = recipe, resources
         self.workers = workers
+        self._devices = devices
         self._exhausted = False
 
     def run(self, supply: Iterator[Sequence[Any]]) -> Iterator[tuple[Any, Any]]:
@@ -116,10 +124,28 @@ class _Pool:
                     worker.end()
                 return
             if hungry is None:
-                hungry = WorkerProcess(self._recipe, self._resources)
+                hungry = WorkerProcess(self._recipe, self._resources, self._free_devices(alive))
                 self.workers.append(hungry)
             hungry.give(chunk)
+
+    def _free_devices(self, alive: Iterable[WorkerProcess[Any, Any]]) -> tuple[str, ...]:
+        """Return the devices of another worker."""
+        taken = {device for worker in alive for device in worker.devices}
+        free = [device for device in self._devices if device not in taken]
+        return tuple(free[: math.ceil(self._resources.gpus)])
 
     def _short_of_work(self, worker: WorkerProcess[Any, Any]) -> bool:
         # A worker that is alone can as well have the next chunk at once.
         return worker.short_of_work or (self._resources.workers == 1 and not worker.has_two)
+
+
+def _devices() -> list[str]:
+    """Return the CUDA devices that may be used, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [each.strip() for each in visible.split(",") if each.strip()]
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    listed = subprocess.run([program, "--list-gpus"], capture_output=True, text=True, check=False)  # noqa: S603
+    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]

@@ -74,10 +74,13 @@ class WorkerProcess(Generic[J, R]):
     Args:
         recipe: what it does.
         resources: its limits.
+        devices: CUDA devices that it alone uses; none for whatever it sees.
     """
 
-    def __init__(self, recipe: Recipe[J, R], resources: Resources) -> None:
-        self.recipe, self._resources = recipe, resources
+    def __init__(
+        self, recipe: Recipe[J, R], resources: Resources, devices: tuple[str, ...] = ()
+    ) -> None:
+        self.recipe, self._resources, self.devices = recipe, resources, devices
         self._chunks: deque[deque[J]] = deque()
         self._given = 0.0
         self._quick = False
@@ -104,7 +107,7 @@ class WorkerProcess(Generic[J, R]):
         self.pipe: Connection[Any, Any]
         self.pipe, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _environment_of_workers(self._resources.threads):
+        with _environment_of_workers(self._resources.threads, self.devices):
             self._process.start()
         # Theirs alone, so that the pipe ends when the process does.
         theirs.close()
@@ -338,16 +341,19 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _environment_of_workers(threads: int | None) -> Iterator[None]:
-    """Start processes inside with :data:`_ENVIRONMENT` and so many threads for libraries."""
+def _environment_of_workers(threads: int | None, devices: tuple[str, ...]) -> Iterator[None]:
+    """Start processes inside with :data:`_ENVIRONMENT` and what is particular to one."""
     wanted = dict(_ENVIRONMENT)
     if threads is not None:
         wanted |= dict.fromkeys(_THREADS, str(threads))
     with _environment_lock:
-        added = {name: value for name, value in wanted.items() if name not in os.environ}
-        os.environ.update(added)
+        before = dict(os.environ)
+        os.environ.update({name: value for name, value in wanted.items() if name not in before})
+        if devices:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
         try:
             yield
         finally:
-            for name in added:
+            for name in set(os.environ) - set(before):
                 del os.environ[name]
+            os.environ.update(before)

@@ -12,7 +12,7 @@ _MEANS = """
 SELECT measured.codec, used.task, measured.metric,
        avg(CASE measured.metric WHEN 'psnr' THEN min(measured.value, ?) ELSE measured.value END)
            AS value
-FROM (SELECT DISTINCT task, image FROM samples) AS used
+FROM (SELECT DISTINCT task, image FROM sample_images WHERE NOT context) AS used
 JOIN fidelity AS measured ON measured.image = used.image
 WHERE measured.value IS NOT NULL
 GROUP BY measured.codec, used.task, measured.metric

@@ -36,9 +36,9 @@ ORDER BY cells.position
 _SOURCES = """
 SELECT used.task_label, images.format, count(*) AS count
 FROM (
-    SELECT DISTINCT tasks.task_label, samples.image
+    SELECT DISTINCT tasks.task_label, sample_images.image
     FROM (SELECT DISTINCT task, task_label FROM cells WHERE position IS NOT NULL) AS tasks
-    JOIN samples ON samples.task = tasks.task
+    JOIN sample_images ON sample_images.task = tasks.task
 ) AS used
 JOIN images ON images.sha256 = used.image
 WHERE images.format IS NOT NULL
@@ -213,9 +213,8 @@ def _task_data(store: Store, key: str, manifest: Mapping[str, Any], label: str) 
     known = manifest["data"].get(label, {})
     digest = hashlib.sha256(str(known.get("judge", "")).encode())
     count, images = 0, set()
-    for row in store.rows(
-        "SELECT id, image, question, fields FROM samples WHERE task = ? ORDER BY position", (key,)
-    ):
+    query = "SELECT id, image, question, fields FROM shown_samples WHERE task = ? ORDER BY position"
+    for row in store.rows(query, (key,)):
         digest.update(json.dumps(list(row)).encode())
         images.add(row["image"])
         count += 1

@@ -153,7 +153,7 @@ def _items(
     samples = {
         row["id"]: row
         for row in store.rows(
-            "SELECT * FROM samples WHERE task = ? AND id IN (SELECT value FROM json_each(?))",
+            "SELECT * FROM shown_samples WHERE task = ? AND id IN (SELECT value FROM json_each(?))",
             (key, wanted),
         )
     }
@@ -281,7 +281,7 @@ def _originals(
     for sample in task.samples():
         image = wanted.get(sample.id)
         if image in left:
-            data = sample.image.read()
+            data = sample.images[0].read()
             if content_hash(data) != image:
                 raise DataError("the task's data have changed since the run")
             found[image] = thumbnail(source_image(data, parity=False))

@@ -65,7 +65,7 @@ def read_verdicts(store: Store, rows: Sequence[Row]) -> dict[str, TaskVerdicts]:
 def _of_task(store: Store, task: str, cells: Sequence[str]) -> TaskVerdicts:
     rows = store.rows(
         "SELECT id, image, json_extract(fields, '$.answer') AS answer,"
-        " json_extract(fields, '$.category') AS category FROM samples"
+        " json_extract(fields, '$.category') AS category FROM shown_samples"
         " WHERE task = ? ORDER BY position",
         (task,),
     )

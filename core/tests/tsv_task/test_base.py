@@ -65,7 +65,7 @@ def task(path) -> Colours:
 def test_samples_have_question_picture_and_fields(task):
     samples = list(task.samples())
     assert [sample.id for sample in samples] == ["1", "2"]
-    assert {sample.image.key for sample in samples} == {"1"}
+    assert {sample.images[0].key for sample in samples} == {"1"}
     assert samples[0].question.text == "Which?"
     assert samples[1].fields == {"answer": "blue"}
 

@@ -146,7 +146,12 @@ class NeuralCodec(Codec):
             BitstreamError: as for :meth:`decode`.
         """
         values = self._latents([self._unpack(bitstream)])[0].float().cpu().numpy()
-        return Latents(values, self._identity(self.level), self.network.stride)
+        return Latents(values, self.space, self.network.stride)
+
+    @property
+    def space(self) -> str:  # type: ignore[override]
+        """Name of the latent space: every level has a network, and so a space, of its own."""
+        return self._identity(self.level)
 
     def provenance(self) -> Mapping[str, str]:
         """Return the checkpoint's hash and the versions of torch and CompressAI.

@@ -135,7 +135,7 @@ class NeuralCodecChecks:
         latents = tested.latents(tested.encode(picture(70, 50)))
         assert latents.values.shape == self.latents_shape
         expected = f"{self.codec.name}/{self.codec.levels[0].name}"
-        assert (latents.network, latents.stride) == (expected, 16)
+        assert (latents.space, latents.stride) == (expected, 16)
 
     def test_a_bitstream_of_another_level_names_it(self, folder: Path) -> None:
         """It is refused with its own level."""

@@ -87,4 +87,5 @@ def _task_images(
     found = registry.find("task", name)
     options = registry.options(found, given or {}, f"{where}.{name}")
     for sample in registry.build_task(name, options).samples():
-        yield f"{name} {sample.image.key}", sample.image.read
+        for image in sample.images:
+            yield f"{name} {image.key}", image.read

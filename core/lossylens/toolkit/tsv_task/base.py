@@ -157,7 +157,7 @@ class TsvTask(Task):
         """
         for row in self.table:
             self.check(row)
-            yield Sample(row.id, row.image(), self.question(row), self.fields(row))
+            yield Sample(row.id, (row.image(),), self.question(row), self.fields(row))
 
     def score(self, predictions: Mapping[str, str | None]) -> Score:
         """Score *predictions*, over the rows that have one.

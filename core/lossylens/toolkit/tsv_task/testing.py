@@ -176,8 +176,9 @@ class GoldenTests:
         """Those of all rows; one key means one picture."""
         pictures: dict[str, bytes] = {}
         for sample in samples.values():
-            picture = sample.image.read()
-            assert picture == pictures.setdefault(sample.image.key, picture)
+            [image] = sample.images
+            picture = image.read()
+            assert picture == pictures.setdefault(image.key, picture)
 
     def test_failed_predictions_are_counted_and_not_right(
         self, task: TsvTask, case: GoldenCase

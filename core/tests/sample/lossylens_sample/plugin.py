@@ -1,4 +1,4 @@
-"""Registers codec ``blocky``, VLM ``seer``, task ``patches`` and adaptor ``prefix``."""
+"""Registers codec ``blocky``, VLM ``seer``, task ``patches`` and adaptor ``darken``."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class PatchesOptions:
 
 
 @dataclass
-class PrefixOptions:
-    text: str = "adapted"
+class DarkenOptions:
+    by: int = 2
+    spares: str = ""
 
 
 def parse_level(name: str) -> Level | None:
@@ -89,9 +90,9 @@ def register_tasks(register):
 def register_adaptors(register):
     register(
         AdaptorSpec(
-            name="prefix",
-            summary="puts a word before answers",
-            factory="lossylens_sample.vlm:Prefix",
-            options=PrefixOptions,
+            name="darken",
+            summary="shows darker pictures",
+            factory="lossylens_sample.vlm:Darken",
+            options=DarkenOptions,
         )
     )

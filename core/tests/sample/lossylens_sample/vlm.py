@@ -35,12 +35,13 @@ class Seer(Vlm):
             if "unbearable" in item.questions[0].text and len(batch) > 1:
                 raise MemoryError("too much at once")
             assert item.image.mode == "RGB"
-            assert (item.condition.bitstream is None) == (item.condition.codec == "uncompressed")
+            reference = item.condition.point.codec == "uncompressed"
+            assert (item.condition.bitstream is None) == reference
             answers.append([self._one(item, question) for question in item.questions])
         return answers
 
     def _one(self, item, question):
-        log("answer", item.condition.level, name_of(item.image), question.text)
+        log("answer", item.condition.point.level, name_of(item.image), question.text)
         sulk = os.environ.get("SAMPLE_SULK")
         if "unanswerable" in question.text or (sulk and sulk in question.text):
             return Answer(None, "it is beyond me")
@@ -58,22 +59,11 @@ class Seer(Vlm):
         return {"weights": os.environ.get("SAMPLE_WEIGHTS", "none")}
 
 
-class Prefix(Adaptor):
-    def __init__(self, options):
-        self.options = options
+class Darken(Adaptor):
+    """Changes the picture, so that answers change."""
 
-    def train(self, vlm, data, checkpoint):
-        raise NotImplementedError
+    def fits(self, vlm, point):
+        return "" if point.codec != self.options.spares else f"{point.codec} needs nothing"
 
-    def attach(self, vlm):
-        return _Adapted(vlm, self.options.text)
-
-
-class _Adapted(Seer):
-    def __init__(self, vlm, text):
-        super().__init__(vlm.options)
-        self.text = text
-
-    def _one(self, item, question):
-        answer = super()._one(item, question)
-        return answer if answer.text is None else Answer(f"{self.text} {answer.text}")
+    def picture(self, image, condition):
+        return image.point(lambda value: value // self.options.by)

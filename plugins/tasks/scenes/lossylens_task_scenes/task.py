@@ -104,7 +104,7 @@ class ScenesTask(Task):
             read = partial(scene_png, self.seed, index, self.size, self.photographs)
             yield Sample(
                 id=sample_id,
-                image=ImageRef(key=f"scene-{index}", read=read),
+                images=(ImageRef(key=f"scene-{index}", read=read),),
                 question=question.structured(),
                 fields={
                     "topic": question.topic,

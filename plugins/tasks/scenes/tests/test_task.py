@@ -65,7 +65,7 @@ def test_samples(task: ScenesTask, samples: list[Sample]) -> None:
         s.id for s in samples
     ]
     assert len({sample.id for sample in samples}) == len(samples)
-    assert len({sample.image.key for sample in samples}) == 12
+    assert len({sample.images[0].key for sample in samples}) == 12
     kinds = {sample.question.kind.value for sample in samples}
     assert kinds == {"yes_no", "multiple_choice", "short_answer", "open", "caption"}
     for sample in samples:
@@ -74,8 +74,8 @@ def test_samples(task: ScenesTask, samples: list[Sample]) -> None:
 
 
 def test_pictures_can_be_read_in_another_process(samples: list[Sample]) -> None:
-    read = pickle.loads(pickle.dumps(samples[0].image.read))
-    assert read() == samples[0].image.read()
+    read = pickle.loads(pickle.dumps(samples[0].images[0].read))
+    assert read() == samples[0].images[0].read()
     assert Image.open(io.BytesIO(read())).size == (96, 96)
 
 

@@ -73,8 +73,8 @@ def test_the_file_with_pictures_by_path_is_read(tmp_path):
     row = "\t0.jpg\tWhich?\tcat\tdog\tfox\tcow\tA\tVisual Reasoning\n"
     path.write_text(f"{header}0{row}1{row}")
     samples = list(SeedbenchTask(SeedbenchOptions(data=str(path))).samples())
-    assert [sample.image.read() for sample in samples] == [b"jpeg", b"jpeg"]
-    assert len({sample.image.key for sample in samples}) == 1
+    assert [sample.images[0].read() for sample in samples] == [b"jpeg", b"jpeg"]
+    assert len({sample.images[0].key for sample in samples}) == 1
 
 
 def test_rows_of_another_data_set_are_refused(make):
