@@ -105,8 +105,8 @@ def interleaved(text: str, images: int) -> list[str | int]:
     parts = [int(part) - 1 if place % 2 else part for place, part in enumerate(found)]
     for part in parts:
         if isinstance(part, int) and not 0 <= part < images:
-            count = "one image" if images == 1 else f"{images} images"
-            raise ValueError(f"the question speaks of <image {part + 1}>, but there is {count}")
+            has = "there is one image" if images == 1 else f"there are {images} images"
+            raise ValueError(f"the question speaks of <image {part + 1}>, but {has}")
     return [part for part in parts if part != ""]
 
 

@@ -156,7 +156,6 @@ class Engine:
             if not is_out_of_memory(error):
                 raise
         # Here the exception is gone, and with it the tensors that its frames held.
-        portions = len(list(self._portions(group)))
         self.budget.exceeded_by(group)
         middle = len(group) // 2
         if middle:
@@ -169,7 +168,7 @@ class Engine:
                 for rows in (item.rows[:middle], item.rows[middle:])
             )
             return [first + second]
-        if len(list(self._portions(group))) > portions:
+        if self.budget.encode_less(distinct(group)):
             return self._attempt(group)
         return [[Written(failure="the memory does not suffice for this question alone")]]
 
@@ -190,13 +189,10 @@ class Engine:
             _Decoding(self.family, group, prefixes, written, lines).run(cache)
         return written
 
-    def _portions(self, group: Sequence[Asked]) -> Iterator[Sequence[Shown]]:
-        return self.budget.encoded_at_once(distinct(group))
-
     def _encode(self, group: Sequence[Asked]) -> list[list[VisualTokens]]:
         """Return the visual tokens of the images of each item, each image encoded once."""
         encoded: dict[Hashable, VisualTokens] = {}
-        for some in self._portions(group):
+        for some in self.budget.encoded_at_once(distinct(group)):
             found = self.encode([each.picture for each in some], [each.condition for each in some])
             for each, tokens in zip(some, found, strict=True):
                 given, expected = len(tokens.features), self.family.visual_tokens(tokens.layout)

@@ -72,6 +72,7 @@ class Budget:
         self._family = family
         self._fixed = bytes_at_once
         self._ceiling: float = float("inf")
+        self._most_patches: float = float("inf")
         config = family.config
         heads = config.num_attention_heads
         shared = getattr(config, "num_key_value_heads", None) or heads
@@ -113,6 +114,7 @@ class Budget:
         if self._family.tower.device.type != "cpu":
             # The images of a single question may be more than can be encoded together.
             most = min(self._ceiling, self._available()) / self._visual
+        most = min(most, self._most_patches)
         first = filled = 0
         for at, patches in enumerate(map(self._patches, shown)):
             if at > first and filled + patches > most:
@@ -120,6 +122,13 @@ class Budget:
                 first, filled = at, 0
             filled += patches
         yield shown[first:]
+
+    def encode_less(self, shown: Sequence[Shown]) -> bool:
+        """Encode fewer images at once than now of *shown*; return False if that cannot be."""
+        portions = [portion for portion in self.encoded_at_once(shown) if len(portion) > 1]
+        if portions:
+            self._most_patches = max(sum(map(self._patches, each)) for each in portions) / 2
+        return bool(portions)
 
     def exceeded_by(self, group: Sequence[Asked]) -> None:
         """Note that *group* did not fit."""

@@ -246,7 +246,7 @@ class _Job:
         Raises:
             ValueError: one cannot be preprocessed.
         """
-        pictures = [needed and needed.take() for needed in self.images]
+        pictures = [None if needed is None else needed.take() for needed in self.images]
         return tuple(map(Shown, pictures, self.conditions))
 
 

@@ -110,6 +110,45 @@ def test_answers_equal_one_at_a_time(family, images, written, reference):
     assert len(set(map(tuple, single))) > len(single) // 2
 
 
+@pytest.mark.parametrize("space", [True, False])
+def test_several_images_are_numbered_where_they_stand(folder, images, written, reference, space):
+    """Prompts as the official tokenizer's list format makes them; answers one at a time."""
+    options = {"checkpoint": str(folder), "device": "cpu", "max_new_tokens": LIMIT}
+    vlm = QwenVLChatVlm(QwenVLChatOptions(**options, picture_space=space))
+    family = vlm.family
+    colon = ": " if space else ":"
+    span = f"<img>{'<imgpad>' * 16}</img>\n"
+    first, second, third = (f"Picture {number}{colon}{span}" for number in (1, 2, 3))
+    cases = [
+        # Question, order of the images in its prompt, content of the user's turn.
+        ("\n\nthe two?", (0, 1), f"{first}{second}\n\nthe two?"),
+        ("in <image 2>\n<image 1> the <image 2>?", (1, 0, 1), f"in {first}\n{second} the {third}?"),
+        ("\n\n<image 2>", (1,), f"\n\n{first}"),
+    ]
+    questions = [Question(QuestionKind.OPEN, text) for text, _, _ in cases]
+    items = [about(images[:2], *questions), about([images[2], images[0]], *questions)]
+    opening = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+    ending = "<|im_end|>\n<|im_start|>assistant\n"
+    expected = []
+    for item in items:
+        pixels = [family.preprocess(image, None).pixels[0] for image in item.images]
+        features = [reference.see(each, written[1], heads=2, pool_heads=2) for each in pixels]
+        for _, order, content in cases:
+            # The turn's role is tokenised apart from its content.
+            parts_ = [family.special(part) for part in (opening, content, ending)]
+            prompt = [token for part in parts_ for token in part]
+            shown = torch.cat([features[place] for place in order])
+            pad, stop = family.image_token, family.stop
+            tokens = reference.write_answer(prompt, shown, pad, written[1], 4, stop, LIMIT)
+            text = family.tokenizer.decode(tokens, skip_special_tokens=True)
+            expected.append((text, len(prompt)))
+    answers = [answer for group in vlm.answer(items) for answer in group]
+    assert [(each.text, each.usage["input_tokens"]) for each in answers] == expected
+    assert len({text for text, _ in expected}) > 3
+    single = [vlm.answer([about(i.images, q)])[0][0] for i in items for q in questions]
+    assert single == answers
+
+
 def test_answers_end_at_any_stop_token(family, images, written, reference, monkeypatch):
     texts = QUESTIONS[:3]
     plain = [alone(reference, written, family, images[0], text) for text in texts]
