@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lossylens.codec import SOURCE
 from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind, default_prompt
 from lossylens_task_scenes.questions import existence_questions
 from lossylens_task_scenes.render import render
@@ -87,13 +88,16 @@ class OneAtATime:
         return self.tokenizer.decode(written[0, tokens.shape[1] :], skip_special_tokens=True)
 
 
+def _about(image: Image.Image, questions: list[Question]) -> ImageQuestions:
+    return ImageQuestions((image,), tuple(questions), (Condition(SOURCE, image.size),))
+
+
 def batched(nano: Nano, files: list[bytes], asked: list[list[Question]]) -> list[str]:
     """Answer through the contract, pictures in batches."""
-    condition = Condition("uncompressed", "lossless")
     answers: list[str] = []
     for first in range(0, len(files), nano.batch_images):
         batch = [
-            ImageQuestions(Image.open(io.BytesIO(data)).convert("RGB"), tuple(questions), condition)
+            _about(Image.open(io.BytesIO(data)).convert("RGB"), questions)
             for data, questions in zip(
                 files[first : first + nano.batch_images],
                 asked[first : first + nano.batch_images],

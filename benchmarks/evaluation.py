@@ -36,6 +36,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lossylens.codec import SOURCE
 from lossylens.toolkit.transformers_vlm.families.qwen2_5_vl import SYSTEM, Qwen25Vlm
 from lossylens.toolkit.transformers_vlm.options import Qwen25Options
 from lossylens.toolkit.transformers_vlm.testing import blocks, generate_alone, save_qwen2_5_vl
@@ -150,6 +151,10 @@ def _question(shape: Shape, rng: np.random.Generator) -> Question:
     return Question(QuestionKind.OPEN, text, max_new_tokens=shape.answered)
 
 
+def _about(image: Image.Image, questions: tuple[Question, ...]) -> ImageQuestions:
+    return ImageQuestions((image,), questions, (Condition(SOURCE, image.size),))
+
+
 class Benchmark:
     """One model, both ways."""
 
@@ -205,12 +210,11 @@ class Benchmark:
 
     def batched(self, items: Items) -> list[str]:
         """Answer through the contract, images in batches."""
-        condition = Condition("uncompressed", "lossless")
         answers: list[str] = []
         step = self.vlm.batch_images
         for first in range(0, len(items), step):
             batch = [
-                ImageQuestions(Image.open(io.BytesIO(each)).convert("RGB"), asked, condition)
+                _about(Image.open(io.BytesIO(each)).convert("RGB"), asked)
                 for each, asked in items[first : first + step]
             ]
             answers += [answer.text or "" for group in self.vlm.answer(batch) for answer in group]

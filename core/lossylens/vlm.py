@@ -65,8 +65,8 @@ class Question:
 def default_prompt(question: Question) -> str:
     """Return the reference evaluator's generic wording of *question*.
 
-    This is what VLMEvalKit gives to models that have no wording of their own.
-    The image precedes the text.
+    This is what VLMEvalKit gives to models that have no wording of their own.  Markers
+    are left in it: :func:`interleaved` puts the images in their places.
     """
     if question.kind is QuestionKind.SHORT_ANSWER:
         return f"{question.text}\nAnswer the question using a single word or phrase."
@@ -80,6 +80,34 @@ def default_prompt(question: Question) -> str:
     prompt += "".join(f"{letter}. {text}\n" for letter, text in question.options.items())
     # The blank before the newline is the evaluator's.
     return prompt + "Please select the correct answer from the options above. \n"  # noqa: S608 - a prompt, not SQL
+
+
+_MARKER = re.compile(r"<image (\d{1,4})>", re.ASCII)
+
+
+def interleaved(text: str, images: int) -> list[str | int]:
+    """Return *text* in parts, with numbers of images, counted from 0, where its markers were.
+
+    This is how VLMEvalKit asks models that take text and images in any order: an image
+    that is marked twice is given twice, one that is not marked is not given, and without
+    markers all precede the text.
+
+    Args:
+        text: may hold markers, see :class:`Question`.
+        images: how many there are.
+
+    Raises:
+        ValueError: a marker speaks of an image that is not there.
+    """
+    found = _MARKER.split(text)
+    if len(found) == 1:
+        return [*range(images), text]
+    parts = [int(part) - 1 if place % 2 else part for place, part in enumerate(found)]
+    for part in parts:
+        if isinstance(part, int) and not 0 <= part < images:
+            has = "there is one image" if images == 1 else f"there are {images} images"
+            raise ValueError(f"the question speaks of <image {part + 1}>, but {has}")
+    return [part for part in parts if part != ""]
 
 
 #: Left, top, right and bottom as fractions of the image's width and height.

@@ -6,13 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lossylens.codec import SOURCE
 from lossylens.toolkit.transformers_vlm.attention import grouped_attention
 from lossylens.toolkit.transformers_vlm.cache import new_cache, selected
-from lossylens.toolkit.transformers_vlm.engine import Asked, Engine, Row
+from lossylens.toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown, distinct
 from lossylens.toolkit.transformers_vlm.memory import Budget, is_out_of_memory
 from lossylens.toolkit.transformers_vlm.testing import blocks
-from lossylens.vlm import Condition
+from lossylens.vlm import Condition, Question, QuestionKind
 from torch.nn.functional import scaled_dot_product_attention
+
+TEXTS = ("Is it?", "What?", "Where is it?")
 
 
 @pytest.fixture
@@ -20,8 +23,11 @@ def asked(open_vlm):
     """A family and five images with a few questions each."""
     family = open_vlm("janus").family
     pictures = [family.preprocess(blocks(64, 64, seed), None) for seed in range(5)]
-    rows = tuple(Row(family.suffix_ids(text), 5) for text in ("Is it?", "What?", "Where is it?"))
-    return family, [Asked(picture, Condition("", ""), rows) for picture in pictures]
+    prompts = [family.prompt(Question(QuestionKind.OPEN, text), 1) for text in TEXTS]
+    rows = tuple(Row(list(family.texts(suffix)[0]), 5) for _, suffix in prompts)
+    texts = tuple(family.texts(prompts[0][0])[:-1])
+    shown = [Shown(picture, Condition(SOURCE, (64, 64))) for picture in pictures]
+    return family, [Asked((each,), texts, rows) for each in shown]
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
@@ -82,8 +88,9 @@ def test_a_cpu_encodes_few_patches_at_a_time(asked, monkeypatch, patches, expect
     family, items = asked
     whole = list(Engine(family).answer(items))
     monkeypatch.setattr("lossylens.toolkit.transformers_vlm.memory._CPU_PATCHES", patches)
-    portions = list(Budget(family).encoded_at_once(items))
-    assert [item for portion in portions for item in portion] == items
+    shown = distinct(items)
+    portions = list(Budget(family).encoded_at_once(shown))
+    assert [each for portion in portions for each in portion] == shown
     assert [len(portion) for portion in portions] == expected
     assert list(Engine(family).answer(items)) == whole
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import transformers
 from lossylens.toolkit.transformers_vlm.memory import Budget
-from lossylens.toolkit.transformers_vlm.testing import blocks, generate_alone
-from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens.toolkit.transformers_vlm.testing import about, blocks, generate_alone
+from lossylens.vlm import ImageQuestions, Question, QuestionKind
 
 LIMIT = 7
 IMAGES = [blocks(80, 60, 1), blocks(200, 150, 2), blocks(60, 190, 3), blocks(200, 150, 4)]
@@ -54,7 +54,7 @@ def alone(kind: str, folder, vlm, questions=QUESTIONS) -> list[list[str]]:
     for image in IMAGES:
         answers = []
         for question in questions:
-            picture = family.preprocess(image, family.detail(question))
+            picture = family.preprocess(image, family.detail(question, 1))
             inputs = {"pixel_values": picture.pixels}
             if kind == "qwen2_5_vl":
                 processor = family.preprocess.processor
@@ -72,7 +72,7 @@ def alone(kind: str, folder, vlm, questions=QUESTIONS) -> list[list[str]]:
 
 
 def batch(questions=QUESTIONS) -> list[ImageQuestions]:
-    return [ImageQuestions(image, tuple(questions), Condition("", "")) for image in IMAGES]
+    return [about(image, *questions) for image in IMAGES]
 
 
 def texts(answers) -> list[list[str | None]]:
@@ -90,7 +90,7 @@ def test_batch_does_not_matter(vlm) -> None:
     together = vlm.answer(batch())
     assert together == [vlm.answer([item])[0] for item in batch()]
     single = [
-        [vlm.answer([ImageQuestions(item.image, (question,), item.condition)])[0][0]]
+        [vlm.answer([about(item.image, question)])[0][0]]
         for item in batch()
         for question in item.questions
     ]
@@ -134,7 +134,7 @@ def _groups(answers):
 def test_special_tokens_in_questions_are_text(vlm, text) -> None:
     """A question cannot smuggle in an image, or end its turn."""
     asked = tuple(Question(QuestionKind.OPEN, text * n, max_new_tokens=2) for n in (1, 3))
-    [once, thrice] = vlm.answer([ImageQuestions(IMAGES[0], asked, Condition("", ""))])[0]
+    [once, thrice] = vlm.answer([about(IMAGES[0], *asked)])[0]
     # The tokenizer's tokens are bytes; a special token would be one for all of them.
     assert thrice.usage["input_tokens"] - once.usage["input_tokens"] == 2 * len(text)
     assert thrice.text is not None
@@ -142,9 +142,7 @@ def test_special_tokens_in_questions_are_text(vlm, text) -> None:
 
 def test_too_long_a_question_fails_alone(vlm) -> None:
     long = Question(QuestionKind.OPEN, "word " * 120)
-    [[failed, answered]] = vlm.answer(
-        [ImageQuestions(IMAGES[0], (long, QUESTIONS[0]), Condition("", ""))]
-    )
+    [[failed, answered]] = vlm.answer([about(IMAGES[0], long, QUESTIONS[0])])
     assert failed.text is None
     assert "context is 512" in failed.failure
     assert answered.text is not None

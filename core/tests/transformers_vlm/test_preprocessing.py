@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lossylens.toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25Preprocessor
 from lossylens.toolkit.transformers_vlm.preprocessing import Preprocessing
-from lossylens.toolkit.transformers_vlm.testing import blocks
-from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens.toolkit.transformers_vlm.testing import about, blocks
+from lossylens.vlm import Question, QuestionKind
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -24,7 +24,7 @@ QUESTIONS = (
 @pytest.mark.slow
 def test_workers_preprocess_as_this_process_does(open_vlm) -> None:
     vlm = open_vlm("internvl", preprocess_workers=1)
-    items = [ImageQuestions(blocks(120, 80, n), QUESTIONS, Condition("", "")) for n in range(3)]
+    items = [about(blocks(120, 80, n), *QUESTIONS) for n in range(3)]
     expected = open_vlm("internvl", preprocess_workers=0).answer(items)
     pool = vlm._model().preprocessing
     try:
@@ -40,7 +40,7 @@ def test_workers_preprocess_as_this_process_does(open_vlm) -> None:
 
 def test_announced_images_are_preprocessed_once(open_vlm) -> None:
     vlm = open_vlm("internvl", max_tiles=None)
-    item = ImageQuestions(blocks(120, 80, 1), QUESTIONS, Condition("", ""))
+    item = about(blocks(120, 80, 1), *QUESTIONS)
     details = []
 
     class Recording(Preprocessing):
@@ -62,8 +62,7 @@ def test_announced_images_are_preprocessed_once(open_vlm) -> None:
 def test_an_image_that_cannot_be_preprocessed_fails_alone(open_vlm) -> None:
     vlm = open_vlm("qwen2_5_vl")
     thin, good = blocks(2000, 2, 1), blocks(80, 60, 2)
-    items = [ImageQuestions(image, QUESTIONS, Condition("", "")) for image in (thin, good)]
-    failed, answered = vlm.answer(items)
+    failed, answered = vlm.answer([about(image, *QUESTIONS) for image in (thin, good)])
     assert all("cannot be preprocessed: absolute aspect ratio" in each.failure for each in failed)
     assert all(each.text is not None for each in answered)
 

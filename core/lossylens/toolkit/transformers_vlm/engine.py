@@ -1,10 +1,10 @@
 """Answering many questions about many images in few passes.
 
-An image is encoded once.  The prefix that its questions share (turn opening and visual
-tokens) is prefilled once, without a mask: prefixes of different length are padded at
-the end, where a causal decoder does not look.  All questions about an image then follow
-each other in one sequence behind the prefix, each seeing the prefix and itself, at the
-positions that it would have alone.  So the prefix's cache is not copied per question,
+An image is encoded once.  The prefix that questions share (all up to their last image) is
+prefilled once, without a mask: prefixes of different length are padded at the end, where
+a causal decoder does not look.  All questions with that prefix then follow each other in
+one sequence behind it, each seeing the prefix and itself, at the positions that it would
+have alone.  So the prefix's cache is not copied per question,
 and hardly anything is padding.  While answers are written, each step takes one token of
 every unfinished question.
 
@@ -14,7 +14,7 @@ floats.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -28,7 +28,7 @@ from lossylens.toolkit.transformers_vlm.pictures import Picture, VisualTokens
 from lossylens.vlm import Condition
 
 #: Encodes images, given how each was compressed.
-Encoder = Callable[[Sequence[Picture], Sequence[Condition]], Sequence[VisualTokens]]
+Encoder = Callable[[Sequence[Picture | None], Sequence[Condition]], Sequence[VisualTokens]]
 
 #: Labels of cached tokens: seen by all questions of their sequence, or by none.
 _SHARED, _NOBODY = 0, -1
@@ -51,11 +51,38 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """An image with its questions."""
+class Shown:
+    """An image in its place in a prompt.
 
-    picture: Picture
+    Attributes:
+        picture: the image, preprocessed; None for an encoder that takes no pixels.
+        condition: how it was compressed.
+    """
+
+    picture: Picture | None
     condition: Condition
+
+    @property
+    def key(self) -> Hashable:
+        """What is equal where the same image is shown, as long as both are held."""
+        condition, point = self.condition, self.condition.point
+        how = (point.codec, point.level, point.label, point.key, condition.size)
+        held = (self.picture, condition.bitstream, condition.latents)
+        return how, tuple(map(id, held))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Images with questions that agree up to the last of them.
+
+    Attributes:
+        shown: the images, in the order of the prompt.
+        texts: the token ids before each image.
+        rows: the questions.
+    """
+
+    shown: tuple[Shown, ...]
+    texts: tuple[tuple[int, ...], ...]
     rows: tuple[Row, ...]
 
 
@@ -76,9 +103,9 @@ class Written:
 
 @dataclass(frozen=True)
 class _Line:
-    """Some questions about one image, following each other in one sequence."""
+    """Some questions with one prefix, following each other in one sequence."""
 
-    image: int
+    asked: int
     rows: tuple[int, ...]
 
 
@@ -95,11 +122,19 @@ class Engine:
         self, family: Family, encode: Encoder | None = None, budget: Budget | None = None
     ) -> None:
         self.family = family
-        self.encode = encode or (lambda pictures, _: family.tower.encode(pictures))
+        self.encode = encode or self._own
         self.budget = budget or Budget(family)
 
+    def _own(
+        self, pictures: Sequence[Picture | None], _: Sequence[Condition]
+    ) -> Sequence[VisualTokens]:
+        seen = [picture for picture in pictures if picture is not None]
+        if len(seen) < len(pictures):
+            raise ValueError("an image was not decoded, and no adaptor does without")
+        return self.family.tower.encode(seen)
+
     def answer(self, asked: Iterable[Asked]) -> Iterator[list[Written]]:
-        """Yield what is written in answer to the questions of each image, in order.
+        """Yield what is written in answer to the questions of each item, in order.
 
         *asked* is consumed as it is needed, so that preprocessing can go on meanwhile.
         A question that is too long, or too large for the memory even alone, fails.
@@ -133,16 +168,17 @@ class Engine:
                 for rows in (item.rows[:middle], item.rows[middle:])
             )
             return [first + second]
+        if self.budget.encode_less(distinct(group)):
+            return self._attempt(group)
         return [[Written(failure="the memory does not suffice for this question alone")]]
 
     @torch.inference_mode()
     def _answer(self, group: Sequence[Asked]) -> list[list[Written]]:
-        encoded = [
-            tokens
-            for some in self.budget.encoded_at_once(group)
-            for tokens in self.encode([i.picture for i in some], [i.condition for i in some])
+        encoded = self._encode(group)
+        prefixes = [
+            self.family.prefix(item.texts, [each.layout for each in seen])
+            for item, seen in zip(group, encoded, strict=True)
         ]
-        prefixes = [self.family.prefix(each.layout) for each in encoded]
         written = [
             [self._admitted(prefix, row) for row in item.rows]
             for item, prefix in zip(group, prefixes, strict=True)
@@ -153,15 +189,32 @@ class Engine:
             _Decoding(self.family, group, prefixes, written, lines).run(cache)
         return written
 
+    def _encode(self, group: Sequence[Asked]) -> list[list[VisualTokens]]:
+        """Return the visual tokens of the images of each item, each image encoded once."""
+        encoded: dict[Hashable, VisualTokens] = {}
+        for some in self.budget.encoded_at_once(distinct(group)):
+            found = self.encode([each.picture for each in some], [each.condition for each in some])
+            for each, tokens in zip(some, found, strict=True):
+                given, expected = len(tokens.features), self.family.visual_tokens(tokens.layout)
+                if given != expected:
+                    raise ValueError(
+                        f"the encoder returned {given} visual tokens for an image whose layout "
+                        f"makes {expected}"
+                    )
+                encoded[each.key] = tokens
+        return [[encoded[each.key] for each in item.shown] for item in group]
+
     def _admitted(self, prefix: Prefix, row: Row) -> Written:
         tokens = len(prefix.ids) + len(row.suffix)
         context = self.family.context
         if tokens < context:
             return Written(prompt=tokens)
-        reason = f"the prompt has {tokens} tokens, {len(prefix.ids)} of them before the question"
+        reason = f"the prompt has {tokens} tokens, {len(prefix.ids)} of them up to the last image"
         return Written(prompt=tokens, failure=f"{reason}; the model's context is {context}")
 
-    def _prefill(self, encoded: Sequence[VisualTokens], prefixes: Sequence[Prefix]) -> Cache:
+    def _prefill(
+        self, encoded: Sequence[Sequence[VisualTokens]], prefixes: Sequence[Prefix]
+    ) -> Cache:
         family = self.family
         length = max(len(prefix.ids) for prefix in prefixes)
         filler = min(family.stop)
@@ -173,7 +226,7 @@ class Engine:
             positions[:, number, : len(prefix.ids)] = prefix.positions
         embeddings = _embed(family, ids)
         visual = (ids == family.image_token).to(embeddings.device)
-        features = torch.cat([each.features.to(embeddings) for each in encoded])
+        features = torch.cat([each.features.to(embeddings) for seen in encoded for each in seen])
         embeddings = embeddings.masked_scatter(visual[..., None], features)
         cache = new_cache()
         family.decoder(
@@ -186,7 +239,7 @@ class Engine:
 
 
 class _Decoding:
-    """Questions and answers of one group of images, from the prefilled prefixes on.
+    """Questions and answers of one group, from the prefilled prefixes on.
 
     Every cached token has a label: shared by all questions of its line, or the number
     of the question that alone sees it, or nobody's.
@@ -204,17 +257,17 @@ class _Decoding:
         self.group, self.prefixes, self.written = group, prefixes, written
         self.lines = list(lines)
         length = max(len(prefix.ids) for prefix in prefixes)
-        lengths = torch.tensor([len(prefixes[line.image].ids) for line in lines])
+        lengths = torch.tensor([len(prefixes[line.asked].ids) for line in lines])
         inside = torch.arange(length) < lengths[:, None]
         self.labels = torch.where(inside, _SHARED, _NOBODY)
 
     def run(self, cache: Cache) -> None:
         """Write all answers."""
-        images = [line.image for line in self.lines]
-        if images != list(range(len(self.prefixes))):
-            cache = selected(cache, torch.tensor(images))
+        items = [line.asked for line in self.lines]
+        if items != list(range(len(self.prefixes))):
+            cache = selected(cache, torch.tensor(items))
         sequences = [
-            [(row, self.group[line.image].rows[row].suffix) for row in line.rows]
+            [(row, self.group[line.asked].rows[row].suffix) for row in line.rows]
             for line in self.lines
         ]
         while any(sequences):
@@ -246,7 +299,7 @@ class _Decoding:
                 end = at + len(ids)
                 tokens[number, at:end] = torch.tensor(ids)
                 labels[number, at:end] = row + 1
-                start = self._start(line.image, row)
+                start = self._start(line.asked, row)
                 positions[number, at:end] = torch.arange(start, start + len(ids))
                 last.append((number, end - 1))
                 at = end
@@ -264,11 +317,11 @@ class _Decoding:
         index = torch.tensor(last, device=hidden.device)
         return self.family.head(hidden[index[:, 0], index[:, 1]])
 
-    def _start(self, image: int, row: int) -> int:
+    def _start(self, item: int, row: int) -> int:
         """Return the position of the next token of a question."""
-        tokens = len(self.written[image][row].tokens)
-        start = self.prefixes[image].start
-        return start + (len(self.group[image].rows[row].suffix) + tokens - 1 if tokens else 0)
+        tokens = len(self.written[item][row].tokens)
+        start = self.prefixes[item].start
+        return start + (len(self.group[item].rows[row].suffix) + tokens - 1 if tokens else 0)
 
     def _extend(
         self, sequences: Sequence[Sequence[tuple[int, list[int]]]], chosen: Sequence[int]
@@ -280,16 +333,21 @@ class _Decoding:
             unfinished = []
             for row, _ in sequence:
                 token = next(tokens)
-                written = self.written[line.image][row]
+                written = self.written[line.asked][row]
                 if token in self.family.stop:
                     continue
                 written.tokens.append(token)
-                limit = self.group[line.image].rows[row].limit
+                limit = self.group[line.asked].rows[row].limit
                 room = self.family.context - written.prompt
                 if len(written.tokens) < min(limit, room):
                     unfinished.append((row, [token]))
             following.append(unfinished)
         return following
+
+
+def distinct(group: Iterable[Asked]) -> list[Shown]:
+    """Return the images of *group*, each once."""
+    return list({each.key: each for item in group for each in item.shown}.values())
 
 
 def _lines(
@@ -301,7 +359,7 @@ def _lines(
     masked but computed, below that to the prefix.
     """
     lines = []
-    for image, (item, prefix, notes) in enumerate(zip(group, prefixes, written, strict=True)):
+    for number, (item, prefix, notes) in enumerate(zip(group, prefixes, written, strict=True)):
         line: list[int] = []
         filled = 0
         for row, note in enumerate(notes):
@@ -309,12 +367,12 @@ def _lines(
                 continue
             tokens = len(item.rows[row].suffix)
             if line and filled + tokens > len(prefix.ids):
-                lines.append(_Line(image, tuple(line)))
+                lines.append(_Line(number, tuple(line)))
                 line, filled = [], 0
             line.append(row)
             filled += tokens
         if line:
-            lines.append(_Line(image, tuple(line)))
+            lines.append(_Line(number, tuple(line)))
     return lines
 
 

@@ -3,8 +3,8 @@
 A family is a loaded model seen from the outside: a tokenizer and a prompt format,
 an image preprocessor, a vision encoder (:class:`~.tower.VisionTower`) and a decoder
 with its embedding and head.  The engine does the rest for every family alike: it
-encodes each image once, prefills what its questions share once, and continues all
-questions from there.
+encodes each image once, prefills what questions share once, and continues all questions
+from there.
 
 To add a family, write a tower, write a subclass of :class:`Family` that fills the
 attributes in its constructor and implements the two abstract methods, and pass it to
@@ -19,18 +19,20 @@ with ``last_hidden_state (B, S, D)`` after the final norm.  The decoders of tran
 (``Qwen2Model``, ``LlamaModel`` ...) do, under the attention implementation that
 :func:`~.attention.use_grouped_attention` switches on.
 
-What a prompt must be: ``before + image + after + text + end``, where only the text
-differs between the questions about one image.  The prefix ends with the last special
-token of the image, since no tokenizer merges anything across it: tokenising prefix and
-suffix apart then gives the ids of the whole prompt.
+What a prompt is: ``opening + content + closing``, where the content is text and images in
+the order of the model's authors, each image between ``image_start`` and ``image_end``.
+Questions that agree up to their last image share a prefix, which ends there: no tokenizer
+merges anything across the special tokens of an image, so that tokenising the texts between
+them apart gives the ids of the whole prompt.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, groupby
+from typing import Any, cast
 
 import torch
 from PIL.Image import Image
@@ -40,16 +42,20 @@ from transformers import PreTrainedTokenizerBase
 from lossylens.toolkit.transformers_vlm.attention import use_grouped_attention
 from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import VisionTower
-from lossylens.vlm import Question
+from lossylens.vlm import Question, interleaved
 
 #: Turns an image into what the tower takes, at the detail that a question asks for.
 #: It is pickled to worker processes, so it holds no model.
 Preprocessor = Callable[[Image, Hashable], Picture]
 
 
+#: A part of a prompt: text, token ids, or the place of an image by its number.
+Part = str | tuple[int, ...] | int
+
+
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What precedes every question about one image.
+    """What precedes questions about the same images.
 
     Attributes:
         ids: token ids; the visual tokens are written as :attr:`Family.image_token`.
@@ -74,10 +80,10 @@ class Family(ABC):
         head: hidden states ``(N, D)`` to logits ``(N, vocabulary)``.
         config: transformers configuration of the decoder.
         image_token: id that stands for one visual token.
-        before: ids that precede the visual tokens.
-        after: ids that follow them, up to where the text begins.
-        end: ids that follow the text, up to where the answer begins; not needed where
-            ``suffix_ids`` is another.
+        opening: what precedes the content of the user's turn.
+        closing: what follows it, up to where the answer begins.
+        image_start: ids that precede the visual tokens of an image.
+        image_end: ids that follow them.
         stop: ids that end an answer.
         context: most tokens that the decoder takes, answer included.
         limit: most tokens of an answer where the question sets none.
@@ -92,9 +98,10 @@ class Family(ABC):
     head: nn.Module
     config: Any
     image_token: int
-    before: list[int]
-    after: list[int]
-    end: list[int]
+    opening: tuple[Part, ...]
+    closing: tuple[Part, ...]
+    image_start: tuple[int, ...]
+    image_end: tuple[int, ...]
     stop: frozenset[int]
     context: int
     limit: int
@@ -129,28 +136,90 @@ class Family(ABC):
     def visual_tokens(self, layout: Layout) -> int:
         """Return how many visual tokens an image of *layout* becomes."""
 
-    def suffix_ids(self, text: str) -> list[int]:
-        """Return the ids of the text and what follows it, up to where the answer begins.
+    def content(self, question: Question, images: int) -> Sequence[str | int]:
+        """Return text and numbers of images, as the model's authors order them.
 
-        *text* is tokenised as text, also where it spells a special token.
+        By default images stand where the question's markers are, and else first.
+
+        Args:
+            question: whose wording it is.
+            images: how many there are; numbers count from 0.
+
+        Raises:
+            ValueError: a marker speaks of an image that is not there.
         """
-        return self.encode_text(text) + self.end
+        return interleaved(self.wording(question), images)
 
-    def detail(self, question: Question) -> Hashable:
-        """Return at which detail (pixels, tiles) the image is needed for *question*.
+    def detail(self, question: Question, images: int) -> Hashable:
+        """Return at which detail (pixels, tiles) each of *images* is needed for *question*.
 
-        Questions about one image that agree in it share the encoding.
+        Questions about the same images that agree in it share the encoding.
         """
         return None
 
-    def prefix_ids(self, layout: Layout) -> list[int]:
-        """Return the ids of all that precedes the text, visual placeholders included."""
-        return [*self.before, *[self.image_token] * self.visual_tokens(layout), *self.after]
+    def prompt(self, question: Question, images: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+        """Return the prompt in two: up to the last image, and what follows.
 
-    def prefix(self, layout: Layout) -> Prefix:
-        """Return ids and positions of all that precedes the text."""
-        ids = self.prefix_ids(layout)
-        return Prefix(ids, torch.arange(len(ids))[None].expand(self.position_axes, -1), len(ids))
+        Raises:
+            ValueError: a marker speaks of an image that is not there, or there is no image.
+        """
+        parts = (*self.opening, *self.content(question, images), *self.closing)
+        places = [number for number, part in enumerate(parts) if isinstance(part, int)]
+        if not places:
+            raise ValueError("the question has no image")
+        end = places[-1] + 1
+        return parts[:end], parts[end:]
+
+    def texts(self, parts: Iterable[Part]) -> list[tuple[int, ...]]:
+        """Return the token ids between images: before the first, ..., behind the last.
+
+        Neighbouring texts are tokenised as one, and as text also where they spell a special
+        token.
+        """
+        found: list[tuple[int, ...]] = [()]
+        for kind, run in groupby(parts, type):
+            if kind is int:
+                found.extend(() for _ in run)
+            elif kind is str:
+                found[-1] += tuple(self.encode_text("".join(cast(Iterator[str], run))))
+            else:
+                found[-1] += tuple(chain.from_iterable(cast(Iterator[tuple[int, ...]], run)))
+        return found
+
+    def visual_positions(self, layout: Layout, start: int) -> tuple[Tensor, int]:
+        """Return positions of an image's visual tokens, and of the token that follows.
+
+        Args:
+            layout: of the image.
+            start: position of its first visual token.
+        """
+        following = start + self.visual_tokens(layout)
+        return torch.arange(start, following).expand(self.position_axes, -1), following
+
+    def prefix(self, texts: Sequence[tuple[int, ...]], layouts: Sequence[Layout]) -> Prefix:
+        """Return ids and positions of all up to the last image.
+
+        Args:
+            texts: what precedes each image.
+            layouts: of the images.
+        """
+        ids: list[int] = []
+        positions: list[Tensor] = []
+        at = 0
+        after: tuple[int, ...] = ()
+        for text, layout in zip(texts, layouts, strict=True):
+            between = (*after, *text, *self.image_start)
+            positions.append(self._text_positions(at, len(between)))
+            visual, at = self.visual_positions(layout, at + len(between))
+            positions.append(visual)
+            ids += between
+            ids += [self.image_token] * self.visual_tokens(layout)
+            after = self.image_end
+        positions.append(self._text_positions(at, len(after)))
+        return Prefix(ids + list(after), torch.cat(positions, 1), at + len(after))
+
+    def _text_positions(self, start: int, count: int) -> Tensor:
+        return torch.arange(start, start + count).expand(self.position_axes, -1)
 
     def encode_text(self, text: str, *, special: bool = False) -> list[int]:
         """Return the token ids of *text*, nothing added.
@@ -164,15 +233,16 @@ class Family(ABC):
         )
         return ids
 
+    def special(self, text: str) -> tuple[int, ...]:
+        """Return the ids of *text*, in which special tokens are recognised."""
+        return tuple(self.encode_text(text, special=True))
 
-#: ChatML: what ends the user's turn and opens the answer.
-CHATML_ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
-
-
-def chatml_opening(system: str) -> str:
-    """Return what opens the user's turn in ChatML, behind a system turn unless that is empty."""
-    turn = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-    return f"{turn}<|im_start|>user\n"
+    def use_chatml(self, system: str) -> None:
+        """Take ChatML's turns as opening and closing, a system turn first unless it is empty."""
+        turn = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+        # The role is text, which a text that follows may merge with.
+        self.opening = (self.special(f"{turn}<|im_start|>"), "user\n")
+        self.closing = (self.special("<|im_end|>\n<|im_start|>assistant\n"),)
 
 
 def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from lossylens.toolkit.transformers_vlm.engine import Asked
+    from lossylens.toolkit.transformers_vlm.engine import Asked, Shown
     from lossylens.toolkit.transformers_vlm.family import Family
+    from lossylens.toolkit.transformers_vlm.pictures import Layout
 
 #: Share of the free memory that a batch may take; estimates are rough and memory is
 #: fragmented.
@@ -56,12 +57,8 @@ def free_memory(device: torch.device) -> int:
     return _CPU_BYTES if available is None else available
 
 
-def _patches(item: Asked) -> int:
-    return item.picture.layout.tiles * item.picture.layout.tokens
-
-
 class Budget:
-    """Decides how many images are done at once.
+    """Decides how much is done at once.
 
     The need of a batch is estimated from shapes; where the estimate was too low, the
     batch is halved and later ones stay that small.
@@ -75,6 +72,7 @@ class Budget:
         self._family = family
         self._fixed = bytes_at_once
         self._ceiling: float = float("inf")
+        self._most_patches: float = float("inf")
         config = family.config
         heads = config.num_attention_heads
         shared = getattr(config, "num_key_value_heads", None) or heads
@@ -90,15 +88,18 @@ class Budget:
 
     def need(self, group: Sequence[Asked]) -> int:
         """Return roughly how many bytes *group* takes beside the weights."""
-        prefix = max(self._family.visual_tokens(item.picture.layout) for item in group)
+        prefixes = [self._prefix(item) for item in group]
+        prefix = max(prefixes)
         asked = [sum(len(row.suffix) for row in item.rows) for item in group]
         rows = sum(len(item.rows) for item in group)
-        lines = sum(1 + tokens // prefix for tokens in asked)
+        lines = sum(1 + tokens // own for tokens, own in zip(asked, prefixes, strict=True))
         longest = min(max(asked), prefix)
         answers = max(len(item.rows) for item in group) * _ANSWER_TOKENS
         tokens = lines * (prefix + longest + min(answers, 4 * prefix))
         mask = lines * longest * (prefix + longest) * (1 + self._heads * self._item)
-        patches = max(sum(map(_patches, portion)) for portion in self.encoded_at_once(group))
+        shown = {each.key: each for item in group for each in item.shown}
+        portions = self.encoded_at_once(list(shown.values()))
+        patches = max(sum(map(self._patches, portion)) for portion in portions)
         at_once = max(len(group) * prefix, lines * longest) * self._active
         logits = rows * self._vocabulary * (self._item + 4)
         return tokens * self._cached + at_once + mask + logits + patches * self._visual
@@ -107,24 +108,47 @@ class Budget:
         """Return whether *group* fits."""
         return self.need(group) <= min(self._ceiling, self._available())
 
-    def encoded_at_once(self, group: Sequence[Asked]) -> Iterator[Sequence[Asked]]:
-        """Yield *group* in the portions in which its images are best encoded."""
+    def encoded_at_once(self, shown: Sequence[Shown]) -> Iterator[Sequence[Shown]]:
+        """Yield images in the portions in which they are best encoded."""
+        most: float = _CPU_PATCHES
         if self._family.tower.device.type != "cpu":
-            yield group
-            return
+            # The images of a single question may be more than can be encoded together.
+            most = min(self._ceiling, self._available()) / self._visual
+        most = min(most, self._most_patches)
         first = filled = 0
-        for at, patches in enumerate(map(_patches, group)):
-            if at > first and filled + patches > _CPU_PATCHES:
-                yield group[first:at]
+        for at, patches in enumerate(map(self._patches, shown)):
+            if at > first and filled + patches > most:
+                yield shown[first:at]
                 first, filled = at, 0
             filled += patches
-        yield group[first:]
+        yield shown[first:]
+
+    def encode_less(self, shown: Sequence[Shown]) -> bool:
+        """Encode fewer images at once than now of *shown*; return False if that cannot be."""
+        portions = [portion for portion in self.encoded_at_once(shown) if len(portion) > 1]
+        if portions:
+            self._most_patches = max(sum(map(self._patches, each)) for each in portions) / 2
+        return bool(portions)
 
     def exceeded_by(self, group: Sequence[Asked]) -> None:
         """Note that *group* did not fit."""
         self._ceiling = min(self._ceiling, self.need(group) / 2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _layout(self, shown: Shown) -> Layout:
+        if shown.picture is None:
+            return self._family.tower.layout(shown.condition.size)
+        return shown.picture.layout
+
+    def _patches(self, shown: Shown) -> int:
+        layout = self._layout(shown)
+        return layout.tiles * layout.tokens
+
+    def _prefix(self, item: Asked) -> int:
+        """Return how many tokens a prefix has, but for those around its images."""
+        visual = sum(self._family.visual_tokens(self._layout(each)) for each in item.shown)
+        return visual + sum(map(len, item.texts))
 
     def _available(self) -> float:
         if self._fixed is not None:

@@ -62,7 +62,8 @@ class InternVLOptions(VlmOptions):
 
     Attributes:
         max_tiles: an image is cut into so many tiles at most, thumbnail not counted;
-            None is the reference evaluator's setting, which depends on the task.
+            None is the reference evaluator's setting, which depends on the task.  Several
+            images share 64.
         system: system prompt; None is the model's default, ``""`` none at all.
     """
 

@@ -28,6 +28,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from lossylens.codec import SOURCE, CodecPoint
 from lossylens.plugins import load_registry
 from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
 
@@ -249,6 +250,14 @@ def blocks(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(colours).resize((width, height), Image.Resampling.NEAREST)
 
 
+def about(
+    images: Image.Image | Sequence[Image.Image], *questions: Question, point: CodecPoint = SOURCE
+) -> ImageQuestions:
+    """Return *questions* about an image, or several, that *point* compressed."""
+    given = (images,) if isinstance(images, Image.Image) else tuple(images)
+    return ImageQuestions(given, questions, tuple(Condition(point, each.size) for each in given))
+
+
 def generate_alone(model: Any, prompt: Sequence[int], limit: int, **inputs: Any) -> list[int]:
     """Return what transformers' ``generate`` writes to one prompt, end token excluded.
 
@@ -256,7 +265,7 @@ def generate_alone(model: Any, prompt: Sequence[int], limit: int, **inputs: Any)
         model: as transformers loads it.
         prompt: token ids, visual placeholders included.
         limit: most tokens to write.
-        inputs: what the image processor returned.
+        inputs: what the image processor returned, for the images in the prompt's order.
     """
     ids = torch.tensor([list(prompt)], device=model.device)
     if "image_grid_thw" in inputs:
@@ -315,7 +324,10 @@ class PluginTests:
         given = {"checkpoint": str(tmp_path), "device": "cpu", **self.options}
         vlm = registry.build_vlm(self.name, registry.options(found, given))
         question = Question(QuestionKind.YES_NO, "Is it?", task="pope", max_new_tokens=3)
-        item = ImageQuestions(blocks(60, 80, 1), (question, question), Condition("", ""))
-        [[first, second]] = vlm.answer([item])
+        [[first, second]] = vlm.answer([about(blocks(60, 80, 1), question, question)])
         assert first.text is not None
         assert first == second
+        # Several images, if it is said to take them.
+        several = [blocks(60, 80, seed) for seed in range(min(found.spec.max_images, 3))]
+        [[answer]] = vlm.answer([about(several, question)])
+        assert answer.usage["input_tokens"] > first.usage["input_tokens"]

@@ -6,7 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -18,14 +18,15 @@ from transformers import AutoConfig
 
 from lossylens.errors import RequirementError
 from lossylens.toolkit.transformers_vlm import checkpoint
-from lossylens.toolkit.transformers_vlm.engine import Asked, Encoder, Engine, Row, Written
-from lossylens.toolkit.transformers_vlm.family import Family
+from lossylens.toolkit.transformers_vlm.engine import Asked, Encoder, Engine, Row, Shown, Written
+from lossylens.toolkit.transformers_vlm.family import Family, Part
 from lossylens.toolkit.transformers_vlm.memory import Budget, free_memory
 from lossylens.toolkit.transformers_vlm.options import VlmOptions
+from lossylens.toolkit.transformers_vlm.pictures import Picture
 from lossylens.toolkit.transformers_vlm.placement import place, spread
 from lossylens.toolkit.transformers_vlm.preprocessing import Pending, Preprocessing
 from lossylens.toolkit.transformers_vlm.tower import VisionTower
-from lossylens.vlm import Answer, Condition, ImageQuestions, Question, VisionEncoder, Vlm
+from lossylens.vlm import Answer, Condition, ImageQuestions, VisionEncoder, Vlm
 
 #: How many announced images are held before the oldest are forgotten.
 _MOST_EXPECTED = 256
@@ -65,7 +66,6 @@ class TransformersVlm(Vlm):
         self.batch_images = options.batch_images or (32 if gpu else 16)
         self._loaded: _Loaded | None = None
         self._encode: Encoder | None = None
-        self._adaptation: Mapping[str, str] = {}
 
     @abstractmethod
     def load(self) -> Family:
@@ -124,19 +124,16 @@ class TransformersVlm(Vlm):
     def answer(self, batch: Sequence[ImageQuestions]) -> list[list[Answer]]:
         """Answer all questions of all images, in order; see :class:`Vlm`."""
         loaded = self._model()
-        jobs = [job for item in batch for job in loaded.jobs(item)]
-        answers = iter(self._answers(loaded, jobs))
-        found: list[list[Answer]] = []
-        for item in batch:
-            given: list[Answer | None] = [None] * len(item.questions)
-            for places in loaded.by_detail(item.questions).values():
-                for place_, answer in zip(places, next(answers), strict=True):
-                    given[place_] = answer
-            found.append([answer for answer in given if answer is not None])
-        return found
+        jobs, answers = loaded.jobs(batch)
+        for job, given in zip(jobs, self._answers(loaded, jobs), strict=True):
+            answers[job.item].update(zip(job.places, given, strict=True))
+        return [
+            [found[place_] for place_ in range(len(item.questions))]
+            for item, found in zip(batch, answers, strict=True)
+        ]
 
     def expect(self, item: ImageQuestions) -> None:
-        """Begin to preprocess an image, if there are workers for it; see :class:`Vlm`."""
+        """Begin to preprocess images, if there are workers for it; see :class:`Vlm`."""
         if self._loaded is not None:
             self._loaded.expect(item)
 
@@ -147,11 +144,11 @@ class TransformersVlm(Vlm):
         def asked() -> Iterator[Asked]:
             for number, job in enumerate(jobs):
                 try:
-                    picture = job.pending()
+                    shown = job.shown()
                 except ValueError as error:
-                    failures[number] = f"the image cannot be preprocessed: {error}"
+                    failures[number] = f"an image cannot be preprocessed: {error}"
                     continue
-                yield Asked(picture, job.condition, job.rows)
+                yield Asked(shown, job.texts, job.rows)
 
         with self._kernel():
             written = iter(list(Engine(loaded.family, self._encode, loaded.budget).answer(asked())))
@@ -185,19 +182,11 @@ class TransformersVlm(Vlm):
         """The vision encoder; see :class:`lossylens.vlm.VisionAccess`."""
         return self.family.tower
 
-    def with_encoder(
-        self,
-        encode: VisionEncoder,
-        *,
-        wants_bitstream: bool = False,
-        provenance: Mapping[str, str] | None = None,
-    ) -> TransformersVlm:
+    def with_encoder(self, encode: VisionEncoder) -> TransformersVlm:
         """Return a VLM of the same weights whose images *encode* encodes."""
         self._model()
         adapted = copy.copy(self)
         adapted._encode = encode
-        adapted.wants_bitstream = wants_bitstream
-        adapted._adaptation = {**self._adaptation, **(provenance or {})}
         return adapted
 
     def provenance(self) -> Mapping[str, str]:
@@ -210,17 +199,70 @@ class TransformersVlm(Vlm):
             "image processor": "PIL",
             "attention": self.options.attention,
             **self.placement.describe(),
-            **self._adaptation,
         }
+
+
+class _Needed:
+    """An image at a detail, for all the places of a batch where it is shown.
+
+    The picture is made when it is first taken, and let go when it was taken for each.
+    """
+
+    def __init__(self, pending: Pending) -> None:
+        self.uses = 0
+        self._pending = pending
+        self._picture: Picture | None = None
+
+    def take(self) -> Picture:
+        picture = self._picture or self._pending()
+        self.uses -= 1
+        self._picture = picture if self.uses else None
+        return picture
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The questions about one image that need it at one detail."""
+    """Questions that share a prefix and the detail of its images.
 
-    pending: Pending
-    condition: Condition
+    Attributes:
+        item: number of what they belong to in the batch.
+        places: of the questions in it.
+        images: in the order of the prompt; None for those without a picture.
+        conditions: of the images.
+        texts: token ids before each image.
+        rows: the questions.
+    """
+
+    item: int
+    places: tuple[int, ...]
+    images: tuple[_Needed | None, ...]
+    conditions: tuple[Condition, ...]
+    texts: tuple[tuple[int, ...], ...]
     rows: tuple[Row, ...]
+
+    def shown(self) -> tuple[Shown, ...]:
+        """Return the preprocessed images.
+
+        Raises:
+            ValueError: one cannot be preprocessed.
+        """
+        pictures = [None if needed is None else needed.take() for needed in self.images]
+        return tuple(map(Shown, pictures, self.conditions))
+
+
+@dataclass
+class _Asking:
+    """Questions that share a prefix: their places, what follows it in each, and limits."""
+
+    prefix: tuple[Part, ...]
+    detail: Hashable
+    places: list[int] = field(default_factory=list)
+    suffixes: list[tuple[tuple[Part, ...], int]] = field(default_factory=list)
+
+    @property
+    def images(self) -> list[int]:
+        """Numbers of the images, in the order of the prompt."""
+        return [part for part in self.prefix if isinstance(part, int)]
 
 
 class _Loaded:
@@ -232,21 +274,34 @@ class _Loaded:
         self.budget = Budget(family)
         self._expected: dict[tuple[int, Hashable], tuple[Image, Pending]] = {}
 
-    def by_detail(self, questions: Sequence[Question]) -> dict[Hashable, list[int]]:
-        """Return the places of *questions*, by the detail at which they need the image."""
-        found: dict[Hashable, list[int]] = {}
-        for number, question in enumerate(questions):
-            found.setdefault(self.family.detail(question), []).append(number)
-        return found
+    def _asked(self, item: ImageQuestions) -> tuple[list[_Asking], dict[int, Answer]]:
+        """Return the questions about *item* by prefix, and why the others have none."""
+        found: dict[tuple[tuple[Part, ...], Hashable], _Asking] = {}
+        refused: dict[int, Answer] = {}
+        count = len(item.images)
+        for place_, question in enumerate(item.questions):
+            try:
+                prefix, suffix = self.family.prompt(question, count)
+            except ValueError as error:
+                refused[place_] = Answer(None, str(error))
+                continue
+            detail = self.family.detail(question, count)
+            asking = found.setdefault((prefix, detail), _Asking(prefix, detail))
+            asking.places.append(place_)
+            limit = question.max_new_tokens or self.family.limit
+            asking.suffixes.append((suffix, limit))
+        return list(found.values()), refused
 
     def expect(self, item: ImageQuestions) -> None:
         """Begin to preprocess *item*, which will be asked about soon."""
         if not self.preprocessing.works_ahead:
             return
-        for detail in self.by_detail(item.questions):
-            pending = self.preprocessing.submit(item.image, detail)
-            # The image is kept, so that no other can get its id meanwhile.
-            self._expected[id(item.image), detail] = (item.image, pending)
+        for asking in self._asked(item)[0]:
+            for image in (item.images[number] for number in asking.images):
+                if image is not None and (id(image), asking.detail) not in self._expected:
+                    pending = self.preprocessing.submit(image, asking.detail)
+                    # The image is kept, so that no other can get its id meanwhile.
+                    self._expected[id(image), asking.detail] = (image, pending)
         while len(self._expected) > _MOST_EXPECTED:
             # Images that were announced and never asked about.
             self._expected.pop(next(iter(self._expected)), None)
@@ -255,16 +310,41 @@ class _Loaded:
         expected = self._expected.pop((id(image), detail), None)
         return self.preprocessing.submit(image, detail) if expected is None else expected[1]
 
-    def jobs(self, item: ImageQuestions) -> Iterator[_Job]:
-        """Yield the jobs of one image, and begin to preprocess it for them."""
-        for detail, places in self.by_detail(item.questions).items():
-            rows = tuple(self._row(item.questions[place_]) for place_ in places)
-            pending = self._pending(item.image, detail)
-            yield _Job(pending, item.condition, rows)
+    def jobs(self, batch: Sequence[ImageQuestions]) -> tuple[list[_Job], list[dict[int, Answer]]]:
+        """Return the jobs of a batch, and per item the answers to what cannot be asked.
 
-    def _row(self, question: Question) -> Row:
-        suffix = self.family.suffix_ids(self.family.wording(question))
-        return Row(suffix, question.max_new_tokens or self.family.limit)
+        Preprocessing begins for all of them.
+        """
+        needed: dict[tuple[int, Hashable], _Needed] = {}
+
+        def need(image: Image | None, detail: Hashable) -> _Needed | None:
+            if image is None:
+                return None
+            key = (id(image), detail)
+            if key not in needed:
+                needed[key] = _Needed(self._pending(image, detail))
+            needed[key].uses += 1
+            return needed[key]
+
+        jobs, refused = [], []
+        for number, item in enumerate(batch):
+            askings, without = self._asked(item)
+            refused.append(without)
+            for asking in askings:
+                job = _Job(
+                    number,
+                    tuple(asking.places),
+                    tuple(need(item.images[each], asking.detail) for each in asking.images),
+                    tuple(item.conditions[each] for each in asking.images),
+                    tuple(self.family.texts(asking.prefix)[:-1]),
+                    tuple(self._row(*suffix) for suffix in asking.suffixes),
+                )
+                jobs.append(job)
+        return jobs, refused
+
+    def _row(self, suffix: tuple[Part, ...], limit: int) -> Row:
+        [ids] = self.family.texts(suffix)
+        return Row(list(ids), limit)
 
     def answer(self, written: Written) -> Answer:
         """Return what was written as text."""

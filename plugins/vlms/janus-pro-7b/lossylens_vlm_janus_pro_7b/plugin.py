@@ -29,6 +29,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=Options,
             requirements=needs_checkpoint(gigabytes=14.8),
             parameters=7407,
+            max_images=24,
             citation="Chen et al., Janus-Pro: Unified Multimodal Understanding and Generation "
             "with Data and Model Scaling, arXiv:2501.17811",
             licence="Apache-2.0 (weights: LicenseRef-DeepSeek-Model)",

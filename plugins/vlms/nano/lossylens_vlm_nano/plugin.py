@@ -35,6 +35,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             factory="lossylens_vlm_nano.vlm:Nano",
             options=NanoOptions,
             parameters=5.3,
+            max_images=32,
             citation="architecture: Bai et al., Qwen2.5-VL Technical Report, arXiv:2502.13923",
             licence="Apache-2.0",
         )

@@ -10,7 +10,8 @@ import struct
 import pytest
 from lossylens.errors import RequirementError
 from lossylens.plugins import load_registry
-from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens.toolkit.transformers_vlm.testing import about
+from lossylens.vlm import Question, QuestionKind
 from lossylens_task_scenes.questions import ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
@@ -39,7 +40,7 @@ def test_held_out_scenes_are_not_training_scenes() -> None:
 def test_too_long_a_question_fails_alone(nano: Nano) -> None:
     long = Question(kind=QuestionKind.OPEN, text="star " * 5000)
     short = Question(kind=QuestionKind.YES_NO, text="Is there a star in the image?")
-    item = ImageQuestions(render(make_scene(HELD_OUT_SEED, 0)), (long, short), Condition("", ""))
+    item = about(render(make_scene(HELD_OUT_SEED, 0)), long, short)
     [[failed, answered]] = nano.answer([item])
     assert failed.text is None
     assert "context" in failed.failure
@@ -68,7 +69,7 @@ def test_an_encoder_of_ones_own_decides_what_is_seen(nano: Nano) -> None:
     """Pictures exchanged behind the preprocessing exchange the answers."""
     scenes = [make_scene(HELD_OUT_SEED, index) for index in range(2)]
     questions = tuple(each.structured() for each in ask(scenes[0]))
-    items = [ImageQuestions(render(scene), questions, Condition("", "")) for scene in scenes]
+    items = [about(render(scene), *questions) for scene in scenes]
     vision = nano.vision
     exchanged = nano.with_encoder(lambda pictures, _: vision.encode(pictures[::-1]))
     plain = nano.answer(items)
@@ -81,10 +82,7 @@ def test_answers_do_not_depend_on_the_batch(nano: Nano) -> None:
         Question(kind=QuestionKind.YES_NO, text="Is there a star in the image?"),
         Question(kind=QuestionKind.SHORT_ANSWER, text="How many stars are in the image?"),
     )
-    items = [
-        ImageQuestions(render(make_scene(HELD_OUT_SEED, index)), questions, Condition("", ""))
-        for index in range(4)
-    ]
+    items = [about(render(make_scene(HELD_OUT_SEED, index)), *questions) for index in range(4)]
     together = nano.answer(items)
     assert together == [nano.answer([item])[0] for item in items]
 

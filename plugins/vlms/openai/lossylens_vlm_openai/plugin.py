@@ -94,6 +94,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             factory="lossylens_vlm_openai.vlm:OpenAIVlm",
             options=OpenAIOptions,
             parameters=0,
+            max_images=100,
             citation="OpenAI API reference, chat completions",
             licence="Apache-2.0",
         )

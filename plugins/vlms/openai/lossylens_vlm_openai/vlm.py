@@ -18,7 +18,15 @@ from lossylens.toolkit.openai_client import (
     ServerUnavailableError,
 )
 from lossylens.toolkit.openai_reply import Reply
-from lossylens.vlm import Answer, ImageQuestions, Question, QuestionKind, Vlm, default_prompt
+from lossylens.vlm import (
+    Answer,
+    ImageQuestions,
+    Question,
+    QuestionKind,
+    Vlm,
+    default_prompt,
+    interleaved,
+)
 from PIL.Image import Image
 
 from lossylens_vlm_openai.pictures import SharedFolder, grey, within_request
@@ -31,16 +39,19 @@ _OURS = {"model", "messages", "stream", "stream_options", "n"}
 _CONTROL = Question(QuestionKind.YES_NO, "Is this image grey?")
 
 Place = tuple[int, int]
-"""Number of the image in the batch, and of the question about it."""
+"""Number of the item in the batch, and of the question in it."""
+
+Content = list[str | Image]
+"""Texts and images, in the order in which they are sent."""
 
 
 class OpenAIVlm(Vlm):
     """A model behind a server with the OpenAI chat interface.
 
-    Each question is a request of its own, with the image before the text, so that
-    all questions about an image share the longest possible prefix, and the first
-    of them is answered before the others are asked: a server with a prefix cache
-    (vLLM, SGLang, hosted models) then encodes and prefills an image once.
+    Each question is a request of its own, with the images at the markers in its text and
+    else before it, so that all questions about the same images share the longest possible
+    prefix, and the first of them is answered before the others are asked: a server with a
+    prefix cache (vLLM, SGLang, hosted models) then encodes and prefills an image once.
 
     Raises:
         ConfigError: an option is unfit.
@@ -50,8 +61,9 @@ class OpenAIVlm(Vlm):
         self.options = options
         if clash := _OURS & set(options.extra) or {options.limit_field} & set(options.extra):
             raise ConfigError(f"openai: extra must not hold {', '.join(sorted(clash))}")
-        with within_request(grey()) as address:
-            control = self._messages(_CONTROL, address)
+        picture = grey()
+        with within_request(picture) as address:
+            control = self._messages([picture, default_prompt(_CONTROL)], {id(picture): address})
         self._client = ChatClient(
             Server(
                 name="openai",
@@ -67,7 +79,7 @@ class OpenAIVlm(Vlm):
             control,
         )
         self._failed_in_a_row = 0
-        self._refused: Image | None = None
+        self._refused: tuple[Image | None, ...] = ()
         self._end: LossylensError | None = None
         self._address = _addresses(options)
         self.batch_images = options.batch_images or 2 * options.concurrency
@@ -88,48 +100,58 @@ class OpenAIVlm(Vlm):
             end, self._end = self._end, None
             raise end
         answers: dict[Place, Answer] = {}
+        contents, refused = _contents(batch)
         try:
-            self._answer(batch, answers)
+            self._answer(batch, contents, answers)
         except LossylensError as error:
             if all(answer.transient for answer in answers.values()):
                 raise
             self._end = error
+        answers.update(refused)
         missing = Answer(None, f"not asked: {self._end}", transient=True)
         return [
-            [answers.get((image, number), missing) for number in range(len(item.questions))]
-            for image, item in enumerate(batch)
+            [answers.get((place, number), missing) for number in range(len(item.questions))]
+            for place, item in enumerate(batch)
         ]
 
-    def _answer(self, batch: Sequence[ImageQuestions], answers: dict[Place, Answer]) -> None:
-        """Ask all questions, and fill *answers*, also where an error is raised."""
+    def _answer(
+        self,
+        batch: Sequence[ImageQuestions],
+        contents: Sequence[Mapping[int, Content]],
+        answers: dict[Place, Answer],
+    ) -> None:
+        """Ask all questions that have a content, and fill *answers*, also after an error."""
         pending: dict[Future[Answer], Place] = {}
 
-        def ask(image: int, numbers: range) -> None:
+        def ask(place: int, numbers: Sequence[int]) -> None:
             for number in numbers:
-                question = batch[image].questions[number]
-                future = pool.submit(self._ask, question, addresses[image])
-                pending[future] = (image, number)
+                question, content = batch[place].questions[number], contents[place][number]
+                future = pool.submit(self._ask, question, content, addresses)
+                pending[future] = (place, number)
 
         try:
             with contextlib.ExitStack() as files, self._pool() as pool:
                 addresses: dict[int, str] = {}
-                for image, item in enumerate(batch):
-                    count = len(item.questions)
-                    if count:
-                        addresses[image] = files.enter_context(self._address(item.image))
-                        ask(image, range(1 if self.options.warm_first else count))
+                first = 1 if self.options.warm_first else None
+                waiting = [list(asked) for asked in contents]
+                for place, asked in enumerate(contents):
+                    for image in _images(asked):
+                        if id(image) not in addresses:
+                            addresses[id(image)] = files.enter_context(self._address(image))
+                    ask(place, waiting[place][:first])
+                    del waiting[place][:first]
                 while pending:
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                        image, number = pending.pop(future)
-                        answer = answers[image, number] = future.result()
-                        self._count(answer, batch[image].image)
-                        if number == 0 and self.options.warm_first:
-                            ask(image, range(1, len(batch[image].questions)))
+                        place, number = pending.pop(future)
+                        answer = answers[place, number] = future.result()
+                        self._count(answer, batch[place].images)
+                        ask(place, waiting[place])
+                        waiting[place].clear()
         finally:
             # What was under way when something else went wrong.
-            for future, place in pending.items():
+            for future, under_way in pending.items():
                 if not future.cancelled() and future.exception() is None:
-                    answers[place] = future.result()
+                    answers[under_way] = future.result()
 
     @contextlib.contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -144,10 +166,10 @@ class OpenAIVlm(Vlm):
             pool.shutdown(cancel_futures=True)
             self._client.resume()
 
-    def _ask(self, question: Question, address: str) -> Answer:
+    def _ask(self, question: Question, content: Content, addresses: Mapping[int, str]) -> Answer:
         try:
             reply = self._client.complete(
-                self._messages(question, address), **self._parameters(question)
+                self._messages(content, addresses), **self._parameters(question)
             )
         except NoReplyError as error:
             return Answer(None, str(error))
@@ -155,37 +177,40 @@ class OpenAIVlm(Vlm):
             return Answer(None, str(error), transient=True)
         return Answer(reply.text, usage=_usage(reply, self.options.prices))
 
-    def _count(self, answer: Answer, image: Image) -> None:
-        """Take note of an answer to a question about *image*.
+    def _count(self, answer: Answer, images: tuple[Image | None, ...]) -> None:
+        """Take note of an answer to a question about *images*.
 
         Raises:
             ServerUnavailableError: too many in a row have failed.
         """
         if answer.text is not None:
-            self._failed_in_a_row, self._refused = 0, None
+            self._failed_in_a_row, self._refused = 0, ()
             return
         # All questions about an image may be refused for the same reason.
-        if answer.transient or image is not self._refused:
+        if answer.transient or list(map(id, images)) != list(map(id, self._refused)):
             self._failed_in_a_row += 1
         if not answer.transient:
-            self._refused = image
+            self._refused = images
         if 0 < self.options.failures <= self._failed_in_a_row:
             raise ServerUnavailableError(
                 f"{answer.failure}; {self._failed_in_a_row} requests in a row failed, so "
                 "something is wrong with the server or the options"
             )
 
-    def _messages(self, question: Question, address: str) -> list[dict[str, Any]]:
-        picture = {"url": address}
-        if self.options.detail:
-            picture["detail"] = self.options.detail
-        content = [
-            {"type": "image_url", "image_url": picture},
-            {"type": "text", "text": default_prompt(question)},
+    def _messages(self, content: Content, addresses: Mapping[int, str]) -> list[dict[str, Any]]:
+        parts = [
+            {"type": "text", "text": each}
+            if isinstance(each, str)
+            else {"type": "image_url", "image_url": self._picture(addresses[id(each)])}
+            for each in content
         ]
         system = self.options.system
         opening = [{"role": "system", "content": system}] if system else []
-        return [*opening, {"role": "user", "content": content}]
+        return [*opening, {"role": "user", "content": parts}]
+
+    def _picture(self, address: str) -> dict[str, str]:
+        detail = self.options.detail
+        return {"url": address, "detail": detail} if detail else {"url": address}
 
     def _parameters(self, question: Question) -> dict[str, Any]:
         limit = question.max_new_tokens or self.options.max_tokens
@@ -197,6 +222,38 @@ class OpenAIVlm(Vlm):
     def provenance(self) -> Mapping[str, str]:
         """Return in what form images are sent; what the server runs is not known here."""
         return {"image format": "PNG"}
+
+
+def _contents(
+    batch: Sequence[ImageQuestions],
+) -> tuple[list[dict[int, Content]], dict[Place, Answer]]:
+    """Return per item what is sent for each question, and why others cannot be asked."""
+    contents: list[dict[int, Content]] = [{} for _ in batch]
+    refused: dict[Place, Answer] = {}
+    for place, item in enumerate(batch):
+        for number, question in enumerate(item.questions):
+            try:
+                parts = interleaved(default_prompt(question), len(item.images))
+            except ValueError as error:
+                refused[place, number] = Answer(None, str(error))
+            else:
+                contents[place][number] = [_shown(part, item) for part in parts]
+    return contents, refused
+
+
+def _shown(part: str | int, item: ImageQuestions) -> str | Image:
+    if isinstance(part, str):
+        return part
+    image = item.images[part]
+    if image is None:
+        raise ValueError("an image was not decoded")
+    return image
+
+
+def _images(contents: Mapping[int, Content]) -> Iterator[Image]:
+    """Yield the images that are sent."""
+    for content in contents.values():
+        yield from (part for part in content if not isinstance(part, str))
 
 
 def _addresses(options: OpenAIOptions) -> Callable[[Image], AbstractContextManager[str]]:

@@ -44,9 +44,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         content = body["messages"][-1]["content"]
-        question = content[1]["text"]
-        url = content[0]["image_url"]["url"]
+        question = "".join(part["text"] for part in content if part["type"] == "text")
+        pictures = [part["image_url"] for part in content if part["type"] == "image_url"]
+        url = pictures[0]["url"]
         data = picture(url)
+        sent = [
+            part["text"]
+            if part["type"] == "text"
+            else f"({digest(picture(part['image_url']['url']))})"
+            for part in content
+        ]
         with LOCK:
             UNDER_WAY.add(threading.get_ident())
             busy = len(UNDER_WAY)
@@ -66,10 +73,11 @@ class Handler(BaseHTTPRequestHandler):
             key=self.headers.get("Authorization"),
             path=self.path,
             shape=shape,
+            content=sent,
             roles=[message["role"] for message in body["messages"]],
             busy=busy,
             body=plain,
-            detail=content[0]["image_url"].get("detail"),
+            detail=pictures[0].get("detail"),
         )
         order, *arguments = step(orders[1] if orders else "ok", number).split()
         try:

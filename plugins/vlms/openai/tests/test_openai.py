@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from lossylens.cli import main
+from lossylens.codec import SOURCE
 from lossylens.errors import ConfigError
 from lossylens.store import Store
 from lossylens.toolkit.openai_client import ServerUnavailableError
@@ -42,8 +43,9 @@ def question(orders: str, **fields) -> Question:
     return Question(QuestionKind.OPEN, f"{next(_numbers)}? [{orders}]", **fields)
 
 
-def about(image: Image.Image, *questions: Question) -> ImageQuestions:
-    return ImageQuestions(image, questions, Condition("", ""))
+def about(images: Image.Image | list[Image.Image], *questions: Question) -> ImageQuestions:
+    given = tuple(images) if isinstance(images, list) else (images,)
+    return ImageQuestions(given, questions, tuple(Condition(SOURCE, each.size) for each in given))
 
 
 def ask(vlm, orders: str):
@@ -345,6 +347,62 @@ def test_the_image_comes_first_and_whole(make, server):
     assert image.info["transparency"] == (1, 2, 3)
 
 
+def sent(server) -> list[str]:
+    """What each request held: texts, and digests of images in brackets."""
+    return ["".join(each["content"]) for each in server.asked]
+
+
+def test_several_images_stand_at_their_markers(make, server, tmp_path):
+    """In text and options, in any order and number; an image that is not marked is not sent."""
+    images = [picture(seed) for seed in (31, 32, 33)]
+    one, two, three = (f"({digest(each)})" for each in images)
+    number = f"Is {next(_numbers)} here?"
+    questions = (
+        Question(QuestionKind.OPEN, f"{number} <image 2> before <image 1>, <image 2>"),
+        Question(QuestionKind.OPEN, f"{number} All?"),
+        Question(
+            QuestionKind.MULTIPLE_CHOICE,
+            f"{number} Like <image 3>?",
+            options={"A": "<image 1>", "B": "no"},
+        ),
+        Question(QuestionKind.OPEN, f"{number} <image 4>?"),
+    )
+    folder = tmp_path / "shared"
+    for vlm in (make(detail="low"), make(image_folder=str(folder), concurrency=1)):
+        server.forget()
+        [answers, [alone]] = vlm.answer(
+            [
+                about(images, *questions),
+                about([images[2], images[0]], Question(QuestionKind.OPEN, f"{number} Both?")),
+            ]
+        )
+        assert sorted(sent(server)) == sorted(
+            [
+                f"{number} {two} before {one}, {two}",
+                f"{one}{two}{three}{number} All?",
+                f"Question: {number} Like {three}?\nOptions:\nA. {one}\nB. no\n"
+                "Please select the correct answer from the options above. \n",
+                f"{three}{one}{number} Both?",
+            ]
+        )
+        assert [each.text is None for each in [*answers, alone]] == [False] * 3 + [True, False]
+        assert answers[3].failure == "the question speaks of <image 4>, but there are 3 images"
+        assert not answers[3].transient
+    assert list(folder.iterdir()) == []
+
+
+def test_a_marker_without_an_image_keeps_nothing_waiting(make, server):
+    """Also where it is the first question, which others wait for."""
+    bad = Question(QuestionKind.OPEN, "<image 0>")
+    [[refused, *answered], [lonely]] = make().answer(
+        [about(picture(), bad, question("ok a"), question("ok b")), about(picture(1), bad)]
+    )
+    assert [each.text for each in answered] == ["a", "b"]
+    assert refused == lonely
+    assert refused.failure == "the question speaks of <image 0>, but there is one image"
+    assert len(server.asked) == 2
+
+
 def test_the_evaluators_wording(make, server):
     asked = Question(QuestionKind.SHORT_ANSWER, f"What is {next(_numbers)}?")
     make().answer([about(picture(), asked)])
@@ -523,11 +581,13 @@ INTERRUPTED = """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from lossylens_vlm_openai.plugin import OpenAIOptions
     from lossylens_vlm_openai.vlm import OpenAIVlm
+    from lossylens.codec import SOURCE
     from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
     from PIL import Image
     vlm = OpenAIVlm(OpenAIOptions(url=sys.argv[1], model="m", pause=60.0))
     asked = Question(QuestionKind.OPEN, sys.argv[2])
-    vlm.answer([ImageQuestions(Image.new("RGB", (4, 4)), (asked,), Condition("", ""))])
+    condition = Condition(SOURCE, (4, 4))
+    vlm.answer([ImageQuestions((Image.new("RGB", (4, 4)),), (asked,), (condition,))])
 """
 
 

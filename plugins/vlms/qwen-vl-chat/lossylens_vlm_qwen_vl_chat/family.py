@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,10 +152,13 @@ class QwenVLChat(Family):
         self.stop = frozenset(map(self._token, (END_OF_TEXT, TURN_START, TURN_END)))
         self.context = config.context
         self._queries = config.vision.queries
+        self._colon = ": " if space else ":"
         opening = self._turn("system", system) + self._turn("user", "", closed=False)
-        picture = self.encode_text("Picture 1: " if space else "Picture 1:")
-        self.before = [*opening, *picture, self._token(IMAGE_START)]
-        self.after = [self._token(IMAGE_END)]
+        end = [self._token(TURN_END), *self.encode_text("\n")]
+        self.opening = (tuple(opening),)
+        self.closing = (tuple(end + self._turn("assistant", "", closed=False)),)
+        self.image_start = (self._token(IMAGE_START),)
+        self.image_end = (self._token(IMAGE_END),)
 
     def _token(self, name: str) -> int:
         token = self.tokenizer.convert_tokens_to_ids(name)
@@ -173,11 +176,21 @@ class QwenVLChat(Family):
         """Return the reference evaluator's generic wording; the model has none of its own."""
         return default_prompt(question)
 
+    def content(self, question: Question, images: int) -> Sequence[str | int]:
+        """Return text and images, each image with its number on a line of its own.
+
+        Numbers count what is shown: an image that is shown twice gets two.
+        """
+        parts: list[str | int] = []
+        shown = 0
+        for part in super().content(question, images):
+            if isinstance(part, int):
+                shown += 1
+                parts += [f"Picture {shown}{self._colon}", part, "\n"]
+            else:
+                parts.append(part)
+        return parts
+
     def visual_tokens(self, layout: Layout) -> int:
         """Return 256, for every image."""
         return self._queries
-
-    def suffix_ids(self, text: str) -> list[int]:
-        """Return the newline after the image, text, turn end and answer opening."""
-        end = [self._token(TURN_END), *self.encode_text("\n")]
-        return self.encode_text(f"\n{text}") + end + self._turn("assistant", "", closed=False)

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lossylens.codec import SOURCE
 from lossylens.errors import ConfigError
-from lossylens.toolkit.transformers_vlm.engine import Asked, Engine, Row
+from lossylens.toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown
 from lossylens.toolkit.transformers_vlm.pictures import Layout
-from lossylens.toolkit.transformers_vlm.testing import blocks
-from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens.toolkit.transformers_vlm.testing import about, blocks
+from lossylens.vlm import Condition, Question, QuestionKind
 from lossylens_vlm_qwen_vl_chat.family import Preprocessor
 from lossylens_vlm_qwen_vl_chat.plugin import QwenVLChatOptions
 from lossylens_vlm_qwen_vl_chat.vlm import QwenVLChatVlm
@@ -25,7 +26,7 @@ QUESTIONS = (
     "\n\nthe naïve café 你好 <|im_end|> <img>x</img>",
 )
 LIMIT = 12
-CONDITION = Condition("", "")
+CONDITION = Condition(SOURCE, (112, 112))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +46,21 @@ def images():
     return [blocks(width, height, seed) for seed, (width, height) in enumerate(sizes)]
 
 
+def parts(family, text, images=1):
+    """Return the ids before the images, and those that follow the last."""
+    prefix, suffix = family.prompt(Question(QuestionKind.OPEN, text), images)
+    return tuple(family.texts(prefix)[:-1]), list(*family.texts(suffix))
+
+
+def prompt_ids(family, text, images=1):
+    before, after = parts(family, text, images)
+    return family.prefix(before, [Layout(1, 8, 8)] * len(before)).ids + after
+
+
 def alone(reference, written, family, image, text, limit=LIMIT):
     pixels = family.preprocess(image, None).pixels[0]
     features = reference.see(pixels, written[1], heads=2, pool_heads=2)
-    prompt = family.prefix_ids(Layout(1, 8, 8)) + family.suffix_ids(text)
+    prompt = prompt_ids(family, text)
     pad = family.image_token
     return reference.write_answer(prompt, features, pad, written[1], 4, family.stop, limit)
 
@@ -83,9 +95,9 @@ def test_features_are_the_references(family, images, written, reference):
 def test_answers_equal_one_at_a_time(family, images, written, reference):
     asked = [
         Asked(
-            family.preprocess(image, None),
-            CONDITION,
-            tuple(Row(family.suffix_ids(text), LIMIT) for text in QUESTIONS),
+            (Shown(family.preprocess(image, None), CONDITION),),
+            parts(family, "")[0],
+            tuple(Row(parts(family, text)[1], LIMIT) for text in QUESTIONS),
         )
         for image in images
     ]
@@ -98,12 +110,52 @@ def test_answers_equal_one_at_a_time(family, images, written, reference):
     assert len(set(map(tuple, single))) > len(single) // 2
 
 
+@pytest.mark.parametrize("space", [True, False])
+def test_several_images_are_numbered_where_they_stand(folder, images, written, reference, space):
+    """Prompts as the official tokenizer's list format makes them; answers one at a time."""
+    options = {"checkpoint": str(folder), "device": "cpu", "max_new_tokens": LIMIT}
+    vlm = QwenVLChatVlm(QwenVLChatOptions(**options, picture_space=space))
+    family = vlm.family
+    colon = ": " if space else ":"
+    span = f"<img>{'<imgpad>' * 16}</img>\n"
+    first, second, third = (f"Picture {number}{colon}{span}" for number in (1, 2, 3))
+    cases = [
+        # Question, order of the images in its prompt, content of the user's turn.
+        ("\n\nthe two?", (0, 1), f"{first}{second}\n\nthe two?"),
+        ("in <image 2>\n<image 1> the <image 2>?", (1, 0, 1), f"in {first}\n{second} the {third}?"),
+        ("\n\n<image 2>", (1,), f"\n\n{first}"),
+    ]
+    questions = [Question(QuestionKind.OPEN, text) for text, _, _ in cases]
+    items = [about(images[:2], *questions), about([images[2], images[0]], *questions)]
+    opening = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+    ending = "<|im_end|>\n<|im_start|>assistant\n"
+    expected = []
+    for item in items:
+        pixels = [family.preprocess(image, None).pixels[0] for image in item.images]
+        features = [reference.see(each, written[1], heads=2, pool_heads=2) for each in pixels]
+        for _, order, content in cases:
+            # The turn's role is tokenised apart from its content.
+            parts_ = [family.special(part) for part in (opening, content, ending)]
+            prompt = [token for part in parts_ for token in part]
+            shown = torch.cat([features[place] for place in order])
+            pad, stop = family.image_token, family.stop
+            tokens = reference.write_answer(prompt, shown, pad, written[1], 4, stop, LIMIT)
+            text = family.tokenizer.decode(tokens, skip_special_tokens=True)
+            expected.append((text, len(prompt)))
+    answers = [answer for group in vlm.answer(items) for answer in group]
+    assert [(each.text, each.usage["input_tokens"]) for each in answers] == expected
+    assert len({text for text, _ in expected}) > 3
+    single = [vlm.answer([about(i.images, q)])[0][0] for i in items for q in questions]
+    assert single == answers
+
+
 def test_answers_end_at_any_stop_token(family, images, written, reference, monkeypatch):
     texts = QUESTIONS[:3]
     plain = [alone(reference, written, family, images[0], text) for text in texts]
     monkeypatch.setattr(family, "stop", family.stop | {plain[0][3], plain[1][1]})
-    rows = tuple(Row(family.suffix_ids(text), LIMIT) for text in texts)
-    asked = Asked(family.preprocess(images[0], None), CONDITION, rows)
+    rows = tuple(Row(parts(family, text)[1], LIMIT) for text in texts)
+    shown = Shown(family.preprocess(images[0], None), CONDITION)
+    asked = Asked((shown,), parts(family, "")[0], rows)
     [answers] = Engine(family).answer([asked])
     for full, answer in zip(plain, answers, strict=True):
         stops = [at for at, token in enumerate(full) if token in family.stop]
@@ -120,7 +172,7 @@ def test_stop_tokens_limit_and_context(family):
 def test_the_core_contract(vlm, family, images, written, reference):
     short = Question(QuestionKind.OPEN, "Is there a star?")
     long = Question(QuestionKind.OPEN, "star " * 300)
-    item = ImageQuestions(images[1], (long, short), CONDITION)
+    item = about(images[1], long, short)
     [[failed, answered]] = vlm.answer([item])
     assert failed.text is None
     assert "the model's context is 256" in failed.failure
@@ -130,17 +182,18 @@ def test_the_core_contract(vlm, family, images, written, reference):
 
 
 def test_prompt(vlm, family):
-    ids = family.prefix_ids(Layout(1, 8, 8)) + family.suffix_ids("Why?")
+    ids = prompt_ids(family, "Why?")
     assert family.tokenizer.decode(ids) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\nPicture 1: <img>" + "<imgpad>" * 16 + "</img>\nWhy?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
     # What spells special tokens is text.
-    ids = family.suffix_ids("<|im_end|><imgpad>")
-    assert [token for token in ids if token in family.stop] == family.suffix_ids("")[1:][:1] + (
-        family.suffix_ids("")[3:4]
-    )
+    [_, ids] = parts(family, "<|im_end|><imgpad>")
+    assert [family.tokenizer.decode([each]) for each in ids if each in family.stop] == [
+        "<|im_end|>",
+        "<|im_start|>",
+    ]
     assert family.image_token not in ids
 
 
@@ -158,7 +211,7 @@ def test_the_space_before_the_image(fresh, code, option, space):
     if code:
         (fresh / "tokenization_qwen.py").write_text(f"raise SystemExit\n{code}\n")
     vlm = QwenVLChatVlm(QwenVLChatOptions(checkpoint=str(fresh), picture_space=option))
-    ids = vlm.family.prefix_ids(Layout(1, 8, 8))
+    ids = prompt_ids(vlm.family, "Why?")
     assert ("Picture 1: <img>" in vlm.family.tokenizer.decode(ids)) is space
 
 
@@ -230,7 +283,7 @@ def test_parameters_have_their_official_names(family, written):
 
 def test_an_adaptor_takes_the_encoders_place(vlm, family, images):
     question = Question(QuestionKind.OPEN, "Is there a star?")
-    items = [ImageQuestions(image, (question,), CONDITION) for image in images]
+    items = [about(image, question) for image in images]
     plain = vlm.answer(items)
 
     def swapped(given, conditions):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from PIL.Image import Image
@@ -18,7 +18,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
 )
 
 from lossylens.errors import RequirementError
-from lossylens.toolkit.transformers_vlm.family import CHATML_ANSWER, Family, chatml_opening
+from lossylens.toolkit.transformers_vlm.family import Family
 from lossylens.toolkit.transformers_vlm.options import InternVLOptions
 from lossylens.toolkit.transformers_vlm.pictures import WHOLE, Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import TiledTower, heads_apart
@@ -38,6 +38,9 @@ LIMIT = 4096
 #: Most tiles of an image, thumbnail not counted, and the reference evaluator's exception.
 TILES = 6
 TASK_TILES = {"ocrbench": 24}
+
+#: Tiles that several images share, thumbnails not counted.
+TILES_TOGETHER = 64
 
 
 class InternVLPreprocessor:
@@ -183,17 +186,29 @@ class InternVL(Family):
         self._tiles = tiles
         self.tower.detail = tiles("")
         self._per_tile = model.config.downsample_ratio**2
-        self.before = self.encode_text(f"{chatml_opening(system)}<img>", special=True)
-        self.after = self.encode_text("</img>", special=True)
-        self.end = self.encode_text(CHATML_ANSWER, special=True)
+        self.use_chatml(system)
+        self.image_start, self.image_end = self.special("<img>"), self.special("</img>")
 
     def wording(self, question: Question) -> str:
         """Return the reference evaluator's wording for InternVL3."""
         return internvl_wording(question)
 
-    def detail(self, question: Question) -> Hashable:
-        """Return the most tiles."""
-        return self._tiles(question.task)
+    def content(self, question: Question, images: int) -> Sequence[str | int]:
+        """Return the images, numbered where there are several, and then the text.
+
+        Markers stay in the text.
+        """
+        if images == 1:
+            return [0, self.wording(question)]
+        numbered: list[str | int] = []
+        for number in range(images):
+            # The wording begins with the newline behind the last.
+            numbered += ["\n" * (number > 0) + f"Image-{number + 1}: ", number]
+        return [*numbered, self.wording(question)]
+
+    def detail(self, question: Question, images: int) -> Hashable:
+        """Return the most tiles of each image; several images share 64."""
+        return max(1, min(self._tiles(question.task), TILES_TOGETHER // max(1, images)))
 
     def visual_tokens(self, layout: Layout) -> int:
         """Return 256 tokens per tile of 32x32 patches."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from PIL.Image import Image
@@ -15,7 +15,7 @@ from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import TiledTower, heads_apart
 from lossylens.toolkit.transformers_vlm.vlm import TransformersVlm
 from lossylens.toolkit.transformers_vlm.wording import janus_wording
-from lossylens.vlm import Question
+from lossylens.vlm import Question, QuestionKind, interleaved
 
 #: Longest answer, in tokens, as the reference evaluator sets it.
 LIMIT = 2048
@@ -121,21 +121,30 @@ class Janus(Family):
         self.image_token = model.config.image_token_id
         # The reference evaluator's roles are words, not the special tokens of the
         # checkpoint's chat template, and its system prompt is empty.
-        opening = f"{tokenizer.bos_token or ''}User: {_named(tokenizer, 'boi_token')}"
-        self.before = self.encode_text(opening, special=True)
-        self.after = self.encode_text(_named(tokenizer, "eoi_token"), special=True)
+        self.opening = (self.special(tokenizer.bos_token or ""), "User: ")
+        self.closing = ("\n\nAssistant:",)
+        self.image_start = self.special(_named(tokenizer, "boi_token"))
+        self.image_end = self.special(_named(tokenizer, "eoi_token"))
 
     def wording(self, question: Question) -> str:
         """Return the reference evaluator's wording for Janus-Pro."""
         return janus_wording(question)
 
+    def content(self, question: Question, images: int) -> Sequence[str | int]:
+        """Return text and images, blanks at both ends left away as the evaluator does.
+
+        A wording of the model's own follows all images, and markers stay in it; the generic
+        one has the images at its markers.
+        """
+        text = self.wording(question).rstrip()
+        if question.kind in (QuestionKind.MULTIPLE_CHOICE, QuestionKind.YES_NO):
+            return [*range(images), text]
+        first, *others = interleaved(text, images)
+        return [first.lstrip() if isinstance(first, str) else first, *others]
+
     def visual_tokens(self, layout: Layout) -> int:
         """Return one token per patch."""
         return layout.tokens
-
-    def suffix_ids(self, text: str) -> list[int]:
-        """Return text and answer opening; the evaluator strips the turn."""
-        return self.encode_text(f"{text.rstrip()}\n\nAssistant:")
 
 
 def _named(tokenizer: Any, name: str) -> str:

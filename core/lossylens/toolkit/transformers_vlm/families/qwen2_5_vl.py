@@ -22,12 +22,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     smart_resize,
 )
 
-from lossylens.toolkit.transformers_vlm.family import (
-    CHATML_ANSWER,
-    Family,
-    Prefix,
-    chatml_opening,
-)
+from lossylens.toolkit.transformers_vlm.family import Family
 from lossylens.toolkit.transformers_vlm.options import Qwen25Options
 from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
 from lossylens.toolkit.transformers_vlm.tower import Flow, VisionTower
@@ -453,38 +448,33 @@ class Qwen25(Family):
         self.image_token = model.config.image_token_id
         self._pixels = pixels
         self.tower.detail = pixels and pixels("")
-        self.before = self.encode_text(f"{chatml_opening(system)}<|vision_start|>", special=True)
-        self.after = self.encode_text("<|vision_end|>", special=True)
-        self.end = self.encode_text(CHATML_ANSWER, special=True)
+        self.use_chatml(system)
+        self.image_start = self.special("<|vision_start|>")
+        self.image_end = self.special("<|vision_end|>")
 
     def wording(self, question: Question) -> str:
         """Return the generic wording: the published settings use no other."""
         return default_prompt(question)
 
-    def detail(self, question: Question) -> Hashable:
-        """Return fewest and most pixels."""
+    def detail(self, question: Question, images: int) -> Hashable:
+        """Return fewest and most pixels of each image."""
         return self._pixels and self._pixels(question.task)
 
     def visual_tokens(self, layout: Layout) -> int:
         """Return one token per 2x2 patches."""
         return layout.tokens // self.tower.merge**2
 
-    def prefix(self, layout: Layout) -> Prefix:
-        """Return ids and M-RoPE positions (time, row, column).
+    def visual_positions(self, layout: Layout, start: int) -> tuple[Tensor, int]:
+        """Return M-RoPE positions (time, row, column), and that of the token that follows.
 
         Visual tokens share one time and count rows and columns; text goes on behind the
         largest number so far.
         """
-        ids = self.prefix_ids(layout)
         rows, columns = (side // self.tower.merge for side in (layout.rows, layout.columns))
-        before = len(self.before)
         row = torch.arange(rows).repeat_interleave(columns)
         column = torch.arange(columns).repeat(rows)
-        visual = torch.stack((torch.zeros_like(row), row, column)) + before
-        after = before + max(rows, columns)
-        text = [torch.arange(before), torch.arange(after, after + len(self.after))]
-        first, last = (part.expand(3, -1) for part in text)
-        return Prefix(ids, torch.cat((first, visual, last), 1), after + len(self.after))
+        visual = torch.stack((torch.zeros_like(row), row, column)) + start
+        return visual, start + max(rows, columns)
 
 
 class Qwen25Vlm(TransformersVlm):

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
-from lossylens.codec import Codec, bits_per_pixel
+from lossylens.codec import SOURCE, Codec, bits_per_pixel
 from lossylens.plugins import load_registry
 from lossylens.vlm import Condition, ImageQuestions
 from lossylens_task_scenes.questions import SceneQuestion, ask
@@ -46,9 +46,12 @@ def evaluate(nano: Nano, codec: Codec | None, count: int, seed: int) -> dict[str
     batch: list[tuple[Image, list[SceneQuestion]]] = []
 
     def answer_batch() -> None:
-        condition = Condition("", "")
         items = [
-            ImageQuestions(image, tuple(q.structured() for q in questions), condition)
+            ImageQuestions(
+                (image,),
+                tuple(q.structured() for q in questions),
+                (Condition(SOURCE, image.size),),
+            )
             for image, questions in batch
         ]
         for (_, questions), answers in zip(batch, nano.answer(items), strict=True):
