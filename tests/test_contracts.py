@@ -22,7 +22,7 @@ out: {out}
 vlm: {{nano: {{batch_images: 4}}}}
 codecs:
   jpeg: {{levels: [q5]}}
-  elic: {{variant: nano, levels: ["0.004"]}}
+  elic: {{variant: nano, levels: [lambda0.004]}}
 pictures: {{tasks: {{scenes: {{images: 4, size: 96, seed: 5}}}}}}
 validation: {{tasks: {{scenes: {{images: 1, size: 128, seed: 6}}}}}}
 """
@@ -100,7 +100,7 @@ def test_a_folder_holds_one_training(tmp_path: Path, checkpoints: dict[str, Path
 RUN = """
 codecs:
   jpeg: {{levels: [q5]}}
-  elic: {{variant: nano, levels: ["0.004", "0.008"]}}
+  elic: {{variant: nano, levels: [lambda0.004, lambda0.008]}}
 vlms: {{nano: {{batch_images: 4}}}}
 tasks: {{scenes: {{images: 3, size: 96, topics: [background, existence]}}}}
 adaptors:
@@ -129,9 +129,9 @@ def test_a_grid_has_the_cells_that_exist(tmp_path: Path, checkpoints: dict[str, 
         *(("none", codec, level) for codec, level in POINTS),
         ("condition", "uncompressed", "raw"),
         ("condition", "jpeg", "q5"),
-        ("condition", "elic", "0.004"),
-        ("entry", "elic", "0.004"),
-        ("states", "elic", "0.004"),
+        ("condition", "elic", "lambda0.004"),
+        ("entry", "elic", "lambda0.004"),
+        ("states", "elic", "lambda0.004"),
         ("toy-blur", "jpeg", "q5"),
     ]
     assert all(row["failed"] == 0 for row in cells)
@@ -139,12 +139,12 @@ def test_a_grid_has_the_cells_that_exist(tmp_path: Path, checkpoints: dict[str, 
         (row["adaptor_label"], row["codec_label"], row["level"]): row["reason"] for row in absences
     }
     assert reasons["entry", "uncompressed", "raw"] == "codec uncompressed has no latents"
-    assert reasons["condition", "elic", "0.008"] == "not trained for elic 0.008"
-    assert reasons["toy-blur", "elic", "0.004"] == "elic has no blocks"
+    assert reasons["condition", "elic", "lambda0.008"] == "not trained for elic lambda0.008"
+    assert reasons["toy-blur", "elic", "lambda0.004"] == "elic has no blocks"
     assert timings["encode"] == 9
 
 
-POINTS = (("uncompressed", "raw"), ("jpeg", "q5"), ("elic", "0.004"), ("elic", "0.008"))
+POINTS = (("uncompressed", "raw"), ("jpeg", "q5"), ("elic", "lambda0.004"), ("elic", "lambda0.008"))
 
 
 def test_an_adaptor_that_serves_nothing_is_an_error(

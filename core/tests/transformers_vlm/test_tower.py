@@ -185,7 +185,6 @@ QUESTIONS = tuple(
 )
 
 
-<<<<<<< HEAD
 def condition(level="q5"):
     return Condition(CodecPoint("jpeg", level), (80, 60))
 
@@ -193,16 +192,6 @@ def condition(level="q5"):
 def ask(vlm, level="q5"):
     items = [ImageQuestions((image,), QUESTIONS, (condition(level),)) for image in IMAGES[:2]]
     return vlm.answer(items)
-=======
-def ask(vlm, codec="jpeg", level="q5", bitstream=None):
-    point = CodecPoint(codec, level)
-    return vlm.answer(
-        [
-            ImageQuestions((image,), QUESTIONS, (Condition(point, image.size, bitstream),))
-            for image in IMAGES[:2]
-        ]
-    )
->>>>>>> wt-engine
 
 
 def test_conditional_vision_encoder(vlm) -> None:
@@ -213,11 +202,7 @@ def test_conditional_vision_encoder(vlm) -> None:
     torch.nn.init.zeros_(table.weight)
 
     def encode(pictures, conditions):
-<<<<<<< HEAD
         chosen = torch.tensor([levels[each.point.level] for each in conditions])
-=======
-        chosen = torch.tensor([levels[each.point.codec, each.point.level] for each in conditions])
->>>>>>> wt-engine
         return vlm.vision.encode(pictures, embedding=table(chosen))
 
     adapted = vlm.with_encoder(encode)
@@ -239,15 +224,7 @@ def test_neck_of_latents_at_the_third_layer(vlm) -> None:
         states = neck(latents[number]).view(1, layout.tokens, tower.width)
         return tower.enter(2, [states], [layout])[0]
 
-<<<<<<< HEAD
     first, second = tokens(0), tokens(1)
-=======
-    adapted = vlm.with_encoder(encode)
-    point = CodecPoint("elic", "q1")
-    bitstreams = [bytes(range(8)), bytes(range(200, 40, -20))]
-    conditions = [Condition(point, (8, 8), bitstream) for bitstream in bitstreams]
-    first, second = encode([None, None], conditions)
->>>>>>> wt-engine
     assert (first.features - second.features).abs().max() > 0.1 * first.features.abs().max()
     answers = ask(vlm.with_encoder(lambda pictures, _: [tokens(0)] * len(pictures)))
     assert answers[0] == answers[1], "the images are not looked at"
