@@ -33,14 +33,18 @@ import sys
 import time
 from typing import Any
 
-#: Module of the network, arguments of ``build``, type of the probability model.
+#: Module of the network, arguments of ``build``, what is in float64: nothing, the
+#: probability model (``entropy64``), or all.
 CONTENDERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "compressai": ("lossylens_codec_elic.network", {}, "float32"),
     "elic-float32": ("lossylens_codec_elic.network", {}, "float32"),
+    "elic-entropy64": ("lossylens_codec_elic.network", {}, "entropy64"),
     "elic": ("lossylens_codec_elic.network", {}, "float64"),
     "tcm-float32": ("lossylens_codec_tcm.network", {"N": 64}, "float32"),
+    "tcm-entropy64": ("lossylens_codec_tcm.network", {"N": 64}, "entropy64"),
     "tcm": ("lossylens_codec_tcm.network", {"N": 64}, "float64"),
     "mlicpp-float32": ("lossylens_codec_mlicpp.network", {}, "float32"),
+    "mlicpp-entropy64": ("lossylens_codec_mlicpp.network", {}, "entropy64"),
     "mlicpp": ("lossylens_codec_mlicpp.network", {}, "float64"),
 }
 #: Seconds of processor time to encode and decode 256x256, on one thread.
@@ -57,7 +61,7 @@ def contend(name: str, height: int, width: int) -> None:
     from lossylens.testing.pictures import picture
     from lossylens.testing.weights import filled
 
-    module_name, config, dtype = CONTENDERS[name]
+    module_name, config, precision = CONTENDERS[name]
     module = importlib.import_module(module_name)
     network = module.build(**config)
     scale = SCALE if module_name.endswith("tcm.network") else {}
@@ -65,7 +69,10 @@ def contend(name: str, height: int, width: int) -> None:
     if name == "compressai":
         network = plain(network)
     else:
-        network.set_entropy_dtype(getattr(torch, dtype))
+        if precision == "float64":
+            network.double()
+        elif precision == "entropy64":
+            network.set_entropy_dtype(torch.float64)
         network = network.to(memory_format=torch.channels_last)
     network.requires_grad_(False)
     x = torch.frombuffer(bytearray(picture(height, width).tobytes()), dtype=torch.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import operator
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from lossylens.errors import (
     LossylensError,
     RequirementError,
 )
-from lossylens.testing.decoding import Outcome
+from lossylens.testing.decoding import SETTINGS, Outcome
 from lossylens.testing.pictures import picture, squared_error
 from lossylens.testing.subject import Subject
 
@@ -170,6 +171,17 @@ class CodecConformance:
         with pytest.raises(BitstreamError):
             codec.decode(first[: len(first) // 2])
         assert codec.decode(first).tobytes() == decoded
+
+    @pytest.mark.parametrize("setting", SETTINGS)
+    def test_decoding_is_the_same_everywhere(self, subject: Subject, setting: str) -> None:
+        """However many threads there are, and whatever the processor's instructions."""
+        with contextlib.closing(subject.process(SETTINGS[setting])) as process:
+            for level, bitstream, pixels in subject.large:
+                outcome = process.decode(level, bitstream, pixels=True)
+                found = outcome.problem or outcome.refusal
+                assert not found, f"{level}, {setting}: {found}"
+                changed = sum(map(operator.ne, outcome.pixels, pixels))
+                assert outcome.pixels == pixels, f"{level}, {setting}: {changed} samples differ"
 
     def test_pixels_are_all_that_counts(self, subject: Subject) -> None:
         """Metadata are not paid for, and the argument is left as it was."""
