@@ -48,6 +48,10 @@ class NeuralCodec(Codec):
     Subclasses set the attributes and define the three methods.  A bitstream is that
     of :mod:`lossylens.toolkit.neural_codec.container`.
 
+    Transforms are computed in ``options.dtype``.  In float64, the default, other threads,
+    instructions or devices change a sample by about 1e-12 of a grey value, so that fewer
+    than one in ten million pictures have a sample that is rounded otherwise.
+
     Attributes:
         name: of the codec.
         levels: the published ones, to name the level of a foreign bitstream.

@@ -268,8 +268,10 @@ class NetworkChecks:
             coded = small.compress(x)
             decoded = small.decompress(coded["strings"], coded["shape"])
         assert decoded["checksums"] == coded["checksums"]
-        # How tensors lie in memory changes the last bits of float64.
-        tolerance = 1e-10 if dtype == torch.float64 else 0
+        # How tensors lie in memory changes the last bits of what is in float64 anywhere.
+        tolerance = {torch.float32: 1e-6, torch.float64: 1e-10}[entropy_dtype]
+        if dtype == torch.float32:
+            tolerance = 0
         assert (decoded["x_hat"] - expected).abs().max() <= tolerance
 
     def test_the_gradient_reaches_everything_but_the_quantiles(self) -> None:
