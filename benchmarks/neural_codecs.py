@@ -3,22 +3,31 @@
 Weights are deterministic and untrained, so strings are longer than real ones. Every
 contender encodes and decodes the same picture in a process of its own, on the same
 number of threads; the contenders take turns, and the least processor time of each
-counts. The first three are ELIC with the same weights:
+counts. The first four are ELIC with the same weights:
 
 * ``compressai``: ``Elic2022Chandelier`` as CompressAI has it;
-* ``elic-float32``: this repository's, the probability model in float32;
-* ``elic``: the same as the codec uses it, the probability model in float64.
+* ``elic-float32``: this repository's, all in float32;
+* ``elic-entropy64``: the probability model in float64, the transforms in float32, as with
+  the option ``dtype=float32``;
+* ``elic``: all in float64, as the codec is by default.
 
 ``official`` are the times of the official implementations, measured once on one thread
 of another machine at 256x256; they are scaled by nothing.
 
-Measured on one thread of an EPYC (Zen 3), encoding and decoding together, as a multiple
-of CompressAI's speed with ELIC at the same size: at 512x768 ``elic-float32`` 1.17 and
-``elic`` 1.13; at 256x256 1.22 and 0.99. ELIC's two transforms take three quarters of the
-time; their convolutions of 3x3 and 5x5 run at 60 % to 97 % of the processor's peak, those
-of 1x1 at half of it, and a fifth of the time goes into memory that the system clears for
-large tensors. The probability model in float64 costs TCM 1.4 times and MLIC++ 1.7 times
-the time of float32.
+Measured on one thread of an EPYC (Zen 4, shared with other work), encoding and decoding
+together, as a multiple of CompressAI's speed with ELIC at the same size: at 512x768
+``elic-float32`` 1.13, ``elic-entropy64`` 1.02 and ``elic`` 0.58; at 256x256 1.18, 0.88
+and 0.51. What pictures and bitstreams that are the same everywhere cost, transforms in
+float64 beside float32, the probability model being in float64 anyway, as a multiple of
+the time to encode and to decode:
+
+======= ================== ==================
+codec   512x768            256x256
+======= ================== ==================
+ELIC    1.76 and 1.76      1.74 and 1.67
+TCM     2.11 and 1.90      1.76 and 1.59
+MLIC++  1.25 and 1.29      1.10 and 1.20
+======= ================== ==================
 
     python benchmarks/neural_codecs.py [--size 512x768] [--rounds 3] [--only elic ...]
 """
@@ -33,14 +42,18 @@ import sys
 import time
 from typing import Any
 
-#: Module of the network, arguments of ``build``, type of the probability model.
+#: Module of the network, arguments of ``build``, what is in float64: nothing, the
+#: probability model (``entropy64``), or all.
 CONTENDERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "compressai": ("lossylens_codec_elic.network", {}, "float32"),
     "elic-float32": ("lossylens_codec_elic.network", {}, "float32"),
+    "elic-entropy64": ("lossylens_codec_elic.network", {}, "entropy64"),
     "elic": ("lossylens_codec_elic.network", {}, "float64"),
     "tcm-float32": ("lossylens_codec_tcm.network", {"N": 64}, "float32"),
+    "tcm-entropy64": ("lossylens_codec_tcm.network", {"N": 64}, "entropy64"),
     "tcm": ("lossylens_codec_tcm.network", {"N": 64}, "float64"),
     "mlicpp-float32": ("lossylens_codec_mlicpp.network", {}, "float32"),
+    "mlicpp-entropy64": ("lossylens_codec_mlicpp.network", {}, "entropy64"),
     "mlicpp": ("lossylens_codec_mlicpp.network", {}, "float64"),
 }
 #: Seconds of processor time to encode and decode 256x256, on one thread.
@@ -57,7 +70,7 @@ def contend(name: str, height: int, width: int) -> None:
     from lossylens.testing.pictures import picture
     from lossylens.testing.weights import filled
 
-    module_name, config, dtype = CONTENDERS[name]
+    module_name, config, precision = CONTENDERS[name]
     module = importlib.import_module(module_name)
     network = module.build(**config)
     scale = SCALE if module_name.endswith("tcm.network") else {}
@@ -65,7 +78,10 @@ def contend(name: str, height: int, width: int) -> None:
     if name == "compressai":
         network = plain(network)
     else:
-        network.set_entropy_dtype(getattr(torch, dtype))
+        if precision == "float64":
+            network.double()
+        elif precision == "entropy64":
+            network.set_entropy_dtype(torch.float64)
         network = network.to(memory_format=torch.channels_last)
     network.requires_grad_(False)
     x = torch.frombuffer(bytearray(picture(height, width).tobytes()), dtype=torch.uint8)

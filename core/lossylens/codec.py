@@ -137,11 +137,18 @@ class Codec(ABC):
 
     Images are ``PIL.Image`` in mode RGB, of any size from 1x1.  A bitstream is
     self-contained: size, padding, level and format version are in it, and every
-    byte counts into the rate.  Decoding is deterministic.  An instance is used
+    byte counts into the rate.  An instance is used
     by one thread at a time; instances are built in worker processes, so the
     constructor arguments must be picklable, the instance need not be.  A run builds
     every codec once to learn its provenance, before it knows whether there is
     anything to encode, so large weights are best loaded when they are first used.
+
+    Decoding is deterministic: a bitstream gives the same pixels whatever was decoded
+    before, in whichever process, with any number of threads, and whichever of its
+    instructions the processor is allowed.  A run encodes and decodes in processes and
+    threads of different settings, and its parts may be computed on different machines.
+    An option that trades this for speed says so where it is described, and is not the
+    default.
     """
 
     #: Name of the space in which :meth:`latents` are: equal only where the latents mean the

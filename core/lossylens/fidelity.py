@@ -55,7 +55,18 @@ class Weights:
         with self.path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest().startswith(self.digits):
                 return None
-        return Missing(f"whole weights {self.file}: the hash of {self.path} is another", get)
+        found = f"the hash of {self.path} is another{self._instead()}"
+        return Missing(f"whole weights {self.file}: {found}", get)
+
+    def _instead(self) -> str:
+        """Say in parentheses what the file is, if it is no checkpoint at all."""
+        from lossylens.toolkit.checkpoint_file import CheckpointFileError, kind
+
+        try:
+            kind(self.path)
+        except CheckpointFileError as error:
+            return f" ({str(error).removeprefix(f'{self.path}: ')})"
+        return ""
 
 
 def hub_folder() -> Path:

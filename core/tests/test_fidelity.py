@@ -297,6 +297,8 @@ def test_weights_are_checked_against_their_name(monkeypatch, tmp_path):
     assert weights.path.is_relative_to(tmp_path / "torch/hub/checkpoints")
     weights.path.write_bytes(content[:-1])
     assert "hash of" in weights.missing().what
+    weights.path.write_bytes(b"<html>")
+    assert "is another (a web page, not the file itself; the dow" in weights.missing().what
     weights.path.write_bytes(content)
     assert weights.missing() is None
 

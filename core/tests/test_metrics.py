@@ -9,13 +9,13 @@ import pytest
 pytest.importorskip("scipy")
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lossylens.errors import DataError
 from lossylens.metrics.bd import bd_metric, bd_quality, bd_rate, shared_difference
 from lossylens.metrics.bootstrap import f1_of_sums, interval, mean_of_sums, resampled_sums
 from lossylens.metrics.correlation import correlate, read_fidelity
-from lossylens.metrics.curve import Curve, CurveError, falls
+from lossylens.metrics.curve import LEAST_SCORE, METHODS, Curve, CurveError, falls
 from lossylens.metrics.gap import Gap
 from lossylens.metrics.operating import operating_point
 from lossylens.metrics.ranking import rank
@@ -105,6 +105,27 @@ def curve_pairs(draw):
     return made
 
 
+TINY = (5e-324, 2.3e-308, 1e-200, 1e-60, 1e-59)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("tiny", TINY)
+def test_scores_that_a_float_cannot_be_divided_by_are_flat(tiny, method):
+    """No warning, and figures as if they were zero."""
+    curve = Curve(ANCHOR.rates, (0.0, 0.0, 0.0, tiny))
+    assert bd_metric(curve, 1.0, method) == pytest.approx(-1)
+    assert shared_difference(curve, curve.negated(), method).value == pytest.approx(0)
+    assert operating_point(curve, 1e-60, 0.9, method).bpp is not None or tiny < 1e-60
+    rising = Curve(ANCHOR.rates, (-tiny, 0.0, tiny, 1.0))
+    assert bd_quality(rising, rising, method) == 0
+    if tiny < LEAST_SCORE:
+        with pytest.raises(CurveError, match="does not rise"):
+            bd_rate(rising, rising, method)
+    else:
+        assert bd_rate(rising, rising, method) == pytest.approx(0)
+
+
+@example([Curve((0.1, 0.2, 0.3, 0.4), (0.0, 0.0, 0.0, 5e-324))] * 2, 0.0)
 @given(curve_pairs(), st.floats(-50, 50))
 def test_properties_of_bd_figures(pair, shift):
     first, second = pair
@@ -183,8 +204,9 @@ def test_trend_over_model_size():
     assert found.rank_correlation == pytest.approx(-1)
     with pytest.raises(CurveError, match="2 sizes"):
         trend([1000, 1000, 2000], [1.0, 2.0, 3.0])
-    with pytest.raises(CurveError, match="all alike"):
-        trend([1, 2, 3], [1.0, 1.0, 1.0])
+    for drops in ([1.0, 1.0, 1.0], [0.0, 0.0, 5e-324], [1.0, 1.0, math.nextafter(1, 2)]):
+        with pytest.raises(CurveError, match="all alike"):
+            trend([1, 2, 3], drops)
 
 
 def test_ranking_leaves_out_judgements_that_lack_an_item():
@@ -211,6 +233,14 @@ def test_correlation_uses_rows_where_both_are_known():
     assert found.values[0][1] == pytest.approx(1)
     assert found.pairs[0][1] == 4
     assert math.isnan(found.values[0][2])
+
+
+@pytest.mark.parametrize("coefficient", ["spearman", "pearson", "kendall"])
+@pytest.mark.parametrize("alike", [[0.0, 0.0, 0.0, 5e-324], [1.0, 1.0, 1.0, math.nextafter(1, 2)]])
+def test_no_correlation_with_what_differs_by_rounding_alone(coefficient, alike):
+    found = correlate({"rises": [1.0, 2.0, 3.0, 4.0], "alike": alike}, coefficient)
+    assert math.isnan(found.values[0][1])
+    assert found.values[0][0] == pytest.approx(1)
 
 
 def test_fidelity_table(tmp_path):

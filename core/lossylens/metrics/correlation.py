@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Literal
 
 from lossylens.errors import DataError
+from lossylens.metrics.curve import LEAST_SCORE
 
 Coefficient = Literal["spearman", "pearson", "kendall"]
 
 #: Pairs of values below which no coefficient is given.
 MINIMUM_PAIRS = 4
+
+#: Relative to the largest; of values that are closer to each other, no coefficient can
+#: be computed.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def _pair(one: object, other: object, coefficient: Coefficient) -> tuple[float, 
     both = np.isfinite(first) & np.isfinite(second)
     first, second = first[both], second[both]
     count = int(both.sum())
-    if count < MINIMUM_PAIRS or np.ptp(first) == 0 or np.ptp(second) == 0:
+    if count < MINIMUM_PAIRS or constant(first.tolist()) or constant(second.tolist()):
         return math.nan, count
     functions = {
         "spearman": stats.spearmanr,
@@ -68,6 +73,12 @@ def _pair(one: object, other: object, coefficient: Coefficient) -> tuple[float, 
         "kendall": stats.kendalltau,
     }
     return float(functions[coefficient](first, second).statistic), count
+
+
+def constant(values: Sequence[float]) -> bool:
+    """Whether *values* are one value, but for what rounding can make of it."""
+    spread = max(values) - min(values)
+    return spread <= max(_ROUNDING * max(map(abs, values)), LEAST_SCORE)
 
 
 #: Codec, level and task of a rate point; task "" stands for every task.

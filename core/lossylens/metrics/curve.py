@@ -20,6 +20,11 @@ METHODS: tuple[Method, ...] = get_args(Method)
 MINIMUM_POINTS = 4
 
 
+#: Scores nearer to zero are zero. Two others differ by at least a float's resolution of
+#: this, by which the slopes of an interpolant can be divided.
+LEAST_SCORE = 1e-60
+
+
 class CurveError(LossylensError):
     """A measure has no value on a curve; the message says why."""
 
@@ -30,11 +35,17 @@ class Curve:
 
     Attributes:
         rates: bits per pixel, positive and distinct.
-        scores: one for each rate, in the unit of the task's metric.
+        scores: one for each rate, in the unit of the task's metric; below
+            :data:`LEAST_SCORE`, of either sign, they become zero.
     """
 
     rates: tuple[float, ...]
     scores: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Drop what no interpolant can tell from zero."""
+        scores = tuple(0.0 if abs(score) < LEAST_SCORE else score for score in self.scores)
+        object.__setattr__(self, "scores", scores)
 
     @classmethod
     def of(cls, points: Iterable[tuple[float, float]]) -> Curve:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lossylens.metrics.correlation import constant
 from lossylens.metrics.curve import CurveError
 
 
@@ -40,7 +41,7 @@ def trend(parameters: Sequence[float], drops: Sequence[float]) -> Trend:
 
     if len(set(parameters)) < 3:
         raise CurveError(f"models of {len(set(parameters))} sizes, three are needed")
-    if len(set(drops)) < 2:
+    if constant(drops):
         raise CurveError("the drops are all alike")
     line = linregress(np.log10(parameters), drops)
     rank = spearmanr(parameters, drops).statistic

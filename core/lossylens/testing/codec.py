@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import operator
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +25,7 @@ from lossylens.errors import (
     LossylensError,
     RequirementError,
 )
-from lossylens.testing.decoding import Outcome, raised
+from lossylens.testing.decoding import SETTINGS, Outcome, raised
 from lossylens.testing.pictures import picture, squared_error
 from lossylens.testing.subject import Subject, check, fail
 
@@ -239,6 +241,17 @@ class CodecConformance:
             subject.decode(codec, first).tobytes() == decoded,
             f"{level}: a bitstream gave other pixels after others had been decoded and refused",
         )
+
+    @pytest.mark.parametrize("setting", SETTINGS)
+    def test_decoding_is_the_same_everywhere(self, subject: Subject, setting: str) -> None:
+        """However many threads there are, and whatever the processor's instructions."""
+        with contextlib.closing(subject.process(SETTINGS[setting])) as process:
+            for level, bitstream, pixels in subject.large:
+                outcome = process.decode(level, bitstream, pixels=True)
+                found = outcome.problem or outcome.refusal
+                check(not found, f"{level}, {setting}: {found}")
+                changed = sum(map(operator.ne, outcome.pixels, pixels))
+                check(outcome.pixels == pixels, f"{level}, {setting}: {changed} samples differ")
 
     def test_pixels_are_all_that_counts(self, subject: Subject) -> None:
         """Metadata are not paid for, and the argument is left as it was."""

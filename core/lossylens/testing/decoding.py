@@ -13,16 +13,29 @@ import os
 import resource
 import signal
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lossylens.codec import Codec
 from lossylens.errors import BitstreamError
 from lossylens.plugins import load_registry
+
+#: Settings under which one bitstream gives one picture: numbers of threads, and a
+#: processor without its newer instructions, as libraries of numbers know them.
+SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "one-thread": {"OMP_NUM_THREADS": "1"},
+    "three-threads": {"OMP_NUM_THREADS": "3"},
+    "old-instructions": {
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "ATEN_CPU_CAPABILITY": "default",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    },
+}
 
 #: Seconds that a process gets to start, import libraries and load weights.
 _START = 300.0
@@ -69,6 +82,7 @@ class DecodingProcess:
             loads for good is not counted.
         seconds: that decoding may take.
         memory: bytes that decoding may take.
+        environment: variables beside those of this process.
     """
 
     def __init__(
@@ -79,8 +93,10 @@ class DecodingProcess:
         *,
         seconds: float,
         memory: int,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.seconds, self.memory = seconds, memory
+        self._environment = environment
         self._arguments = (name, dict(options), sound, memory)
         self._process: BaseProcess | None = None
         self._never = Outcome()
@@ -103,7 +119,8 @@ class DecodingProcess:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        self._process.start()
+        with in_environment(self._environment):
+            self._process.start()
         theirs.close()
         outcome = self._receive(_START, f"not ready after {_START:g} s")
         if outcome.problem:
@@ -135,6 +152,21 @@ class DecodingProcess:
         self._process.kill()
         self._process.join()
         self._process = None
+
+
+@contextlib.contextmanager
+def in_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Give *variables* to the processes that are started within."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _serve(

@@ -126,6 +126,17 @@ class Subject:
         return {codec.level.name: self.encode(codec, self.small_picture) for codec in codecs}
 
     @cached_property
+    def large(self) -> list[tuple[str, bytes, bytes]]:
+        """Level, bitstream and decoded pixels of pictures at the lowest and highest level."""
+        found = []
+        for codec in (self.lowest, self.highest):
+            for seed in range(3):
+                bitstream = codec.encode(picture(192, 256, seed))
+                pixels = codec.decode(bitstream).tobytes()
+                found.append((codec.level.name, bitstream, pixels))
+        return found
+
+    @cached_property
     def decode_seconds(self) -> float:
         """The time that decoding it takes, at the lowest level."""
         bitstream = self.small[self.lowest.level.name]
@@ -144,12 +155,17 @@ class Subject:
 
     @cached_property
     def _process(self) -> DecodingProcess:
+        return self.process({})
+
+    def process(self, environment: Mapping[str, str]) -> DecodingProcess:
+        """Return a process that decodes within the bounds, in another environment."""
         return DecodingProcess(
             self.spec.name,
             self.given,
             next(iter(self.small.items())),
             seconds=SECONDS + 10 * self.decode_seconds,
             memory=MEMORY,
+            environment=environment,
         )
 
     def decode_apart(self, level: str, bitstream: bytes, *, pixels: bool = False) -> Outcome:

@@ -8,6 +8,7 @@ from lossylens.errors import ConfigError, RequirementError
 from lossylens.spec import Missing
 from lossylens.toolkit.cache import CACHE_VARIABLE
 from lossylens.toolkit.neural_codec.checkpoints import (
+    METADATA,
     load_parameters,
     modern_names,
     read_checkpoint,
@@ -19,6 +20,7 @@ from lossylens.toolkit.neural_codec.options import (
     lambda_level,
     missing_checkpoints,
 )
+from safetensors.torch import save_file
 from tiny import TinyNetwork, tiny_state, write_tiny
 
 LEVEL = Level("lambda0.004", {"lambda": 0.004})
@@ -56,12 +58,20 @@ class TestReading:
             read_checkpoint(path)
 
     @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
-    @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04broken"])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"no checkpoint at all", b"PK\x03\x04broken", b"\n<html>", b'{"error": 1}'],
+    )
     def test_other_files(self, tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ConfigError, match=name) as caught:
             read_checkpoint(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+    def test_malformed_metadata(self, tmp_path):
+        save_file(tiny_state(), tmp_path / "a.safetensors", {METADATA: "[1"})
+        with pytest.raises(ConfigError, match=r"a\.safetensors: its metadata is malformed"):
+            read_checkpoint(tmp_path / "a.safetensors")
 
     @pytest.mark.parametrize("content", [[1, 2], {"state_dict": {}}, {"epoch": 3}])
     def test_files_without_parameters(self, tmp_path, content):

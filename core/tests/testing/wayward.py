@@ -70,6 +70,14 @@ class Counting(Sound):
         return super().encode(image)
 
 
+class Threading(Sound):
+    def decode(self, bitstream):
+        image = super().decode(bitstream)
+        if os.environ.get("OMP_NUM_THREADS") == "3":
+            image.putpixel((0, 0), (1, 2, 3))
+        return image
+
+
 class Paying(Sound):
     def encode(self, image):
         packed = super().encode(image)[4:] + image.info.get("comment", b"")
@@ -189,8 +197,9 @@ def register_codecs(register):
     # Deflated by ever lower effort: ascending in rate.
     levels = (Level("e9", {"effort": 9}), Level("e0", {"effort": 0}))
     classes = [
-        *(Sound, Shrinking, Mirrored, Remembering, Counting, Paying, Batching, Converting),
-        *(Raising, Undocumented, Dying, Unbuildable, Naive, Greedy, Crashing, Hanging, Lenient),
+        *(Sound, Shrinking, Mirrored, Remembering, Counting, Threading, Paying, Batching),
+        *(Converting, Raising, Undocumented, Dying, Unbuildable, Naive, Greedy, Crashing),
+        *(Hanging, Lenient),
     ]
     for each in classes:
         register(spec(each, each.__name__, levels))

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,52 @@ def test_killed_and_resumed_it_is_the_same_training(tmp_path, folder, registry, 
     finish(tiny_training(tmp_path, folder, registry))
     assert same(weights(tmp_path), weights(straight))
     assert [point["step"] for point in curve(tmp_path)] == [4, 8, 12]
+
+
+def copied(straight, tmp_path):
+    out = tmp_path / "copied"
+    shutil.copytree(straight, out)
+    (state,) = (out / "states").iterdir()
+    return out, state
+
+
+@pytest.mark.parametrize(
+    ("instead", "reason"),
+    [
+        (b"", "empty; the download has failed"),
+        (b"<html>", "a web page"),
+        (b"nothing", "not a checkpoint of torch or safetensors"),
+        (b"PK\x03\x04", "damaged or cut off"),
+    ],
+)
+def test_a_damaged_state_is_named(tmp_path, folder, registry, straight, instead, reason):
+    out, state = copied(straight, tmp_path)
+    for path in sorted(state.iterdir()):
+        whole = path.read_bytes()
+        path.write_bytes(instead)
+        with pytest.raises(TrainingError, match=reason) as caught:
+            tiny_training(out, folder, registry)
+        assert str(path) in str(caught.value)
+        assert f"delete {state} to begin anew" in str(caught.value)
+        path.write_bytes(whole)
+
+
+def test_a_state_of_something_else(tmp_path, folder, registry, straight):
+    out, state = copied(straight, tmp_path)
+    for path in sorted(state.glob("*.bin")):
+        whole = path.read_bytes()
+        torch.save({"a": torch.zeros(1)}, path)
+        with pytest.raises(TrainingError, match="cannot be taken up; delete"):
+            tiny_training(out, folder, registry)
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("content", ["", "<html>", "[1, 2]", "3"])
+def test_a_record_that_is_none(tmp_path, folder, registry, straight, content):
+    out, _ = copied(straight, tmp_path)
+    (out / "training.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"training\.json: cannot be read as a record"):
+        tiny_training(out, folder, registry)
 
 
 def test_a_finished_training_is_left_as_it_is(folder, registry, straight):

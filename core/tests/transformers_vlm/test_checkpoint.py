@@ -8,6 +8,7 @@ import shutil
 import struct
 
 import pytest
+import torch
 from lossylens.errors import RequirementError
 from lossylens.toolkit.transformers_vlm import checkpoint
 from lossylens.toolkit.transformers_vlm.options import VlmOptions, needs_checkpoint
@@ -83,12 +84,52 @@ def test_cut_off_file_is_named(folder) -> None:
         struct.pack("<Q", 4) + b"nope",
         struct.pack("<Q", 10) + b'{"a": 1}  ',
         struct.pack("<Q", 33) + b'{"a":{"data_offsets":[0,-9e999]}}',
+        b"<html>Not found</html>",
+        b"version https://git-lfs.github.com/spec/v1\n",
+        b"PK\x03\x04",
+        b"\x80\x02.",
+        b'{"error": "not found"}',
     ],
 )
 def test_what_is_no_safetensors_file_is_refused(folder, content) -> None:
     (folder / "model.safetensors").write_bytes(content)
     [found] = missing(folder)
     assert str(folder / "model.safetensors") in found.what
+
+
+def test_a_page_is_called_one(folder) -> None:
+    (folder / "model.safetensors").write_bytes(b"\n<html>Not found</html>")
+    [found] = missing(folder)
+    assert "model.safetensors: a web page, not the file itself; the download has fa" in found.what
+
+
+def test_a_file_of_torch_is_no_safetensors(folder) -> None:
+    torch.save({}, folder / "model.safetensors")
+    [found] = missing(folder)
+    assert "model.safetensors: no safetensors file, but one of kind zip" in found.what
+
+
+def test_a_folder_in_the_place_of_weights(folder) -> None:
+    path = folder / "model.safetensors"
+    path.unlink()
+    path.mkdir()
+    [found] = missing(folder)
+    assert f"{folder} holds no model.safetensors" in found.what
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b'{"model": {'])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "preprocessor_config.json"])
+def test_other_files_that_are_none(open_vlm, folder, name, content) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(RequirementError, match=str(folder)):
+        _ = open_vlm("qwen2_5_vl", checkpoint=str(folder)).family
+
+
+def test_damaged_entries_are_one_line(open_vlm, folder) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"dtype":"F32"', b'"dtype":"F64"', 1))
+    with pytest.raises(RequirementError, match="are damaged"):
+        _ = open_vlm("qwen2_5_vl", checkpoint=str(folder)).family
 
 
 @pytest.mark.parametrize("shard", ["../evil.safetensors", "/etc/passwd", 7, ""])

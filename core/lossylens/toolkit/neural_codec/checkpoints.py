@@ -1,14 +1,9 @@
-"""Finding, reading and loading of checkpoints.
-
-Nothing is ever unpickled: files of torch are read with ``weights_only``, which
-takes tensors and plain containers alone.
-"""
+"""Reading, writing and loading of checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lossylens.errors import ConfigError
+from lossylens.toolkit.checkpoint_file import CheckpointFileError, load
 
 #: Key of a safetensors file's metadata under which lossylens describes its own checkpoints.
 METADATA = "lossylens"
@@ -61,18 +56,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ConfigError: it cannot be read safely, or holds no parameters.
     """
     try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ConfigError(
-            f"{path}: holds objects other than tensors, which are not loaded for safety."
-            " Save its state dict alone with torch.save, where you trust it."
-        ) from error
-    except (OSError, RuntimeError, SafetensorError, ValueError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{path}: not a checkpoint of torch or safetensors: {reason}") from error
-    return Checkpoint(_parameters(content, path))
+        loaded = load(path)
+    except CheckpointFileError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        about = json.loads(loaded.metadata.get(METADATA, "{}"))
+    except ValueError:
+        about = None
+    if not isinstance(about, dict):
+        raise ConfigError(f"{path}: its metadata is malformed")
+    return Checkpoint(_parameters(loaded.content, path), about)
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -81,15 +74,6 @@ def write_checkpoint(path: Path, state: Mapping[str, Tensor], about: Mapping[str
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     save_file(tensors, path, metadata={METADATA: json.dumps(dict(about), sort_keys=True)})
-
-
-def _read_safetensors(path: Path) -> Checkpoint:
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-    if not isinstance(about, dict):
-        raise ValueError("its metadata is malformed")
-    return Checkpoint(_parameters(state, path), about)
 
 
 def _parameters(content: Any, path: Path) -> dict[str, Tensor]:

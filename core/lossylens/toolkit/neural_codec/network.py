@@ -96,23 +96,22 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
             x: pictures, ``(B, 3, H, W)`` in 0..1; the sides are multiples of
                 :attr:`hyper_stride`.
         """
-        y = self.g_a(x)
+        with self._transforming(x.device):
+            y = self.g_a(x.to(self._transform_dtype))
         # What probabilities depend on is never in less than full precision.
         with torch.autocast(x.device.type, enabled=False):
             y = y.to(self._transform_dtype)
             z = self.hyper_analysis(y)
             _, z_likelihoods = self.bottleneck(z)
             medians = self._medians
-            z_hat = quantize_ste(z - medians) + medians
+            z_hat = quantize_ste(z.to(self._dtype) - medians) + medians
             coder = Likelihoods(self.gaussian)
             with Winograd():
                 y_hat = self.walk(self.hyper_synthesis(z_hat), y.to(self._dtype), coder)
+        with self._transforming(x.device):
+            x_hat = self.g_s(y_hat.to(self._transform_dtype))
         likelihoods = {"y": self.in_channel_order(coder.segments), "z": z_likelihoods}
-        return {
-            "x_hat": self.g_s(y_hat.to(self._transform_dtype)),
-            "likelihoods": likelihoods,
-            "y_hat": y_hat,
-        }
+        return {"x_hat": x_hat, "likelihoods": likelihoods, "y_hat": y_hat}
 
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
@@ -126,8 +125,9 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
             ``shape``: height and width of z; ``checksums``: one for every picture,
             of what its decoder must find.
         """
-        y = self.g_a(x)
-        z = self.hyper_analysis(y)
+        with self._transforming(x.device):
+            y = self.g_a(x.to(self._transform_dtype))
+            z = self.hyper_analysis(y)
         strings: tuple[list[bytes], list[bytes]] = ([], [])
         checksums = []
         # Picture by picture: what is computed for one must not depend on the others,
@@ -163,7 +163,8 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
 
     def synthesize(self, y_hat: Tensor) -> Tensor:
         """Return the pictures of quantised latents, clamped to 0..1."""
-        return self.g_s(y_hat.to(self._transform_dtype)).clamp_(0, 1)
+        with self._transforming(y_hat.device):
+            return self.g_s(y_hat.to(self._transform_dtype)).clamp_(0, 1)
 
     @torch.no_grad()
     def decode_latents(
@@ -202,6 +203,13 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
         """Compute the parameters of y's distribution in *dtype*, float32 or float64."""
         for module in self.entropy_modules():
             module.to(dtype)
+
+    @contextlib.contextmanager
+    def _transforming(self, device: torch.device) -> Iterator[None]:
+        """Compute a transform; in float64, if that is its type, the same way every time."""
+        exact = self._transform_dtype == torch.float64
+        with reproducible(device) if exact else contextlib.nullcontext(), Winograd():
+            yield
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -19,7 +19,7 @@ from lossylens.toolkit.cache import cache_folder
 #: Endings of checkpoint files, in order of preference.
 SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt")
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 ENTROPY_DTYPES = ("float64", "float32")
 
 #: Of small networks, trained by lossylens, whose checkpoints come with the plugin.
@@ -35,9 +35,12 @@ class NeuralCodecOptions:
         checkpoints: folder with one checkpoint for each level; by default
             ``checkpoints/<codec>`` in lossylens's cache folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        dtype: of the analysis and synthesis transforms: ``float32``, ``bfloat16`` or
-            ``float16``.  What a bitstream's symbols depend on is never in less than
-            ``float32``.
+        dtype: of the analysis and synthesis transforms: ``float64``, which gives the same
+            bitstreams and pictures on other machines and devices and with other numbers
+            of threads; or ``float32``, ``bfloat16`` or ``float16``, which are faster and
+            do not.  In ``float32`` a few samples of a decoded picture differ by 1, and
+            now and then a symbol of a bitstream.  What decodes a bitstream is never in
+            less than ``float32``.
         entropy_dtype: of the probability model when encoding: ``float64``, whose
             bitstreams other machines, devices and numbers of threads can decode, or
             ``float32``, which is faster.  The decoder takes what the bitstream says.
@@ -53,7 +56,7 @@ class NeuralCodecOptions:
 
     checkpoints: Path | None = None
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str = "float64"
     entropy_dtype: str = "float64"
     batch_images: int = 4
     max_pixels: int = 2**24

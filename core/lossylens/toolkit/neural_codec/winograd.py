@@ -1,4 +1,4 @@
-"""Convolutions with fewer multiplications, for inference on a CPU.
+"""Faster convolutions in float64, for inference on a CPU.
 
 Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional
 Neural Networks", CVPR 2016): tiles of 4x4 outputs are computed from transformed tiles
@@ -24,8 +24,8 @@ _OUT = 4
 _POINTS = {3: (0.0, 1.0, -1.0, 2.0, -2.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}
 #: Numbers that a strip of transformed tiles may have, so that they stay in the cache.
 _STRIP = 2**20
-#: Below these, transforms cost more than they save: channels of input and of output,
-#: and positions of the input.
+#: Below these, they cost more than they save: channels of input and of output, and
+#: positions of the input.
 _CHANNELS = 16
 _POSITIONS = 256
 
@@ -33,8 +33,8 @@ _POSITIONS = 256
 class Winograd(TorchFunctionMode):
     """Within this context, convolutions that gain by it are computed this way.
 
-    They are those of 3x3 and 5x5 at stride 1, and transposed ones of 5x5 at stride 2, in
-    float64 on a CPU; the others are computed as ever.
+    They are those of 3x3 and 5x5 at stride 1, and of 5x5 at stride 2, transposed or not,
+    in float64 on a CPU; the others are computed as ever.
     """
 
     def __torch_function__(
@@ -113,9 +113,42 @@ def _conv2d(
     """Return the convolution, or None if it does not gain."""
     size = weight.shape[-1]
     fits = size in _POINTS and weight.shape[-2] == size and x.ndim == 4 and groups == 1
-    if not fits or not all(_is(each, 1) for each in (stride, dilation)):
+    if not fits or not _is(dilation, 1) or not _is(padding, size // 2) or not _large(x):
         return None
-    return convolve(x, weight, bias) if _is(padding, size // 2) and _gains(x, weight) else None
+    few = len(weight) < _CHANNELS
+    if _is(stride, 1):
+        return _few_outputs(x, weight, bias) if few else _many(convolve, x, weight, bias)
+    even = all(side % 2 == 0 for side in x.shape[-2:])
+    if _is(stride, 2) and size == 5 and even:
+        return _many(_halving, x, weight, bias)
+    return None
+
+
+def _many(
+    convolution: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+) -> Tensor | None:
+    return convolution(x, weight, bias) if min(weight.shape[:2]) >= _CHANNELS else None
+
+
+def _few_outputs(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the convolution for a kernel of few outputs.
+
+    As a transposed one it multiplies before it shifts, which moves few channels around
+    instead of many.
+    """
+    transposed = weight.transpose(0, 1).flip(2, 3)
+    return functional.conv_transpose2d(x, transposed, bias, padding=weight.shape[-1] // 2)
+
+
+def _halving(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the convolution of 5x5 at stride 2: one of 3x3 of the input's four phases."""
+    outputs, inputs = weight.shape[:2]
+    phases = functional.pad(weight, (0, 1, 0, 1)).reshape(outputs, inputs, 3, 2, 3, 2)
+    kernels = phases.permute(0, 1, 3, 5, 2, 4).reshape(outputs, 4 * inputs, 3, 3)
+    return convolve(functional.pixel_unshuffle(x, 2), kernels, bias)
 
 
 def _conv_transpose2d(
@@ -135,7 +168,7 @@ def _conv_transpose2d(
     fits = weight.shape[-2:] == (5, 5) and x.ndim == 4 and groups == 1 and _is(dilation, 1)
     if not fits or not (_is(stride, 2) and _is(padding, 2) and _is(output_padding, 1)):
         return None
-    if not _gains(x, weight):
+    if not _large(x) or min(weight.shape[:2]) < _CHANNELS:
         return None
     inputs, outputs = weight.shape[:2]
     phases = functional.pad(weight, (0, 1, 0, 1)).reshape(inputs, outputs, 3, 2, 3, 2)
@@ -148,13 +181,9 @@ def _is(value: Any, expected: int) -> bool:
     return value == expected or (isinstance(value, tuple | list) and set(value) == {expected})
 
 
-def _gains(x: Tensor, weight: Tensor) -> bool:
-    return (
-        x.dtype == torch.float64
-        and x.device.type == "cpu"
-        and min(weight.shape[:2]) >= _CHANNELS
-        and x.shape[-2] * x.shape[-1] >= _POSITIONS
-    )
+def _large(x: Tensor) -> bool:
+    size = x.shape[-2] * x.shape[-1]
+    return x.dtype == torch.float64 and x.device.type == "cpu" and size >= _POSITIONS
 
 
 _REPLACEMENTS: Mapping[Any, Callable[..., Tensor | None]] = {

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lossylens.errors import ConfigError, LossylensError
 from lossylens.progress import progress
+from lossylens.toolkit.checkpoint_file import CheckpointFileError, kind
 from lossylens.toolkit.training.curve import Curve
 from lossylens.toolkit.training.states import States
 
@@ -94,17 +95,40 @@ class TrainingLoop(ABC, Generic[B]):
         newest = self.states.newest()
         if newest:
             path, self.step = newest
-            self.accelerator.load_state(str(path))
+            self._load(path)
             self.say(f"Going on at step {self.step} of {self.steps}.")
         if self.accelerator.is_main_process:
             self.curve.go_back(self.step)
         self.accelerator.wait_for_everyone()
 
+    def _load(self, state: Path) -> None:
+        """Take up a state.
+
+        Raises:
+            TrainingError: it is damaged.
+        """
+        remedy = f"delete {state} to begin anew"
+        try:
+            for path in sorted(state.iterdir()):
+                kind(path)
+            self.accelerator.load_state(str(state))
+        except CheckpointFileError as error:
+            raise TrainingError(f"{error}; {remedy}") from error
+        # Of damaged bytes, torch's reader of pickles raises whatever they lead to.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise TrainingError(f"{state}: cannot be taken up; {remedy}: {reason}") from error
+
     def _check_identity(self) -> None:
         path = self.folder / "training.json"
         own = {**self._settings, **self._identity}
         if path.exists():
-            there = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                there = dict(json.loads(path.read_bytes()))
+            except (OSError, TypeError, ValueError) as error:
+                raise TrainingError(
+                    f"{path}: cannot be read as a record of a training; name another folder in out"
+                ) from error
             for key in self._identity:
                 if there.get(key) != own[key]:
                     raise ConfigError(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from lossylens.errors import RequirementError
 from lossylens.toolkit.cache import cache_folder
+from lossylens.toolkit.checkpoint_file import Kind, kind, safetensors_header
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -25,9 +25,6 @@ _NEEDED = (
     ("tokenizer.json", "vocab.json"),
     ("preprocessor_config.json", "processor_config.json"),
 )
-
-#: A header larger than this is refused; real ones have well below a megabyte.
-_HEADER_LIMIT = 100_000_000
 
 
 def find(checkpoint: str) -> Path:
@@ -78,10 +75,21 @@ def weight_files(folder: Path, needed: Sequence[Sequence[str]] = _NEEDED) -> lis
             raise RequirementError(f"{folder} holds no {' or '.join(names)}")
     files = [folder / name for name in _weight_names(folder)]
     for path in files:
-        if not path.is_file():
+        if not path.exists():
             raise RequirementError(f"{folder} is incomplete: {path.name} is missing")
-        _check_whole(path)
+        check_file(path, "safetensors")
     return files
+
+
+def check_file(path: Path, expected: Kind) -> None:
+    """Refuse a weight file that is cut off, damaged, or of another kind.
+
+    Raises:
+        RequirementError: it is; the message names it.
+    """
+    found = kind(path)
+    if found != expected:
+        raise RequirementError(f"{path}: no {expected} file, but one of kind {found}")
 
 
 def _weight_names(folder: Path) -> list[str]:
@@ -92,7 +100,7 @@ def _weight_names(folder: Path) -> list[str]:
         if any(folder.glob("*.bin")):
             hint = "; its .bin files are pickles, which are never loaded"
         raise RequirementError(f"{folder} holds no {_SINGLE} or {_INDEX}{hint}")
-    index = _json_object(folder / _INDEX, (folder / _INDEX).read_bytes())
+    index = _json_object(folder / _INDEX)
     shards = index.get("weight_map")
     names = set(shards.values()) if isinstance(shards, dict) else set()
     # A name with a folder in it could be any file of this machine.
@@ -105,46 +113,10 @@ def _is_file_name(name: str) -> bool:
     return name == Path(name).name != ""
 
 
-def _check_whole(path: Path) -> None:
-    start, tensors = _header(path)
-    ends = [each["data_offsets"][1] for each in tensors]
-    expected, found = start + max(ends, default=0), path.stat().st_size
-    if found != expected:
-        raise RequirementError(
-            f"{path} is damaged: it has {found} bytes and should have {expected}"
-        )
-
-
-def _header(path: Path) -> tuple[int, list[dict[str, Any]]]:
-    """Return where the data begin, and the entries of all tensors."""
-    with path.open("rb") as file:
-        size = file.read(8)
-        length = struct.unpack("<Q", size)[0] if len(size) == 8 else _HEADER_LIMIT + 1
-        if length > min(_HEADER_LIMIT, path.stat().st_size):
-            raise RequirementError(f"{path} is no safetensors file, or is cut off")
-        header = _json_object(path, file.read(length))
-    entries = [entry for name, entry in header.items() if name != "__metadata__"]
-    for entry in entries:
-        if not _is_entry(entry):
-            raise RequirementError(f"{path} is no safetensors file: a broken header")
-    return 8 + length, entries
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    offsets, shape = entry.get("data_offsets"), entry.get("shape")
-    return all(
-        isinstance(numbers, list)
-        and all(isinstance(number, int) and number >= 0 for number in numbers)
-        for numbers in (offsets, shape)
-    ) and (isinstance(offsets, list) and len(offsets) == 2)
-
-
-def _json_object(path: Path, data: bytes) -> dict[str, Any]:
+def _json_object(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(data)
-    except ValueError:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise RequirementError(f"{path} is damaged: its JSON cannot be read")
@@ -153,13 +125,13 @@ def _json_object(path: Path, data: bytes) -> dict[str, Any]:
 
 def parameters(files: Sequence[Path]) -> int:
     """Return how many numbers the weights of *files* hold."""
-    return sum(prod(entry["shape"]) for path in files for entry in _header(path)[1])
+    return sum(prod(each["shape"]) for path in files for each in safetensors_header(path).values())
 
 
 def model_type(folder: Path) -> str:
     """Return the architecture that a checkpoint's configuration names."""
     path = folder / "config.json"
-    return str(_json_object(path, path.read_bytes()).get("model_type", ""))
+    return str(_json_object(path).get("model_type", ""))
 
 
 def fingerprint(files: Sequence[Path]) -> Mapping[str, str]:

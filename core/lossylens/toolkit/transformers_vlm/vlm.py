@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 import torch
 import transformers
 from PIL.Image import Image
+from safetensors import SafetensorError
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig
 
@@ -90,15 +91,18 @@ class TransformersVlm(Vlm):
         device_map = self._device_map()
         # Its bars would run into the progress bars of a run.
         transformers.utils.logging.disable_progress_bar()
-        model, notes = self.model_class.from_pretrained(
-            self.folder,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            device_map=device_map,
-            **self.placement.loading,
-        )
+        try:
+            model, notes = self.model_class.from_pretrained(
+                self.folder,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                device_map=device_map,
+                **self.placement.loading,
+            )
+        except SafetensorError as error:
+            raise RequirementError(f"the weights in {self.folder} are damaged: {error}") from error
         if notes["missing_keys"]:
             some = ", ".join(sorted(notes["missing_keys"])[:3])
             raise RequirementError(f"the weights in {self.folder} lack {some}")
@@ -118,8 +122,22 @@ class TransformersVlm(Vlm):
         return {"": devices[0]} if self.placement.quantization != "none" else None
 
     def part(self, loader: Any) -> Any:
-        """Return a tokenizer or image processor of the checkpoint."""
-        return loader.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        """Return a tokenizer or image processor of the checkpoint.
+
+        Raises:
+            RequirementError: its files cannot be read.
+        """
+        try:
+            return loader.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False
+            )
+        # The tokenizers' library knows no other error.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise RequirementError(
+                f"{self.folder}: the files of the {loader.__name__} cannot be read; get them"
+                f" again: {reason}"
+            ) from error
 
     def answer(self, batch: Sequence[ImageQuestions]) -> list[list[Answer]]:
         """Answer all questions of all images, in order; see :class:`Vlm`."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.toolkit.transformers_vlm.checkpoint import weight_files
+from lossylens.toolkit.transformers_vlm.checkpoint import check_file, weight_files
 
 TOKENS = "qwen.tiktoken"
 CONFIG = "config.json"
@@ -35,11 +34,9 @@ def checkpoint_files(folder: Path) -> list[Path]:
         return weight_files(folder, needed=())
     for name in names:
         path = folder / name
-        if not path.is_file():
+        if not path.exists():
             raise RequirementError(f"{folder} is incomplete: {name} is missing")
-        # A zip file's directory is at its end.
-        if not zipfile.is_zipfile(path):
-            raise RequirementError(f"{path} is damaged or cut off; download it again")
+        check_file(path, "zip")
     return [folder / name for name in names]
 
 

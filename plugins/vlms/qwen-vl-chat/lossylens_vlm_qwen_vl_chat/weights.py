@@ -7,15 +7,12 @@ tokens the two compute the same.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lossylens.errors import RequirementError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from lossylens.toolkit.checkpoint_file import load
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
@@ -78,8 +75,8 @@ def read_weights(files: Sequence[Path], config: QwenVLConfig) -> dict[str, Tenso
     They stay on disk until they are used.
 
     Raises:
-        RequirementError: a file holds anything but tensors, or a tensor is missing, of
-            the wrong shape or unknown.
+        RequirementError: a file is damaged or holds anything but tensors, or a tensor is
+            missing, of the wrong shape or unknown.
     """
     shapes = expected_shapes(config)
     found: dict[str, Tensor] = {}
@@ -101,15 +98,7 @@ def read_weights(files: Sequence[Path], config: QwenVLConfig) -> dict[str, Tenso
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    try:
-        if path.suffix == ".safetensors":
-            held: Any = load_file(path)
-        else:
-            held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise RequirementError(f"{path} holds more than tensors and is not loaded") from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise RequirementError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    held = load(path, mmap=True).content
     if not isinstance(held, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in held.items()
     ):

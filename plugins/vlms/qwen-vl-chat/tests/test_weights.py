@@ -174,7 +174,7 @@ class Evil:
 def test_a_pickle_that_runs_code_is_refused(fresh, tmp_path):
     trace = tmp_path / "trace"
     rewrite(fresh, lambda w: w.update(evil=Evil(trace)))
-    with pytest.raises(RequirementError, match="holds more than tensors and is not loaded"):
+    with pytest.raises(RequirementError, match="holds objects other than tensors, which are not"):
         load(fresh)
     assert not trace.exists()
     # It is not harmless: whoever unpickles everything runs it.
@@ -184,10 +184,21 @@ def test_a_pickle_that_runs_code_is_refused(fresh, tmp_path):
 
 def test_files_that_are_no_shards(fresh):
     whole = shard(fresh).read_bytes()
-    for damaged in (b"", whole[: len(whole) // 2], pickle.dumps({"a": 1})):
-        shard(fresh).write_bytes(damaged)
-        with pytest.raises(RequirementError, match="is damaged or cut off"):
+    for instead, reason in (
+        (b"", "empty; the download has failed"),
+        (whole[: len(whole) // 2], "is damaged or cut off"),
+        (pickle.dumps({"a": 1}), "no zip file, but one of kind pickle"),
+        (b"<html>", "a web page, not the file itself; the download has failed"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"no weights", "not a checkpoint of torch or safetensors"),
+    ):
+        shard(fresh).write_bytes(instead)
+        with pytest.raises(RequirementError, match=reason):
             load(fresh)
+    shard(fresh).unlink()
+    shard(fresh).mkdir()
+    with pytest.raises(RequirementError, match="a folder, not a file"):
+        load(fresh)
 
 
 @pytest.mark.parametrize(

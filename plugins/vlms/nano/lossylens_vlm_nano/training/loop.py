@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lossylens.toolkit.checkpoint_file import load
 from lossylens_task_scenes.scene import make_scene
 from lossylens_task_scenes.vocabulary import COLORS, PLURALS, SHAPES, SIZES, TEXTURES
 from torch import Tensor
@@ -145,9 +146,7 @@ class Training(ABC):
         return self.settings.out / "state.pt"
 
     def _read(self, path: Path) -> dict[str, Any]:
-        state: dict[str, Any] = torch.load(
-            path, weights_only=True, map_location=self.settings.device
-        )
+        state: dict[str, Any] = load(path).content
         return state
 
     def save(self) -> None:
