@@ -30,7 +30,7 @@ from lossylens.toolkit.external_codec.nal import (
 )
 from lossylens.toolkit.external_codec.options import ConversionOptions, ProgramOptions
 from lossylens.toolkit.external_codec.programs import file_sha256, require_program, version
-from lossylens.toolkit.external_codec.running import ProgramError, run_program, workspace
+from lossylens.toolkit.external_codec.running import ProgramError, quoted, run_program, workspace
 from lossylens.toolkit.external_codec.software import Software
 from lossylens.toolkit.external_codec.yuv import Conversion, Frame, pad, to_depth, to_raw, to_rgb
 
@@ -239,7 +239,7 @@ class ProgramCodec(StillCodec):
             ProgramError: there is nothing in it.
         """
         if not stream:
-            raise ProgramError("it wrote nothing to str.bin")
+            raise ProgramError(f"it wrote nothing to str.bin{quoted(output)}")
         try:
             coded = _READERS[self.standard](stream)
         except NoPictureError as error:
@@ -284,17 +284,18 @@ class ProgramCodec(StillCodec):
         try:
             with workspace() as folder:
                 (folder / "str.bin").write_bytes(stream)
-                run_program(
+                output = run_program(
                     [self.decoder_path, *self.decoder_arguments(frame)],
                     folder=folder,
                     seconds=_seconds(self.options.decoder_limit, frame),
                     file_size=written.size,
                 )
                 raw = _content(folder / "out.yuv")
-                if not raw:
-                    raise ProgramError("it wrote nothing to out.yuv")
                 if len(raw) != written.size:
-                    raise ProgramError(f"it wrote {len(raw)} bytes instead of {written.size}")
+                    raise ProgramError(
+                        f"it wrote {len(raw)} bytes instead of {written.size} to out.yuv"
+                        f"{quoted(output)}"
+                    )
         except ProgramError as error:
             raise BitstreamError(f"the decoder failed: {error}") from error
         return raw if written.depth == frame.depth else to_depth(raw, written, frame.depth)

@@ -117,7 +117,7 @@ def _version(program: Program, path: Path, size: int, changed: int) -> str:
         if re.search(program.banner, line):
             return " ".join(line.split())
     said = next((line for line in output.splitlines() if line.strip()), "nothing")
-    raise RequirementError(f"{path} is no {program.what} (it says {said.strip()[:80]!r})")
+    raise RequirementError(f"{path} is no {program.what}: it says {said.strip()[:80]!r}")
 
 
 def file_sha256(path: Path) -> str:

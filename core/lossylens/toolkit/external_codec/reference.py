@@ -66,7 +66,7 @@ class ReferenceCodec(ProgramCodec):
         written = _written(output)
         if written is not None and written > len(stream):
             raise CutError(f"{len(stream)} of the {written} bytes that it says it wrote are there")
-        if written != len(stream):
+        if not stream or written != len(stream):
             super().check_whole(stream, frame, output)
 
     def provenance(self) -> Mapping[str, str]:

@@ -175,15 +175,16 @@ def run_program(
             timer.join()
             _kill(group)
             process.wait()
+    said = _text(path)
     if status and late.is_set():
-        raise ProgramError(f"it was ended after {seconds:g} s{_quoted(path)}")
+        raise ProgramError(f"it was ended after {seconds:g} s{quoted(said)}")
     if _signal(status) in _FROM_OUTSIDE:
         raise TransientError(
-            f"it was ended from outside, or for want of memory ({_ending(status)}){_quoted(path)}"
+            f"it was ended from outside, or for want of memory ({_ending(status)}){quoted(said)}"
         )
     if status and not any_status:
-        raise ProgramError(f"{_ending(status)}{_quoted(path)}")
-    return _text(path)
+        raise ProgramError(f"{_ending(status)}{quoted(said)}")
+    return said
 
 
 @contextlib.contextmanager
@@ -265,11 +266,12 @@ def _text(path: Path) -> str:
     return data.decode(errors="replace").replace("\0", "")
 
 
-def _quoted(path: Path) -> str:
-    """Return the lines that say why a program failed, and then the last ones."""
-    lines = [" ".join(line.split())[:200] for line in _text(path).splitlines() if line.strip()]
+def quoted(output: str) -> str:
+    """Return what to quote of a program's output: lines that speak of an error, then the last."""
+    lines = [" ".join(line.split())[:200] for line in output.splitlines()]
+    lines = list(dict.fromkeys(line for line in lines if re.search(r"\w", line)))
     telling = [line for line in lines if _TELLING.search(line) and not _NOT_TELLING.search(line)]
-    quoted = list(dict.fromkeys(telling))[:_QUOTED_LINES]
-    room = _QUOTED_LINES - len(quoted)
-    quoted += [line for line in lines if line not in quoted][-room:] if room else []
-    return f"; it said: {' | '.join(quoted)}" if quoted else "; it said nothing"
+    chosen = telling[:_QUOTED_LINES]
+    room = _QUOTED_LINES - len(chosen)
+    chosen += [line for line in lines if line not in chosen][-room:] if room else []
+    return f"; it said: {' | '.join(chosen)}" if chosen else "; it said nothing"
