@@ -6,9 +6,10 @@ writes byte streams whose parameter sets are sound.  What it codes is no video: 
 are quantised, and packed the denser the coarser they are.  It needs the standard library
 alone, so that it starts in no time (see :mod:`.testing`).
 
-As observed with HM 18.0 and VTM 23.13: when the disk is full, HM leaves a cut file and
-ends with exit code 0, VTM's encoder with 1 and its decoder with 0; what is printed before
-an abort of HM is lost.
+As observed with HM 18.0, VTM 23.13, VVenC 1.14.0 and VVdeC 3.2.0: when the disk is full,
+HM's encoder and all decoders leave a cut file and end with exit code 0, VTM's encoder with
+1 and VVenC with 255; what is printed before an abort of HM is lost; VVenC quantises an
+intra picture finer by 3 than it is asked to, unless it is told otherwise.
 
 The environment variable ``LOSSYLENS_FAKE`` makes it fail: ``hang``, ``crash``,
 ``silent`` (exit code 0, and nothing written), ``cut`` (half of the file, and all else as
@@ -37,6 +38,10 @@ BANNERS = {
     "TAppDecoder": "HM software: Decoder Version [18.0] (stand-in)",
     "EncoderApp": "VVCSoftware: VTM Encoder Version 23.13 (stand-in)",
     "DecoderApp": "VVCSoftware: VTM Decoder Version 23.13 (stand-in)",
+    "vvencapp": "vvencapp: VVenC, the Fraunhofer H.266/VVC Encoder, version 1.14.0 (stand-in)",
+    "vvdecapp": "VVdeC, the Fraunhofer VVC/H.266 decoder, version 3.2.0 (stand-in)",
+}
+VERSIONS = {
     "vvencapp": "vvencapp version 1.14.0 (stand-in)",
     "vvdecapp": "vvdecapp version 3.2.0 (stand-in)",
 }
@@ -47,7 +52,8 @@ USAGE = {
     **{"EncoderApp": 458_834, "DecoderApp": 5_715},
 }
 
-HM, VTM = ("TAppEncoder", "TAppDecoder"), ("EncoderApp", "DecoderApp")
+#: What HM says where its input is missing; its exit code is 0.
+NO_INPUT = "failed to open Input YUV file"
 
 #: Options that take a value, by the name under which it is kept.
 REFERENCE = {
@@ -61,6 +67,7 @@ VVENC = {
     **{"--input": "input", "--output": "bitstream", "--size": "size", "--format": "format"},
     **{"--framerate": "rate", "--frames": "frames", "--preset": "preset", "--qp": "qp"},
     **{"--qpa": "qpa", "--internal-bitdepth": "internal", "--threads": "threads"},
+    **{"--additional": "additional"},
 }
 VVDEC = {"--bitstream": "bitstream", "--output": "output", "--threads": "threads"}
 
@@ -68,13 +75,17 @@ VVDEC = {"--bitstream": "bitstream", "--output": "output", "--threads": "threads
 def main() -> None:
     """Do what the program of this name does."""
     name = os.path.basename(sys.argv[0]).removesuffix("Static")
-    print(f"\n{BANNERS[name]}")
-    table = {"vvencapp": VVENC, "vvdecapp": VVDEC}.get(name, REFERENCE)
-    if len(sys.argv) == 1 or sys.argv[1:] == ["--version"]:
-        if table is REFERENCE:
-            print_usage(name)
-        raise SystemExit(table is REFERENCE)
-    options = parse(sys.argv[1:], table)
+    if name in VERSIONS and sys.argv[1:] == ["--version"]:
+        print(VERSIONS[name])
+        return
+    # Reference software begins with an empty line.
+    print("\n" * (name in USAGE) + BANNERS[name])
+    if len(sys.argv) == 1:
+        if name == "vvdecapp":
+            refuse("vvdecapp [error]: no bitstream file given.", 255)
+        print_usage(name)
+        raise SystemExit(name in USAGE)
+    options = parse(sys.argv[1:], {"vvencapp": VVENC, "vvdecapp": VVDEC}.get(name, REFERENCE))
     misbehave(name, os.environ.get("LOSSYLENS_FAKE", ""))
     if name in {"TAppEncoder", "EncoderApp", "vvencapp"}:
         encode(name, options)
@@ -84,10 +95,11 @@ def main() -> None:
 
 def print_usage(name: str) -> None:
     """Fill up to as many bytes as the program prints; VTM's have NUL bytes in them."""
-    lines = "        --Option                 what it does\n" * (USAGE[name] // 40)
+    size = USAGE.get(name, 4_559)
+    lines = "        --Option                 what it does\n" * (size // 40)
     if name == "EncoderApp":
         lines = lines.replace("does", "\0\0\0\0")
-    print(lines[: USAGE[name] - len(BANNERS[name]) - 3])
+    print(lines[: size - len(BANNERS[name]) - 3])
 
 
 def parse(arguments: list[str], table: dict[str, str]) -> dict[str, str]:
@@ -111,7 +123,7 @@ def misbehave(name: str, how: str) -> None:
         print("some lines", "before the end", sep="\n")
         abort(name, "Assertion `m_fifo_idx < m_fifo.size()' failed.")
     if how == "silent":
-        print("failed to open Input YUV file")
+        print("vvencapp [info]: no frames encoded" if name in VERSIONS else NO_INPUT)
         raise SystemExit(0)
     if how == "kill":
         os.kill(os.getpid(), 9)
@@ -138,8 +150,10 @@ def encode(name: str, options: dict[str, str]) -> None:
         chroma, depth = options["chroma"], int(options["depth"])
         internal = internal_depth(name, options)
     qp = int(options["qp"])
+    if name == "vvencapp" and options.get("additional") != "IntraQPOffset=0":
+        qp = max(0, qp - 3)
     check(name, qp, width, height, chroma)
-    if name in HM + VTM:
+    if name in USAGE:
         print("\nTOOL CFG: IBD:1 HAD:1 RDQ:1 RDQTS:1 RDpenalty:0 LQP:0 SQP:0 ASR:0")
     samples = read_samples(name, options["input"], depth)
     if len(samples) != samples_of(width, height, chroma):
@@ -162,8 +176,10 @@ def encode(name: str, options: dict[str, str]) -> None:
     cut = os.environ.get("LOSSYLENS_FAKE") == "cut"
     whole = write(options["bitstream"], stream[: len(stream) // 2] if cut else stream)
     report(name, qp, len(stream))
+    if not whole and name == "EncoderApp":
+        print("Error writing bitstream file")
     if not whole and name != "TAppEncoder":
-        refuse("Error writing bitstream file")
+        raise SystemExit({"EncoderApp": 1, "vvencapp": 255}[name])
 
 
 def internal_depth(name: str, options: dict[str, str]) -> int:
@@ -189,7 +205,8 @@ def check(name: str, qp: int, width: int, height: int, chroma: str) -> None:
     """Refuse what the programs refuse."""
     largest = 51 if name == "TAppEncoder" else 63
     if qp > largest:
-        refuse(f"Error: QP exceeds supported range (-QpBDOffsety to {largest})")
+        lowest = "0" if name == "vvencapp" else "-QpBDOffsety"
+        refuse(f"Error: QP exceeds supported range ({lowest} to {largest})")
     if chroma == "420" and (width % 2 or height % 2):
         message = "picture width is not an integer multiple of the specified chroma subsampling"
         if name == "EncoderApp":
@@ -198,7 +215,7 @@ def check(name: str, qp: int, width: int, height: int, chroma: str) -> None:
 
 
 def report(name: str, qp: int, size: int) -> None:
-    """Print what the reference encoders print of a file of *size* bytes."""
+    """Print what the encoders print of a file of *size* bytes."""
     if name == "TAppEncoder":
         if size:
             print(f"\nPOC    0 TId: 0 ( I-SLICE, nQP {qp} QP {qp} ) {8 * size:10} bits [Y 30 dB]")
@@ -208,6 +225,8 @@ def report(name: str, qp: int, size: int) -> None:
         kind = f"IDR_N_LP, I-SLICE, QP {qp}"
         print(f"POC    0 LId:  0 TId: 0 ( {kind} ) {8 * size:10} bits [Y 30 dB]")
         print("\n Total Time:        1.701 sec. [user]        2.839 sec. [elapsed]")
+    if name == "vvencapp":
+        print(f"vvenc [info]: stats summary: frame I: 1, kbps: {size / 125:.2f}, AvgQP: {qp}.00")
 
 
 def decode(name: str, options: dict[str, str]) -> None:
@@ -222,6 +241,9 @@ def decode(name: str, options: dict[str, str]) -> None:
     except ValueError:
         if name == "TAppDecoder":
             abort(name, "readByte(UInt&): Assertion `m_fifo_idx < m_fifo.size()' failed.")
+        if name == "vvdecapp":
+            write(options["output"], b"")
+            refuse("vvdecapp [error]: read some input pictures (1), but no output.", 255)
         refuse('ERROR: In function "readByte" in BitStream.h:180: FIFO exceeded')
     step = 1 + (qp << (depth - 8))
     coarse = spread(payload[7:], step, depth)[: int.from_bytes(payload[3:7], "big")]
@@ -234,7 +256,7 @@ def decode(name: str, options: dict[str, str]) -> None:
         samples = [min((each + half) >> (depth - wanted), (1 << wanted) - 1) for each in samples]
     if os.environ.get("LOSSYLENS_FAKE") == "short":
         samples.pop()
-    # Neither HM nor VTM notices whether all of it is written.
+    # None of them notices whether all of it is written.
     write(options["output"], array.array("B" if wanted == 8 else "H", samples).tobytes())
 
 
@@ -291,9 +313,11 @@ def read_samples(name: str, path: str, depth: int) -> array.array[int]:
         with open(path, "rb") as file:
             samples.frombytes(file.read())
         return samples
-    if name != "TAppEncoder":
+    if name == "EncoderApp":
         abort(name, f"Failed to open input YUV file: {path}")
-    print("failed to open Input YUV file")
+    if name == "vvencapp":
+        refuse(f"vvencapp [error]: open input file failed: \nFailed to open: {path}", 255)
+    print(NO_INPUT)
     raise SystemExit(0)
 
 
@@ -355,15 +379,15 @@ def protected(unit: bytes) -> bytes:
     return bytes(result)
 
 
-def refuse(message: str) -> NoReturn:
-    """End with exit code 1; the message comes before what waits in standard output."""
+def refuse(message: str, code: int = 1) -> NoReturn:
+    """End with an exit code; the message comes before what waits in standard output."""
     print(message, file=sys.stderr, flush=True)
-    raise SystemExit(1)
+    raise SystemExit(code)
 
 
 def abort(name: str, message: str) -> NoReturn:
     """End as HM does by an assertion, and VTM by an exception that nobody catches."""
-    if name in VTM:
+    if name == "EncoderApp":
         sys.stdout.flush()
         message = (
             f"terminate called after throwing an instance of 'Exception'\n  what():  \n{message}"

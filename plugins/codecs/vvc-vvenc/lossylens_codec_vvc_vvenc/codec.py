@@ -36,6 +36,9 @@ class Vvenc(ProgramCodec):
             *("--qpa", "0"),
             *("--internal-bitdepth", str(_CODED_DEPTH)),
             *("--threads", "1"),
+            # An intra picture would get 3 less than the quantisation parameter that was
+            # asked for.
+            *("--additional", "IntraQPOffset=0"),
         ]
 
     def decoder_arguments(self, frame: Frame) -> list[str]:
