@@ -224,22 +224,36 @@ class ProgramCodec(StillCodec):
         """Return the shape in which the decoder writes *frame*."""
         return frame
 
-    def check_whole(self, stream: bytes, frame: Frame, output: str) -> None:
-        """Make sure that the encoder's file is not cut; here by decoding it.
+    def bytes_written(self, output: str) -> int | None:
+        """Return how long the encoder says that its file is; here None, for it says nothing.
 
-        Exit code 0 does not say so: a program may not notice that the disk is full.
+        Args:
+            output: beginning and end of what it has printed.
+        """
+        return None
+
+    def check_whole(self, stream: bytes, frame: Frame, output: str) -> None:
+        """Make sure that the encoder's file is not cut, though its exit code is 0.
+
+        Not every program notices that the disk is full.  Where it says how long its file
+        is, that is compared; else what is there is decoded.
 
         Args:
             stream: the content of the file.
             frame: what was encoded.
-            output: what the encoder said, its beginning and its end.
+            output: beginning and end of what the encoder has printed.
 
         Raises:
             CutError: it is cut.
             ProgramError: there is nothing in it.
         """
+        written = self.bytes_written(output)
+        if written is not None and written > len(stream):
+            raise CutError(f"{len(stream)} of the {written} bytes that it says it wrote are there")
         if not stream:
             raise ProgramError(f"it wrote nothing to str.bin{quoted(output)}")
+        if written == len(stream):
+            return
         try:
             coded = _READERS[self.standard](stream)
         except NoPictureError as error:

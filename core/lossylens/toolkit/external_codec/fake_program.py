@@ -227,6 +227,7 @@ def report(name: str, qp: int, size: int) -> None:
         print("\n Total Time:        1.701 sec. [user]        2.839 sec. [elapsed]")
     if name == "vvencapp":
         print(f"vvenc [info]: stats summary: frame I: 1, kbps: {size / 125:.2f}, AvgQP: {qp}.00")
+        print(f"vvenc [info]:\t        1    a     {size / 125:.4f}   28.8523   28.6845   28.6926")
 
 
 def decode(name: str, options: dict[str, str]) -> None:

@@ -166,15 +166,17 @@ def run_program(
 
         # Waiting with a time limit would look only every 50 ms whether it is done.
         timer = threading.Timer(seconds, end)
-        timer.start()
+        timer.daemon = True
         try:
+            timer.start()
             _limit_files(process.pid, file_size + _FILE_SLACK)
             status = process.wait()
         finally:
             timer.cancel()
-            timer.join()
             _kill(group)
             process.wait()
+            if timer.is_alive():
+                timer.join()  # so that it ends no group that has this one's number later
     said = _text(path)
     if status and late.is_set():
         raise ProgramError(f"it was ended after {seconds:g} s{quoted(said)}")

@@ -14,7 +14,6 @@ from lossylens.errors import (
     TransientError,
 )
 from lossylens.failure import Failure, attempt
-from lossylens.toolkit.external_codec import reference
 from lossylens.toolkit.external_codec.codec import CutError
 from lossylens.toolkit.external_codec.options import ReferenceOptions, qp_level
 from lossylens.toolkit.external_codec.programs import Program
@@ -165,7 +164,7 @@ class TestCutFiles:
     def test_programs_that_do_not_say_how_much_they_write(self, kind, make, monkeypatch):
         """What they write is decoded."""
         codec = make(kind)
-        monkeypatch.setattr(f"{reference.__name__}._written", lambda output: None)
+        monkeypatch.setattr(kind, "bytes_written", lambda self, output: None)
         bitstream = codec.encode(picture(40, 30))
         monkeypatch.setenv("LOSSYLENS_FAKE", "cut")
         with pytest.raises(TransientError, match="cut: what is there cannot be decoded: the deco"):
@@ -213,9 +212,9 @@ class TestCutFiles:
         ("HM software: Encoder Version [18.0]\n", None),
     ],
 )
-def test_size_that_encoders_say(output, size):
+def test_size_that_encoders_say(output, size, make):
     """In the words of HM 18.0 and VTM 23.13."""
-    assert reference._written(output) == size
+    assert make().bytes_written(output) == size
 
 
 class TestDiskIsFull:
