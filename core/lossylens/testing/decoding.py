@@ -1,8 +1,8 @@
 """A process that decodes what may be hostile, held to a time and to an amount of memory.
 
 Memory is address space (the peak that Linux keeps for each process), so that an
-allocation counts whether or not it is touched, and the resident memory of the
-programs that a codec starts.
+allocation counts whether or not it is touched, and the peak of the resident memory of
+each program that a codec starts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -40,7 +41,8 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 #: Seconds that a process gets to start, import libraries and load weights.
 _START = 300.0
 
-_PEAK = "VmPeak"
+#: Seconds between two looks at the programs that a codec has started.
+_INTERVAL = 0.002
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ def _serve(
 ) -> None:
     os.setpgid(0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    programs = _Programs()
+    programs.start()
     registry = load_registry()
     codecs: dict[str, Codec] = {}
 
@@ -200,7 +204,7 @@ def _serve(
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             outcome = decode(*pipe.recv())
-            taken = max(_peak() - before, _largest_program())
+            taken = max(_peak() - before, programs.peak)
             if taken > memory:
                 # A peak never falls, and what was allocated may still be.
                 outcome = Outcome(problem=f"took {taken / 2**30:.1f} GiB of memory", spent=True)
@@ -235,13 +239,62 @@ def _out_of_memory(error: BaseException | None) -> bool:
 
 def _peak() -> int:
     """Return the largest address space that this process has had; 0 if it is not told."""
+    return _told("self", "VmPeak")
+
+
+def _told(process: str, field: str) -> int:
+    """Return what Linux tells of a process, in bytes; 0 if it is not told."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(_PEAK)), 0)
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
-def _largest_program() -> int:
-    """Return the resident memory of the largest program that has been run and has ended."""
-    return 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+class _Programs(threading.Thread):
+    """Watches the resident memory of the programs that this process starts.
+
+    The system keeps the peak of those that have ended, but it begins with that of this
+    process, of which each was a copy.  Only above that it is the program's own; below,
+    it is what was seen while the program ran.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._seen = 0
+        self._own = _command_line("self")
+
+    @property
+    def peak(self) -> int:
+        """The peak of the largest program, in bytes."""
+        ended, own = (
+            1024 * resource.getrusage(whose).ru_maxrss
+            for whose in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)
+        )
+        return ended if ended > own else self._seen
+
+    def run(self) -> None:
+        """Look at them again and again."""
+        never = threading.Event()
+        while not never.wait(_INTERVAL):
+            for process in _started_by("self"):
+                # What is a copy of this process as yet is no program.
+                if _command_line(process) != self._own:
+                    self._seen = max(self._seen, _told(process, "VmHWM"))
+
+
+def _started_by(process: str) -> list[str]:
+    """Return the processes that a process has started, and those that these have."""
+    found: list[str] = []
+    with contextlib.suppress(OSError):  # it may be ending
+        for path in Path(f"/proc/{process}/task").glob("*/children"):
+            found += path.read_text().split()
+    return found + [each for child in found for each in _started_by(child)]
+
+
+def _command_line(process: str) -> bytes:
+    """Return the command line of a process, which its copies have as well."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""

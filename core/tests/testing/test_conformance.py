@@ -207,6 +207,33 @@ def test_a_decoder_that_hangs_is_ended(site: Path, monkeypatch: pytest.MonkeyPat
         del sys.modules["lossylens_wayward"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_the_memory_of_programs_is_their_own(tmp_path: Path) -> None:
+    """And not that of the process that starts them, of which they are copies at first."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import subprocess, sys
+from lossylens.testing.decoding import _Programs
+programs = _Programs()
+programs.start()
+large = bytearray(300 << 20)
+def run(code, *shell):
+    subprocess.run([*shell, sys.executable, "-SE", "-c", code], check=True)
+    print(programs.peak >> 20)
+run("import time; time.sleep(0.5)")
+run("x = bytearray(60 << 20); import time; time.sleep(0.5)", "/bin/sh", "-c", '"$@"; exit', "sh")
+run("x = bytearray(500 << 20)")
+"""
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert not done.stderr
+    none, some, much = (int(line) for line in done.stdout.split())
+    assert 0 < none < 50
+    assert 60 <= some < 110
+    assert 500 <= much < 550
+
+
 def test_no_codec_is_named(site: Path) -> None:
     done = check(site, "--pyargs", "lossylens.testing")
     assert done.returncode != 0

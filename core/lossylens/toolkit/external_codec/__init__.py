@@ -11,7 +11,8 @@ module                  what is in it
 :mod:`.software`        what a codec's programs and files are; what is missing
 :mod:`.declaring`       what the plugins of HM and VTM declare; light
 :mod:`.programs`        finding programs; their versions and hashes
-:mod:`.running`         one process: time limit, temporary files, its last words
+:mod:`.running`         one program: time limit, temporary files, what it says,
+                        its end with this process
 :mod:`.yuv`             RGB to planar files and back, rounding
 :mod:`.nal`             what a byte stream says of itself
 :mod:`.header`          what a bitstream says beside it

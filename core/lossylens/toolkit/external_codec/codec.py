@@ -13,13 +13,24 @@ from PIL import Image as PillowImage
 from PIL.Image import Image
 
 from lossylens.codec import Codec, Level
-from lossylens.errors import BitstreamError, ConfigError, ImageError, LossylensError
+from lossylens.errors import (
+    BitstreamError,
+    ConfigError,
+    ImageError,
+    LossylensError,
+    TransientError,
+)
 from lossylens.images import plain_rgb
 from lossylens.toolkit.external_codec.header import Header, unwrap, wrap
-from lossylens.toolkit.external_codec.nal import CodedPicture, read_hevc, read_vvc
+from lossylens.toolkit.external_codec.nal import (
+    CodedPicture,
+    NoPictureError,
+    read_hevc,
+    read_vvc,
+)
 from lossylens.toolkit.external_codec.options import ConversionOptions, ProgramOptions
 from lossylens.toolkit.external_codec.programs import file_sha256, require_program, version
-from lossylens.toolkit.external_codec.running import ProgramError, run_program, workspace
+from lossylens.toolkit.external_codec.running import ProgramError, quoted, run_program, workspace
 from lossylens.toolkit.external_codec.software import Software
 from lossylens.toolkit.external_codec.yuv import Conversion, Frame, pad, to_depth, to_raw, to_rgb
 
@@ -30,6 +41,10 @@ MAX_PIXELS = 35_651_584
 MAX_SIDE = 16_384
 
 _READERS = {"hevc": read_hevc, "vvc": read_vvc}
+
+
+class CutError(ProgramError):
+    """An encoder has not written all of its file; what it was given is not to blame."""
 
 
 class StillCodec(Codec):
@@ -92,6 +107,8 @@ class StillCodec(Codec):
             ImageError: not RGB, beyond :data:`MAX_SIDE` or :data:`MAX_PIXELS`, or the
                 encoder failed.
             RequirementError: the encoder is not there.
+            TransientError: the disk of temporary files is full, or the encoder was ended
+                by others, or left a file that is cut; the image is not to blame.
         """
         if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
             raise ImageError(
@@ -102,7 +119,10 @@ class StillCodec(Codec):
         width, height = self._coded_size(*image.size, self.options.subsampling)
         frame = Frame(width, height, self.options.subsampling, self.options.input_depth)
         raw = to_raw(pad(rgb, width, height), frame, self.conversion)
-        stream = self.encode_frame(raw, frame)
+        try:
+            stream = self.encode_frame(raw, frame)
+        except TransientError as error:
+            raise TransientError(f"{self.name}: the encoder failed: {error}") from error
         self._check_stream(stream, frame)
         size = None if image.size == (width, height) else image.size
         return wrap(Header(self.conversion, size), stream, checked=self.checked)
@@ -116,6 +136,8 @@ class StillCodec(Codec):
         Raises:
             BitstreamError: cut, damaged in a way that shows, or of another codec.
             RequirementError: the decoder is not there.
+            TransientError: the disk of temporary files is full, or the decoder was ended
+                by others; the bitstream is not to blame.
         """
         try:
             header, stream = unwrap(bitstream)
@@ -126,6 +148,8 @@ class StillCodec(Codec):
             raw = self.decode_frame(stream, frame, coded)
         except BitstreamError as error:
             raise BitstreamError(f"{self.name}: {error}") from error
+        except TransientError as error:
+            raise TransientError(f"{self.name}: the decoder failed: {error}") from error
         width, height = header.size or (coded.width, coded.height)
         rgb = to_rgb(raw, frame, header.conversion)[:height, :width]
         return PillowImage.fromarray(np.ascontiguousarray(rgb))
@@ -181,16 +205,12 @@ class ProgramCodec(StillCodec):
     @cached_property
     def encoder_path(self) -> Path:
         """The encoder, checked to be what it should be."""
-        path = require_program(self.software.encoder, self.options.encoder)
-        version(self.software.encoder, path)
-        return path
+        return require_program(self.software.encoder, self.options.encoder)
 
     @cached_property
     def decoder_path(self) -> Path:
         """The decoder, checked to be what it should be."""
-        path = require_program(self.software.decoder, self.options.decoder)
-        version(self.software.decoder, path)
-        return path
+        return require_program(self.software.decoder, self.options.decoder)
 
     @abstractmethod
     def encoder_arguments(self, frame: Frame) -> list[str]:
@@ -204,46 +224,94 @@ class ProgramCodec(StillCodec):
         """Return the shape in which the decoder writes *frame*."""
         return frame
 
+    def bytes_written(self, output: str) -> int | None:
+        """Return how long the encoder says that its file is; here None, for it says nothing.
+
+        Args:
+            output: beginning and end of what it has printed.
+        """
+        return None
+
+    def check_whole(self, stream: bytes, frame: Frame, output: str) -> None:
+        """Make sure that the encoder's file is not cut, though its exit code is 0.
+
+        Not every program notices that the disk is full.  Where it says how long its file
+        is, that is compared; else what is there is decoded.
+
+        Args:
+            stream: the content of the file.
+            frame: what was encoded.
+            output: beginning and end of what the encoder has printed.
+
+        Raises:
+            CutError: it is cut.
+            ProgramError: there is nothing in it.
+        """
+        written = self.bytes_written(output)
+        if written is not None and written > len(stream):
+            raise CutError(f"{len(stream)} of the {written} bytes that it says it wrote are there")
+        if not stream:
+            raise ProgramError(f"it wrote nothing to str.bin{quoted(output)}")
+        if written == len(stream):
+            return
+        try:
+            coded = _READERS[self.standard](stream)
+        except NoPictureError as error:
+            raise CutError(str(error)) from error
+        except BitstreamError:
+            return  # Whole or not, it is no stream that this codec can use; encode() says so.
+        shape = (coded.width, coded.height, coded.subsampling)
+        try:
+            self.decode_frame(stream, Frame(*shape, frame.depth), coded)
+        except BitstreamError as error:
+            raise CutError(f"what is there cannot be decoded: {error}") from error
+
     def encode_frame(self, raw: bytes, frame: Frame) -> bytes:
         """Run the encoder."""
         arguments: list[str | Path] = [self.encoder_path, *self.encoder_arguments(frame)]
         # VTM never ends when its input is short, so its length is a matter of course.
         assert len(raw) == frame.size
-        with workspace() as folder:
-            (folder / "in.yuv").write_bytes(raw)
-            try:
-                run_program(
+        try:
+            with workspace() as folder:
+                (folder / "in.yuv").write_bytes(raw)
+                output = run_program(
                     [*arguments, *self.options.extra_arguments],
                     folder=folder,
                     seconds=_seconds(self.options.encoder_limit, frame),
                     file_size=2 * len(raw),
                 )
-                return _content(folder / "str.bin")
-            except ProgramError as error:
-                raise ImageError(
-                    f"{self.name}: the encoder failed on {frame.width}x{frame.height}: {error}"
-                ) from error
+                stream = _content(folder / "str.bin")
+                self.check_whole(stream, frame, output)
+        except CutError as error:
+            raise TransientError(
+                f"it ended with exit code 0, but its file is cut: {error}"
+            ) from error
+        except ProgramError as error:
+            raise ImageError(
+                f"{self.name}: the encoder failed on {frame.width}x{frame.height}: {error}"
+            ) from error
+        return stream
 
     def decode_frame(self, stream: bytes, frame: Frame, coded: CodedPicture) -> bytes:
         """Run the decoder."""
         written = self.output_frame(frame, coded)
-        with workspace() as folder:
-            (folder / "str.bin").write_bytes(stream)
-            try:
-                run_program(
+        try:
+            with workspace() as folder:
+                (folder / "str.bin").write_bytes(stream)
+                output = run_program(
                     [self.decoder_path, *self.decoder_arguments(frame)],
                     folder=folder,
                     seconds=_seconds(self.options.decoder_limit, frame),
                     file_size=written.size,
                 )
                 raw = _content(folder / "out.yuv")
-            except ProgramError as error:
-                raise BitstreamError(f"the decoder failed: {error}") from error
-        if len(raw) != written.size:
-            raise BitstreamError(
-                f"the decoder wrote {len(raw)} bytes instead of {written.size}; the bitstream is"
-                " cut or damaged"
-            )
+                if len(raw) != written.size:
+                    raise ProgramError(
+                        f"it wrote {len(raw)} bytes instead of {written.size} to out.yuv"
+                        f"{quoted(output)}"
+                    )
+        except ProgramError as error:
+            raise BitstreamError(f"the decoder failed: {error}") from error
         return raw if written.depth == frame.depth else to_depth(raw, written, frame.depth)
 
     def provenance(self) -> Mapping[str, str]:
@@ -266,15 +334,8 @@ def _seconds(minutes: float, frame: Frame) -> float:
 
 
 def _content(path: Path) -> bytes:
-    """Return what a program has written.
-
-    Raises:
-        ProgramError: nothing.
-    """
+    """Return what a program has written, if anything."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
-        data = b""
-    if not data:
-        raise ProgramError(f"it wrote nothing to {path.name}")
-    return data
+        return b""

@@ -18,6 +18,7 @@ def reference_software(
     banner: str,
     source: str,
     configs: Mapping[str, str],
+    deep_configs: Mapping[str, str] | None = None,
 ) -> Software:
     """Return what makes up reference software.
 
@@ -28,7 +29,8 @@ def reference_software(
         banner: regular expression that the line with a program's version matches, with
             ``{role}`` where it says ``Encoder`` or ``Decoder``.
         source: where to get it.
-        configs: see :class:`~lossylens.toolkit.external_codec.software.Software`.
+        configs, deep_configs: see
+            :class:`~lossylens.toolkit.external_codec.software.Software`.
     """
 
     def program(role: str, file: str) -> Program:
@@ -41,7 +43,8 @@ def reference_software(
             banner=banner.format(role=role.capitalize()),
         )
 
-    return Software(program("encoder", encoder), program("decoder", decoder), configs)
+    programs = (program("encoder", encoder), program("decoder", decoder))
+    return Software(*programs, configs, deep_configs or {})
 
 
 def reference_spec(

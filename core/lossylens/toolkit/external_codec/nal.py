@@ -38,10 +38,15 @@ class CodedPicture:
     depth: int | None = None
 
 
+class NoPictureError(BitstreamError):
+    """The stream ends before its picture begins."""
+
+
 def read_hevc(stream: bytes) -> CodedPicture:
     """Return what the parameter set of an HEVC stream states.
 
     Raises:
+        NoPictureError: an HEVC byte stream without its picture.
         BitstreamError: not an HEVC byte stream of one picture in 4:4:4 or 4:2:0.
     """
     kinds = [(unit[0] >> 1 & 63, unit) for unit in _units(stream)]
@@ -54,6 +59,7 @@ def read_vvc(stream: bytes) -> CodedPicture:
     """Return what the parameter set of a VVC stream states.
 
     Raises:
+        NoPictureError: a VVC byte stream without its picture.
         BitstreamError: not a VVC byte stream of one picture in 4:4:4 or 4:2:0.
     """
     kinds = [(unit[1] >> 3, unit) for unit in _units(stream)]
@@ -103,6 +109,8 @@ def _units(stream: bytes) -> list[bytes]:
 
 
 def _only(pictures: int, sets: list[bytes], size: Callable[[_Bits], CodedPicture]) -> CodedPicture:
+    if not pictures:
+        raise NoPictureError("the bitstream is cut or damaged: there is no picture in it")
     if pictures != 1 or len(sets) != 1:
         raise BitstreamError("the bitstream is cut or damaged: not one picture")
     payload = sets[0][2:].replace(b"\0\0\3", b"\0\0")  # without emulation prevention

@@ -57,25 +57,36 @@ def find_program(program: Program, given: Path | None) -> Path | None:
 
 
 def missing_program(program: Program, given: Path | None) -> list[Missing]:
-    """Return what to tell the user where the program is not found; else nothing."""
-    if find_program(program, given):
-        return []
-    named = given or _from_environment(program.variable)
-    where = f"at {named}" if named else f"as {' or '.join(program.names)} on PATH"
-    remedy = f"{program.source}; then set option {program.option} or {program.variable}"
-    return [Missing(f"{program.what} (no executable {where})", remedy)]
+    """Return what to tell the user where the program is not found, or is another; else nothing."""
+    try:
+        require_program(program, given)
+    except _MissingProgram as error:
+        return [error.missing]
+    return []
+
+
+class _MissingProgram(RequirementError):  # noqa: N818  # never seen by this name
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}: {remedy}")
+        self.missing = Missing(what, remedy)
 
 
 def require_program(program: Program, given: Path | None) -> Path:
-    """Return the program's file.
+    """Return the program's file; the program has said that it is what it should be.
 
     Raises:
-        RequirementError: it is not there.
+        RequirementError: it is not there, does not start, or is another program.
     """
-    for missing in missing_program(program, given):
-        raise RequirementError(f"{missing.what}: {missing.remedy}")
+    remedy = f"{program.source}; then set option {program.option} or {program.variable}"
     found = find_program(program, given)
-    assert found is not None
+    if found is None:
+        named = given or _from_environment(program.variable)
+        where = f"at {named}" if named else f"as {' or '.join(program.names)} on PATH"
+        raise _MissingProgram(f"{program.what} (no executable {where})", remedy)
+    try:
+        version(program, found)
+    except RequirementError as error:
+        raise _MissingProgram(str(error), remedy) from error
     return found
 
 
@@ -95,7 +106,8 @@ def _version(program: Program, path: Path, size: int, changed: int) -> str:
 
     with workspace() as folder:
         try:
-            # Reference software ends with an error when it has nothing to do.
+            # Reference software ends with an error when it has nothing to do, and says
+            # its version before all that it could do.
             output = run_program(
                 [path, *program.asking], folder=folder, seconds=_PATIENCE, any_status=True
             )
@@ -105,9 +117,7 @@ def _version(program: Program, path: Path, size: int, changed: int) -> str:
         if re.search(program.banner, line):
             return " ".join(line.split())
     said = next((line for line in output.splitlines() if line.strip()), "nothing")
-    raise RequirementError(
-        f"{path} is no {program.what}: it says {said.strip()[:80]!r}. Set option {program.option}."
-    )
+    raise RequirementError(f"{path} is no {program.what}: it says {said.strip()[:80]!r}")
 
 
 def file_sha256(path: Path) -> str:

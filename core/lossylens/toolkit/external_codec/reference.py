@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,11 @@ from lossylens.toolkit.external_codec.options import ReferenceOptions
 from lossylens.toolkit.external_codec.programs import file_sha256
 from lossylens.toolkit.external_codec.software import Software
 from lossylens.toolkit.external_codec.yuv import Frame
+
+#: What encoders say of their file: its size, or at the verbosity that VTM has by default
+#: the bits of each picture, in which its parameter sets are.
+_BYTES = re.compile(r"^Bytes written to file: *(\d+)\b", re.MULTILINE)
+_BITS = re.compile(r"^POC .*?\) +(\d+) bits\b", re.MULTILINE)
 
 
 class ReferenceCodec(ProgramCodec):
@@ -54,6 +60,14 @@ class ReferenceCodec(ProgramCodec):
     def decoder_arguments(self, frame: Frame) -> list[str]:
         """Return the command line; the decoder rounds to the depth it is asked for."""
         return ["-b", "str.bin", "-o", "out.yuv", "-d", str(frame.depth)]
+
+    def bytes_written(self, output: str) -> int | None:
+        """Return how long the encoder says that its file is."""
+        total = _BYTES.search(output)
+        if total:
+            return int(total[1])
+        pictures = _BITS.findall(output)
+        return sum(map(int, pictures)) // 8 if pictures else None
 
     def provenance(self) -> Mapping[str, str]:
         """Return versions, hashes and arguments of the programs and the configuration file."""

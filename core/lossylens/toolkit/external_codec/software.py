@@ -25,11 +25,14 @@ class Software:
         encoder, decoder: the programs.
         configs: by subsampling, the file in the release's folder ``cfg`` that
             configures the encoder; empty where it needs none.
+        deep_configs: likewise, for more than 8 bits inside the codec; the others have it
+            in ``configs``.
     """
 
     encoder: Program
     decoder: Program
     configs: Mapping[str, str] = field(default_factory=dict)
+    deep_configs: Mapping[str, str] = field(default_factory=dict)
 
     def missing(self, options: ProgramOptions) -> Sequence[Missing]:
         """Return what is not there; the requirement check of a plugin."""
@@ -50,14 +53,18 @@ class Software:
                 raise ConfigError(f"there is no file {options.config} (option config)")
             return options.config
         program = find_program(self.encoder, options.encoder)
-        name = self.configs[options.subsampling]
-        return find_beside(program, "cfg", name) if program else None
+        return find_beside(program, "cfg", self._config_name(options)) if program else None
+
+    def _config_name(self, options: ReferenceOptions) -> str:
+        deep = options.internal_depth is not None and options.internal_depth > 8
+        configs = {**self.configs, **self.deep_configs} if deep else self.configs
+        return configs[options.subsampling]
 
     def _missing_config(self, options: ProgramOptions) -> Sequence[Missing]:
         if not isinstance(options, ReferenceOptions) or self.find_config(options):
             return ()
         if not find_program(self.encoder, options.encoder):
             return ()  # said already
-        name = self.configs[options.subsampling]
+        name = self._config_name(options)
         what = f"{name} (in no folder cfg beside or above the {self.encoder.what})"
         return (Missing(what, "set option config to that file of the same release"),)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,8 +16,13 @@ from lossylens.toolkit.external_codec.software import Software
 #: The stand-in, which is a program of its own.
 _SOURCE = Path(__file__).with_name("fake_program.py")
 
-#: Configuration files in the releases of HM and VTM.
-CONFIGS = ("encoder_intra_main.cfg", "encoder_intra_main_rext.cfg", "encoder_intra_vtm.cfg")
+#: Configuration files in the releases of HM and VTM, and what of them bounds options.
+CONFIGS = {
+    "encoder_intra_main.cfg": "Profile : main\nInternalBitDepth : 8\n",
+    "encoder_intra_main10.cfg": "Profile : main10\nInternalBitDepth : 10\n",
+    "encoder_intra_main_rext.cfg": "Profile : main-RExt\nInternalBitDepth : 10\n",
+    "encoder_intra_vtm.cfg": "InternalBitDepth : 10\n",
+}
 
 
 def install_programs(folder: Path, names: Iterable[str]) -> Path:
@@ -37,8 +44,8 @@ def install_programs(folder: Path, names: Iterable[str]) -> Path:
         path.write_text(source, encoding="utf-8")
         path.chmod(0o755)
     (folder / "cfg").mkdir()
-    for name in CONFIGS:
-        (folder / "cfg" / name).write_text("QP : 32\n", encoding="utf-8")
+    for name, content in CONFIGS.items():
+        (folder / "cfg" / name).write_text(content, encoding="utf-8")
     return programs
 
 
@@ -51,3 +58,19 @@ def stand_ins(folder: Path, software: Software) -> Iterator[None]:
     places = {encoder.variable: programs, decoder.variable: programs / decoder.names[0]}
     with mock.patch.dict(os.environ, {name: str(place) for name, place in places.items()}):
         yield
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """Make *folder* a disk of *size* bytes; the test is skipped where this is not allowed."""
+    folder.mkdir()
+    options = f"size={size}"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:  # noqa: S603
+        import pytest
+
+        pytest.skip("this user may not mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607

@@ -48,7 +48,7 @@ def test_vvc(width, height, chroma):
     [
         ((), "no start code"),
         ((HEVC_SLICE,), "not one picture"),
-        ((hevc_set(8, 8, "444", 8),), "not one picture"),
+        ((hevc_set(8, 8, "444", 8),), "no picture in it"),
         ((hevc_set(8, 8, "444", 8), HEVC_SLICE, HEVC_SLICE), "not one picture"),
         ((hevc_set(8, 8, "444", 8), hevc_set(9, 9, "444", 8), HEVC_SLICE), "not one picture"),
         ((hevc_set(8, 8, "444", 8)[:9], HEVC_SLICE), "parameter set is cut"),

@@ -1,4 +1,5 @@
 import os
+import subprocess
 
 import pytest
 from lossylens.errors import ConfigError, RequirementError
@@ -83,6 +84,33 @@ def test_version(programs):
 def test_another_program_under_that_name(programs):
     with pytest.raises(RequirementError, match="is no HM encoder: it says 'HM software: Decoder"):
         version(ENCODER, programs / "TAppDecoder")
+
+
+def test_another_program_is_missing_the_right_one(programs):
+    """What is asked before anything is encoded, and by ``doctor``."""
+    (missing,) = missing_program(ENCODER, programs / "TAppDecoder")
+    assert missing.what.endswith(
+        "is no HM encoder: it says 'HM software: Decoder Version [18.0] (stand-in)'"
+    )
+    assert missing.remedy == "build it; then set option encoder or LOSSYLENS_TEST_ENCODER"
+    (programs / "TAppEncoder").write_bytes(b"\x7fELF nonsense")
+    (missing,) = missing_program(ENCODER, programs)
+    assert missing.what.endswith("TAppEncoder cannot be run: Exec format error")
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("TAppEncoder", 81616), ("TAppDecoder", 3639), ("EncoderApp", 458834), ("DecoderApp", 5715)],
+)
+def test_the_version_comes_before_all_that_a_program_can_do(name, size, tmp_path):
+    """As much as HM 18.0 and VTM 23.13 print; VTM's usage has NUL bytes in it."""
+    path = install_programs(tmp_path, [name]) / name
+    said = subprocess.run([path], capture_output=True)
+    assert said.returncode == 1
+    assert (len(said.stdout), said.stdout[:1]) == (size, b"\n")
+    assert (b"\0" in said.stdout) == (name == "EncoderApp")
+    program = Program(name, "encoder", "LOSSYLENS_TEST_ENCODER", (name,), "get", "ersion.*stand-in")
+    assert version(program, path).endswith("(stand-in)")
 
 
 def test_a_program_that_cannot_be_run(programs):

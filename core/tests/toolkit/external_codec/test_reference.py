@@ -1,5 +1,7 @@
 """Codecs around programs, with stand-ins for these: real processes, files and time limits."""
 
+import shutil
+
 import numpy as np
 import pytest
 from lossylens.codec import Level
@@ -9,12 +11,17 @@ from lossylens.errors import (
     ImageError,
     LossylensError,
     RequirementError,
+    TransientError,
 )
+from lossylens.failure import Failure, attempt
+from lossylens.toolkit.external_codec.codec import CutError
 from lossylens.toolkit.external_codec.options import ReferenceOptions, qp_level
 from lossylens.toolkit.external_codec.programs import Program
 from lossylens.toolkit.external_codec.reference import ReferenceCodec
+from lossylens.toolkit.external_codec.running import ProgramError
 from lossylens.toolkit.external_codec.software import Software
-from lossylens.toolkit.external_codec.testing import CONFIGS, install_programs
+from lossylens.toolkit.external_codec.testing import install_programs
+from lossylens.toolkit.external_codec.yuv import Frame
 from PIL import Image
 
 
@@ -29,7 +36,8 @@ class Hevc(ReferenceCodec):
     software = Software(
         program("TAppEncoder", "Encoder Version"),
         program("TAppDecoder", "Decoder Version"),
-        dict(zip(("4:2:0", "4:4:4"), CONFIGS, strict=False)),
+        {"4:2:0": "encoder_intra_main.cfg", "4:4:4": "encoder_intra_main_rext.cfg"},
+        {"4:2:0": "encoder_intra_main10.cfg"},
     )
 
 
@@ -40,7 +48,7 @@ class Vvc(ReferenceCodec):
     software = Software(
         program("EncoderApp", "VTM Encoder"),
         program("DecoderApp", "VTM Decoder"),
-        dict.fromkeys(("4:2:0", "4:4:4"), CONFIGS[2]),
+        dict.fromkeys(("4:2:0", "4:4:4"), "encoder_intra_vtm.cfg"),
     )
 
 
@@ -125,12 +133,139 @@ def test_provenance(make, programs):
     assert dict(make(Vvc).provenance()) != dict(make(Hevc).provenance())
 
 
+def test_more_than_eight_bits_inside(make):
+    """HM's main profile, which is that of 4:2:0, has no more than eight."""
+    found = make(subsampling="420", internal_depth=10)
+    assert found.provenance()["encoder_arguments"].startswith("-c encoder_intra_main10.cfg ")
+    assert found.encode(picture(8, 8))
+    eight = make(subsampling="420", internal_depth=8).provenance()["encoder_arguments"]
+    assert eight.startswith("-c encoder_intra_main.cfg ")
+    deep = make(internal_depth=10).provenance()["encoder_arguments"]
+    assert deep.startswith("-c encoder_intra_main_rext.cfg ")
+    with pytest.raises(ImageError, match="internalBitDepth must not be greater"):
+        make(subsampling="420", internal_depth=12).encode(picture(8, 8))
+
+
+class TestCutFiles:
+    """What an encoder has written is not whole, though its exit code is 0."""
+
+    @pytest.mark.parametrize("size", [(8, 8), (40, 30)], ids=str)
+    @pytest.mark.parametrize("kind", [Hevc, Vvc])
+    def test_cut(self, kind, size, make, monkeypatch):
+        monkeypatch.setenv("LOSSYLENS_FAKE", "cut")
+        codec = make(kind)
+        with pytest.raises(TransientError, match=rf"^{kind.name}: .*its file is cut: \d+ of the "):
+            codec.encode(picture(*size))
+        found = attempt(codec.encode, picture(*size))
+        assert isinstance(found, Failure)
+        assert found.transient, "a run makes it again at its next start"
+
+    @pytest.mark.parametrize("kind", [Hevc, Vvc])
+    def test_programs_that_do_not_say_how_much_they_write(self, kind, make, monkeypatch):
+        """What they write is decoded."""
+        codec = make(kind)
+        monkeypatch.setattr(kind, "bytes_written", lambda self, output: None)
+        bitstream = codec.encode(picture(40, 30))
+        monkeypatch.setenv("LOSSYLENS_FAKE", "cut")
+        with pytest.raises(TransientError, match="cut: what is there cannot be decoded: the deco"):
+            codec.encode(picture(40, 30))
+        monkeypatch.delenv("LOSSYLENS_FAKE")
+        assert codec.encode(picture(40, 30)) == bitstream
+
+    @pytest.mark.parametrize("length", [1, 3, 8, 25, 60, -300, -100, -2, -1])
+    @pytest.mark.parametrize("kind", [Hevc, Vvc])
+    def test_cut_anywhere(self, kind, length, make):
+        codec = make(kind)
+        frame = Frame(40, 32, "4:4:4", 8)
+        stream = codec.encode_frame(bytes(frame.size), frame)
+
+        def check(stream):
+            codec.check_whole(stream, frame, "nothing is said")
+            codec._check_stream(stream, frame)
+
+        check(stream)
+        with pytest.raises((CutError, LossylensError)):
+            check(stream[:length])
+
+    def test_nothing_of_what_was_said(self, make):
+        frame = Frame(8, 8, "4:4:4", 8)
+        with pytest.raises(CutError, match=r"^0 of the 809 bytes that it says it wrote"):
+            make().check_whole(b"", frame, "Bytes written to file: 809 (6.472 kbps)\n")
+        with pytest.raises(ProgramError, match="it wrote nothing"):
+            make().check_whole(b"", frame, "Bytes written to file: 0 (-nan kbps)\n")
+
+
+@pytest.mark.parametrize(
+    ("output", "size"),
+    [
+        (
+            "POC    0 TId: 0 ( I-SLICE, nQP 42 QP 42 )     191144 bits [Y 23.7356 dB]\n\n"
+            "RVM: 0.000\nBytes written to file: 23893 (191.144 kbps)\n",
+            23893,
+        ),
+        (
+            "POC    0 LId:  0 TId: 0 ( IDR_N_LP, I-SLICE, QP 52 )        720 bits [Y 13.7618 dB"
+            "    U 13.7302 dB    V 13.7749 dB] [ET     3 ] [L0] [L1]\n",
+            90,
+        ),
+        ("Bytes written to file: 0 (-nan kbps)\n", 0),
+        ("HM software: Encoder Version [18.0]\n", None),
+    ],
+)
+def test_size_that_encoders_say(output, size, make):
+    """In the words of HM 18.0 and VTM 23.13."""
+    assert make().bytes_written(output) == size
+
+
+class TestDiskIsFull:
+    @pytest.fixture
+    def small(self, make, small_disk):
+        """Builds a codec whose temporary files have 64 KiB."""
+        return make
+
+    @pytest.mark.parametrize("kind", [Hevc, Vvc])
+    def test_of_the_input(self, kind, small, small_disk):
+        with pytest.raises(
+            TransientError, match=rf"^{kind.name}: the encoder failed: cannot write .*No"
+        ):
+            small(kind).encode(picture(200, 200))
+        assert not list(small_disk.iterdir())
+
+    @pytest.mark.parametrize("kind", [Hevc, Vvc])
+    def test_of_the_bitstream(self, kind, small, small_disk):
+        codec = small(kind)
+        codec.encode(picture(60, 60))
+        with pytest.raises(
+            TransientError, match=rf"^{kind.name}: the encoder failed: cannot write .*No"
+        ):
+            codec.encode(picture(120, 120))
+        assert not list(small_disk.iterdir())
+
+    @pytest.mark.parametrize("kind", [Hevc, Vvc])
+    def test_of_the_decoder_output(self, kind, small, small_disk):
+        codec = small(kind)
+        bitstream = codec.encode(picture(60, 60))
+        room = len(bitstream) + 8192
+        (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - room))
+        with pytest.raises(
+            TransientError, match=rf"^{kind.name}: the decoder failed: cannot write"
+        ):
+            codec.decode(bitstream)
+        (small_disk / "filler").unlink()
+        assert codec.decode(bitstream).size == (60, 60)
+
+    def test_a_damaged_bitstream_is_to_blame_where_there_is_room(self, make):
+        codec = make()
+        with pytest.raises(BitstreamError):
+            codec.decode(codec.encode(picture(40, 40))[:-50])
+
+
 class TestEncoderFails:
     @pytest.mark.parametrize(
         ("how", "match"),
         [
-            ("crash", "killed by SIGABRT; it said: .*before the end .*Assertion"),
-            ("silent", "it wrote nothing to str.bin"),
+            ("crash", "killed by SIGABRT; it said: .*Assertion"),
+            ("silent", "it wrote nothing to str.bin; it said: failed to open Input YUV file"),
             ("fork", "exit code 1; it said: .*the parent is gone"),
         ],
     )
@@ -141,6 +276,23 @@ class TestEncoderFails:
         with pytest.raises(ImageError, match=f"^test-hevc: the encoder failed on 9x8: {match}"):
             codec.encode(picture(9, 8))
 
+    def test_it_is_ended_by_others(self, make, monkeypatch):
+        codec = make()
+        assert codec.encoder_path
+        monkeypatch.setenv("LOSSYLENS_FAKE", "kill")
+        with pytest.raises(TransientError, match=r"^test-hevc: .*killed by SIGKILL"):
+            codec.encode(picture(8, 8))
+
+    def test_it_vanishes(self, make, programs, tmp_path):
+        program = tmp_path / "TAppEncoder"
+        shutil.copy(programs / "TAppEncoder", program)
+        shutil.copytree(programs.parent / "cfg", tmp_path / "cfg")
+        codec = make(encoder=program)
+        codec.encode(picture(8, 8))
+        program.unlink()
+        with pytest.raises(RequirementError, match="TAppEncoder cannot be run: No such file"):
+            codec.encode(picture(8, 8))
+
     def test_time_limit(self, make, monkeypatch):
         codec = make(encoder_limit=0.01)
         assert codec.encoder_path
@@ -149,7 +301,9 @@ class TestEncoderFails:
             codec.encode(picture(8, 8))
 
     def test_an_argument_it_does_not_know(self, make):
-        with pytest.raises(ImageError, match=r"exit code 1; .*Unknown option: --What=1"):
+        with pytest.raises(
+            ImageError, match=r"exit code 1; it said: command line error: Unknown option `What'"
+        ):
             make(extra_arguments=["--What=1"]).encode(picture(8, 8))
 
     def test_it_is_missing(self, make, tmp_path):
@@ -172,9 +326,9 @@ class TestDecoderFails:
         ("how", "match"),
         [
             ("crash", "killed by SIGABRT; it said: "),
-            ("silent", "wrote nothing to out.yuv"),
-            ("short", "the decoder wrote 191 bytes instead of 192"),
-            ("flood", "exit code 120; it said: .*Warning"),  # Python ignores SIGXFSZ
+            ("silent", "it wrote 0 bytes instead of 192 to out.yuv"),
+            ("short", "it wrote 191 bytes instead of 192 to out.yuv"),
+            ("flood", "killed by SIGXFSZ; it said: .*Warning"),
         ],
     )
     def test_in_one_bitstream(self, how, match, make, monkeypatch):

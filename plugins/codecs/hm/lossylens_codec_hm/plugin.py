@@ -16,8 +16,9 @@ SOFTWARE = reference_software(
     decoder="TAppDecoder",
     banner=r"HM software: {role} Version",
     source="build HM from https://vcgit.hhi.fraunhofer.de/jvet/HM",
-    # The first is for 4:2:0 alone; the second has tools that help 4:4:4.
+    # The first is for 4:2:0 alone, and for 8 bits; the second has tools that help 4:4:4.
     configs={"4:2:0": "encoder_intra_main.cfg", "4:4:4": "encoder_intra_main_rext.cfg"},
+    deep_configs={"4:2:0": "encoder_intra_main10.cfg"},
 )
 
 #: Quantisation parameters of the published results, by task.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from lossylens.toolkit.external_codec.codec import ProgramCodec
@@ -13,6 +14,9 @@ from lossylens_codec_vvc_vvenc.plugin import LARGEST_QP, SOFTWARE, VvencOptions
 #: VVenC codes with this many bits per sample, and VVdeC writes as many.
 _CODED_DEPTH = 10
 
+#: What VVenC says last of one picture: its kilobits, at one picture a second.
+_KILOBITS = re.compile(r"^vvenc \[info\]:\s+1\s+a\s+(\d+\.\d{3,})\s", re.MULTILINE)
+
 
 class Vvenc(ProgramCodec):
     """VVenC at one quantisation parameter, without its perceptual adaptation."""
@@ -21,6 +25,8 @@ class Vvenc(ProgramCodec):
     standard = "vvc"
     largest_qp = LARGEST_QP
     smallest_side = 8
+    # VVdeC shows a picture for some cut streams, without an error.
+    checked = True
     software = SOFTWARE
     options: VvencOptions
 
@@ -36,7 +42,15 @@ class Vvenc(ProgramCodec):
             *("--qpa", "0"),
             *("--internal-bitdepth", str(_CODED_DEPTH)),
             *("--threads", "1"),
+            # An intra picture would get 3 less than the quantisation parameter that was
+            # asked for.
+            *("--additional", "IntraQPOffset=0"),
         ]
+
+    def bytes_written(self, output: str) -> int | None:
+        """Return how long the encoder says that its file is."""
+        found = _KILOBITS.search(output)
+        return round(125 * float(found[1])) if found else None
 
     def decoder_arguments(self, frame: Frame) -> list[str]:
         """Return the command line."""
