@@ -16,6 +16,7 @@ from typing import Any
 from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import Level
 from lossylens.config import NO_ADAPTOR, Choice, CodecChoice, Config
+from lossylens.environment import Place
 from lossylens.errors import ConfigError
 from lossylens.plugins import Registry
 from lossylens.spec import OPERATIONAL
@@ -24,6 +25,8 @@ from lossylens.vlm import Vlm, VlmSpec
 
 #: Part of every key; raised when the core itself changes pixels or prompts.
 KEY_VERSION = 1
+
+_NOTHING = object()
 
 
 @dataclass(frozen=True)
@@ -160,11 +163,12 @@ def make_plan(config: Config) -> Plan:
     Raises:
         LossylensError: one of them cannot be built, or two are the same.
     """
-    plan = Plan(
-        codecs=tuple(_codec_levels(config)),
-        models=tuple(_models(config)),
-        benchmarks=tuple(_benchmarks(config)),
-    )
+    with config.environment.out_of_messages():
+        plan = Plan(
+            codecs=tuple(_codec_levels(config)),
+            models=tuple(_models(config)),
+            benchmarks=tuple(_benchmarks(config)),
+        )
     for group in (plan.codecs, plan.models, plan.benchmarks):
         seen: dict[str, str] = {}
         for each in group:
@@ -192,10 +196,27 @@ def _codec_levels(config: Config) -> Iterator[CodecLevel]:
                 **described(choice),
                 "level": level.name,
                 "parameters": dict(level.parameters),
-                "provenance": dict(codec.provenance()),
+                "provenance": _provenance(config, codec.provenance()),
                 "evaluator_parity": config.run.evaluator_parity,
             }
             yield CodecLevel(choice, level, Part("codec", description))
+
+
+def _provenance(config: Config, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plugin's provenance without values from the environment, but with their hashes."""
+    return {name: _hidden(config, value) for name, value in provenance.items()}
+
+
+def _hidden(config: Config, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _hidden(config, member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(config, member) for member in value]
+    if not isinstance(value, str):
+        return value
+    hidden = config.environment.hidden(value)
+    digest = hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()
+    return value if hidden == value else f"{hidden} (SHA-256 {digest})"
 
 
 def _models(config: Config) -> Iterator[Model]:
@@ -205,7 +226,9 @@ def _models(config: Config) -> Iterator[Model]:
                 **described(choice),
                 "adaptor": described(adaptor) if adaptor else None,
                 # Not kept: several large VLMs would not fit side by side.
-                "provenance": dict(build_model(config.registry, choice, adaptor).provenance()),
+                "provenance": _provenance(
+                    config, build_model(config.registry, choice, adaptor).provenance()
+                ),
             }
             yield Model(choice, adaptor, Part("vlm", description))
 
@@ -221,13 +244,42 @@ def build_model(
 
 
 def described(choice: Choice[Any]) -> dict[str, Any]:
-    """Return what a choice of a plugin is made of, as JSON can hold it."""
+    """Return what a choice of a plugin is made of, as JSON can hold it.
+
+    Paths are as written.  So is what the environment decides; in its stead there is the
+    SHA-256 of each value.
+    """
+    options = plain(_deciding(choice.options if choice.written is None else choice.written))
+    digests = {}
+    for place, text in choice.environment.texts.items():
+        if _put(options, place, text):
+            digests[".".join(map(str, place))] = choice.environment.digests[place]
     return {
         "name": choice.spec.name,
         "distribution": choice.found.plugin.distribution,
         "version": choice.found.plugin.version,
-        "options": plain(_deciding(choice.options)),
+        "options": options,
+        **({"environment": digests} if digests else {}),
     }
+
+
+def _put(options: Any, place: Place, text: str) -> bool:
+    """Put *text* at *place*; False if there is no such option, or it decides nothing."""
+    *parents, last = place
+    for key in parents:
+        options = _member(options, key)
+    if _member(options, last) is _NOTHING:
+        return False
+    options[last] = text
+    return True
+
+
+def _member(options: Any, key: str | int) -> Any:
+    if isinstance(options, dict):
+        return options.get(key, _NOTHING)
+    if isinstance(options, list) and isinstance(key, int) and key < len(options):
+        return options[key]
+    return _NOTHING
 
 
 def _deciding(options: Any) -> Any:

@@ -53,11 +53,11 @@ def ask(
 
     if bool(codec) != bool(level):
         raise ConfigError("--codec and --level go together")
+    data = read_input(image)
     registry = load_registry()
     model = registry.build_vlm(vlm, parse_options(option or ()))
     if adaptor:
         model = registry.build_adaptor(adaptor, parse_options(adaptor_option or ())).attach(model)
-    data = read_input(image)
     condition = Condition("uncompressed", "raw")
     with naming(image):
         picture = read_image(data, apply_orientation=True)

@@ -39,8 +39,9 @@ def score(
 
     registry = load_registry()
     spec = registry.find("task", task).spec
+    predicted = read_predictions(predictions)
     built = registry.build_task(task, {**parse_options(option or ()), "data": str(data)})
-    result = built.score(read_predictions(predictions))
+    result = built.score(predicted)
     report = as_report(spec, result, built.provenance())
     typer.echo(json.dumps(report, ensure_ascii=False, indent=2) if as_json else as_text(report))
 

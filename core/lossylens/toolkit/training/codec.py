@@ -173,7 +173,7 @@ class CodecTraining:
         if path.exists():
             there = json.loads(path.read_text())
             for key in ("codec", *_IDENTITY):
-                if there.get(key) != own[key]:
+                if not _same(key, there.get(key), own[key]):
                     raise ConfigError(
                         f"{self.options.out} holds a training with {key} {there.get(key)!r}, not"
                         f" {own[key]!r}; name another folder in out"
@@ -408,6 +408,12 @@ def _transform_rate(parameter: nn.Parameter, options: CodecTrainingOptions) -> f
     if parameter.ndim == 1 or not magnitude:
         magnitude = max(magnitude, _USUAL)
     return options.transform_learning_rate * magnitude
+
+
+def _same(key: str, there: Any, own: Any) -> bool:
+    if key == "start" and there and own:
+        return Path(there).absolute() == Path(own)
+    return bool(there == own)
 
 
 def _plain(options: CodecTrainingOptions) -> dict[str, Any]:
