@@ -7,10 +7,12 @@ as ``codecs.jpeg.levels[2]`` (items count from 0), before anything is written.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -18,12 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec, Level
-from lossylens.errors import ConfigError, PluginError
+from lossylens.environment import Environment, resolve
+from lossylens.errors import ConfigError, LossylensError, PluginError
 from lossylens.executor import ExecutorSpec
 from lossylens.fidelity import FIDELITIES
 from lossylens.loading import Registered, S
 from lossylens.names import canonical, suggestion
-from lossylens.options import resolve_options
+from lossylens.options import options_as_written, resolve_options
 from lossylens.overrides import Untyped, assign, plain_text
 from lossylens.plugins import Registry, load_registry
 from lossylens.spec import PluginSpec
@@ -140,17 +143,25 @@ class Choice(Generic[S]):
         where: its place in the configuration, such as ``codecs.jpeg``.
         found: its declaration and where that comes from.
         options: an instance of the plugin's options class.
+        written: the same with paths as they were written, relative ones too; they are
+            part of keys, which do not depend on where a run is started.
+        environment: what options owe to the environment.
     """
 
     label: str
     where: str
     found: Registered[S]
     options: Any
+    written: Any = field(default=None, kw_only=True)
+    environment: Environment = field(default_factory=Environment, kw_only=True)
 
     @property
     def spec(self) -> S:
         """Its declaration."""
         return self.found.spec
+
+
+C = TypeVar("C", bound=Choice[Any])
 
 
 @dataclass(frozen=True)
@@ -166,7 +177,10 @@ class Config:
 
     Attributes:
         adaptors: to be compared with the VLM as it is.
-        values: the configuration as written, overrides included, for the manifest.
+        values: the configuration as written, overrides included and ``${...}`` not
+            resolved, for the store.
+        environment: what the values that it was resolved to owe to the environment.
+        folders: ``run.out`` and ``run.cache`` as they were written, by their paths.
         registry: the plugins that it was checked against.
     """
 
@@ -178,6 +192,26 @@ class Config:
     run: RunOptions
     values: Mapping[str, Any] = field(repr=False)
     registry: Registry = field(repr=False, compare=False)
+    environment: Environment = field(default_factory=Environment)
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+    def readable(self, text: str) -> str:
+        """Return *text* with the folders of the run as written."""
+        for path, written in self.folders.items():
+            place = re.compile(rf"(?<![\w/.-]){re.escape(path)}(?![\w.-])")
+            text = place.sub(written.replace("\\", "\\\\"), text)
+        return text
+
+    @contextmanager
+    def readable_errors(self) -> Iterator[None]:
+        """Let errors speak of folders, and of what the environment decides, as written."""
+        try:
+            yield
+        except LossylensError as error:
+            text = self.environment.hidden(self.readable(str(error)))
+            if text == str(error):
+                raise
+            raise type(error)(text) from error
 
     @property
     def workers(self) -> int:
@@ -209,10 +243,13 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: see the module.
         PluginError: an allow or deny list names an unknown plugin.
     """
-    values = read_values(path, overrides)
-    plugins = _section_options(PluginOptions, "plugins", values)
-    registry = load_registry(only=plugins.only, disable=plugins.disable)
-    return check_config(values, registry)
+    written, untyped = _read_written(path, overrides)
+    values, environment = _resolved(written, untyped, path)
+    with environment.out_of_messages():
+        _check_sections(values, path)
+        plugins = _section_options(PluginOptions, "plugins", values)
+        registry = load_registry(only=plugins.only, disable=plugins.disable)
+        return check_config(values, registry, written, environment)
 
 
 def read_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -222,18 +259,26 @@ def read_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         ConfigError: the file cannot be read, is no YAML mapping or has a key twice;
             an override is not ``key=value``; a section is unknown or missing.
     """
-    values = read_yaml(path, overrides)
-    _check_sections(values, path)
+    values, environment = read_yaml(path, overrides)
+    with environment.out_of_messages():
+        _check_sections(values, path)
     return values
 
 
-def read_yaml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def read_yaml(path: Path, overrides: Iterable[str] = ()) -> tuple[dict[str, Any], Environment]:
     """Return the mapping in *path* with *overrides* applied and ``${...}`` resolved.
+
+    With it comes what its values owe to the environment.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML mapping or has a key twice;
             an override is not ``key=value``.
     """
+    return _resolved(*_read_written(path, overrides), path)
+
+
+def _read_written(path: Path, overrides: Iterable[str]) -> tuple[dict[str, Any], list[list[str]]]:
+    """Return the mapping in *path* with *overrides*, and where those are text of no type."""
     try:
         loaded = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -246,19 +291,24 @@ def read_yaml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected a mapping, one key for each section or option")
     given = [assign(values, each, "key=value, such as run.limit=10") for each in overrides]
     untyped = [keys for keys in given if isinstance(_at(values, keys), Untyped)]
+    return {str(key): value for key, value in plain_text(values).items()}, untyped
+
+
+def _resolved(
+    written: Mapping[str, Any], untyped: Iterable[Sequence[str]], path: Path
+) -> tuple[dict[str, Any], Environment]:
+    """Return *written* with ``${...}`` resolved, and text of the command line still untyped."""
     try:
         # With what an override may refer to in place.
-        values = OmegaConf.to_container(OmegaConf.create(plain_text(values)), resolve=True)
+        values, environment = resolve(written)
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{error.full_key or path}: {reason}") from error
-    assert isinstance(values, dict)
     for keys in untyped:
-        # OmegaConf has made plain text of it.
         text = _at(values, keys)
         if isinstance(text, str):
             _at(values, keys[:-1])[keys[-1]] = Untyped(text)
-    return {str(key): value for key, value in values.items()}
+    return values, environment
 
 
 def _at(values: Any, keys: Iterable[str]) -> Any:
@@ -298,28 +348,44 @@ def _section_hint(name: str) -> str:
     return suggestion(name, SECTIONS)
 
 
-def check_config(values: Mapping[str, Any], registry: Registry) -> Config:
+def check_config(
+    values: Mapping[str, Any],
+    registry: Registry,
+    written: Mapping[str, Any] | None = None,
+    environment: Environment | None = None,
+) -> Config:
     """Return *values*, as :func:`read_values` gives them, checked against *registry*.
+
+    Args:
+        values: with ``${...}`` resolved.
+        registry: of the plugins that may be named.
+        written: *values* as written; by default the same.
+        environment: what *values* owe to the environment; by default nothing.
 
     Raises:
         ConfigError: see the module.
     """
-    run = _run_options(values)
+    run, folders = _run_options(values)
     codecs = [_codec(registry, *entry) for entry in _entries(values, "codecs")]
     if run.uncompressed and all(each.spec.name != "uncompressed" for each in codecs):
         codecs.insert(0, _codec(registry, "codecs.uncompressed", "uncompressed", {}))
+    vlms = [_choice(registry, "vlm", *entry) for entry in _entries(values, "vlms")]
+    tasks = [_choice(registry, "task", *entry) for entry in _entries(values, "tasks")]
     adaptors = _adaptors(registry, _entries(values, "adaptors"))
     if not run.baseline and not adaptors:
         raise ConfigError("run.baseline: false needs adaptors, or no model is left.")
+    environment = environment or Environment()
     config = Config(
-        codecs=tuple(codecs),
-        vlms=tuple(_choice(registry, "vlm", *entry) for entry in _entries(values, "vlms")),
-        tasks=tuple(_choice(registry, "task", *entry) for entry in _entries(values, "tasks")),
-        adaptors=adaptors,
+        codecs=tuple(_with_environment(each, environment) for each in codecs),
+        vlms=tuple(_with_environment(each, environment) for each in vlms),
+        tasks=tuple(_with_environment(each, environment) for each in tasks),
+        adaptors=tuple(_with_environment(each, environment) for each in adaptors),
         executor=_executor(registry, run.executor),
         run=run,
-        values=values,
+        values=values if written is None else written,
         registry=registry,
+        environment=environment,
+        folders=folders,
     )
     for choices in (config.codecs, config.vlms, config.tasks, config.adaptors):
         _check_labels(choices)
@@ -349,8 +415,14 @@ def only_choice(registry: Registry, kind: str, values: Mapping[str, Any]) -> Cho
     return _choice(registry, kind, *entries[0])
 
 
-def _run_options(values: Mapping[str, Any]) -> RunOptions:
+def _with_environment(choice: C, environment: Environment) -> C:
+    return replace(choice, environment=environment.within(*choice.where.split(".", 1)))
+
+
+def _run_options(values: Mapping[str, Any]) -> tuple[RunOptions, dict[str, str]]:
+    """Return the section, and its folders as they were written by their paths."""
     run: RunOptions = _section_options(RunOptions, "run", values)
+    written: RunOptions = _section_options(RunOptions, "run", values, options_as_written)
     for name, least in (("workers", 1), ("limit", 1), ("decode_ahead", 1)):
         value = getattr(run, name)
         if value is not None and value < least:
@@ -360,10 +432,12 @@ def _run_options(values: Mapping[str, Any]) -> RunOptions:
         if value is not None and not value > 0:
             raise ConfigError(f"run.{name}: expected more than 0, got {value}.")
     run.fidelity = list(_fidelities(run.fidelity))
-    _check_folder("run.out", run.out)
-    if run.cache:
-        _check_folder("run.cache", run.cache)
-    return run
+    folders = {}
+    for name in ("out", "cache"):
+        if getattr(written, name):
+            _check_folder(f"run.{name}", getattr(written, name))
+            folders[str(getattr(run, name))] = str(getattr(written, name))
+    return run, folders
 
 
 def _fidelities(names: Sequence[str]) -> Iterator[str]:
@@ -389,10 +463,15 @@ def _check_folder(where: str, folder: Path) -> None:
         raise ConfigError(f"{where}: cannot write to {there}.")
 
 
-def _section_options(options: type, name: str, values: Mapping[str, Any]) -> Any:
+def _section_options(
+    options: type,
+    name: str,
+    values: Mapping[str, Any],
+    resolved: Callable[[PluginSpec, Mapping[str, Any], str], Any] = resolve_options,
+) -> Any:
     # A section is checked as the options of a plugin are.
     spec = PluginSpec(name=name, summary="", factory="", options=options)
-    return resolve_options(spec, {} if values.get(name) is None else values[name], name)
+    return resolved(spec, {} if values.get(name) is None else values[name], name)
 
 
 def _entries(values: Mapping[str, Any], section: str) -> list[tuple[str, str, dict[str, Any]]]:
@@ -424,7 +503,10 @@ def _choice(
         place = where if named is None else f"{where}.plugin"
         raise ConfigError(f"{place}: {error}") from error
     label = found.spec.name if named is None else key
-    return Choice(label, where, found, registry.options(found, given, where))
+    options = registry.options(found, given, where)
+    return Choice(
+        label, where, found, options, written=options_as_written(found.spec, given, where)
+    )
 
 
 def _adaptors(
@@ -456,7 +538,9 @@ def _codec(registry: Registry, where: str, key: str, given: dict[str, Any]) -> C
     names = given.pop("levels", None)
     choice = _choice(registry, "codec", where, key, given)
     levels = _levels(choice.spec, names, f"{where}.levels")
-    return CodecChoice(choice.label, where, choice.found, choice.options, levels)
+    return CodecChoice(
+        choice.label, where, choice.found, choice.options, levels, written=choice.written
+    )
 
 
 def _levels(spec: CodecSpec, names: Any, where: str) -> tuple[Level, ...]:

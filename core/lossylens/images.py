@@ -26,10 +26,12 @@ the high byte, which is also what Pillow does to 16-bit colour.
 
 Files are hostile until proven otherwise: only :data:`FORMATS` are tried, the size
 in the header is checked before any pixel is decoded, and whatever goes wrong
-becomes an :class:`~lossylens.errors.ImageError`; a file cut behind the last pixel of
-its (first) picture is still read.  Settings that other libraries
-change in Pillow do not loosen this: truncated files are refused even where
-``ImageFile.LOAD_TRUNCATED_IMAGES`` is set, and the limit on pixels holds whatever
+becomes an :class:`~lossylens.errors.ImageError`.  A file is whole if no pixel of its
+(first) picture is missing: one that was cut behind the last pixel, as without JPEG's
+end-of-image marker or PNG's last chunks, is read; one whose data end before it is refused,
+whatever follows there (:mod:`lossylens.jpegscans`, :mod:`lossylens.pngrows`).  Settings
+that other libraries change in Pillow do not loosen this: truncated files are refused even
+where ``ImageFile.LOAD_TRUNCATED_IMAGES`` is set, and the limit on pixels holds whatever
 ``Image.MAX_IMAGE_PIXELS`` says (a lower value there still refuses).
 """
 
@@ -47,7 +49,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from lossylens import jpegfile, webpfile
+from lossylens import jpegfile, jpegscans, pngrows, webpfile
 from lossylens.errors import ImageError
 
 #: Formats that are tried, by Pillow's names.  MPO (several JPEGs in one) is
@@ -101,7 +103,12 @@ def read_image(
         with _strict_loading():
             # Pillow reads a TIFF's directory, and warns about it, once more.
             with _no_warnings() if image.format == "TIFF" else nullcontext():
-                image.load()
+                if image.format in {"JPEG", "MPO"}:
+                    jpegscans.load_jpeg(image, data)
+                elif image.format == "PNG":
+                    pngrows.load_png(image, data)
+                else:
+                    image.load()
             turn = _UPRIGHT.get(_orientation(image)) if apply_orientation else None
             rgb = _to_rgb(image)
             return rgb if turn is None else rgb.transpose(turn)

@@ -42,7 +42,13 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
             each.choice.label: dataclasses.asdict(each.choice.spec.primary)
             for each in plan.benchmarks
         },
-        "data": {each.choice.label: plain(each.task.provenance()) for each in plan.benchmarks},
+        "data": {
+            each.choice.label: {
+                name: config.environment.hidden(str(value))
+                for name, value in plain(each.task.provenance()).items()
+            }
+            for each in plan.benchmarks
+        },
         "arguments": plain(sys.argv[1:]),
     }
 
@@ -74,4 +80,5 @@ def _seeds(config: Config) -> Iterator[tuple[str, Any]]:
     """Yield the options called ``seed``; a run itself draws no random numbers."""
     for choice in _choices(config):
         if hasattr(choice.options, "seed"):
-            yield f"{choice.where}.seed", plain(choice.options.seed)
+            written = choice.environment.texts.get(("seed",))
+            yield f"{choice.where}.seed", written or plain(choice.options.seed)

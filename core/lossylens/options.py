@@ -6,7 +6,8 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -20,10 +21,11 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from lossylens.environment import reading
 from lossylens.errors import ConfigError, LossylensError, PluginError
 from lossylens.names import suggestion
 from lossylens.overrides import Untyped, typed
-from lossylens.spec import PluginSpec
+from lossylens.spec import PATH_IF, PluginSpec
 
 _WORDS: dict[Any, str] = {
     int: "a whole number",
@@ -40,7 +42,11 @@ _WORDS: dict[Any, str] = {
 def resolve_options(spec: PluginSpec, values: Mapping[str, Any], where: str) -> Any:
     """Return an instance of ``spec.options`` with *values* in place of the defaults.
 
-    ``~`` in values of type ``Path`` is expanded.  ``${oc.env:NAME}`` is resolved.
+    Paths are made absolute, after ``~`` in them is expanded, so that what plugins do to the
+    working directory changes nothing.  They are all values of type ``Path``, and text in
+    fields that are marked by :func:`~lossylens.spec.path_if`.  ``${oc.env:NAME}`` is
+    resolved.  Where text is expected, other values are refused, since they may not be what
+    was written: ``4.10`` is the number 4.1.
 
     Args:
         spec: of the plugin whose options these are.
@@ -52,6 +58,16 @@ def resolve_options(spec: PluginSpec, values: Mapping[str, Any], where: str) -> 
             one is needed.
         PluginError: the plugin's dataclass is not one that OmegaConf can take.
     """
+    return _absolute(options_as_written(spec, values, where))
+
+
+def options_as_written(spec: PluginSpec, values: Mapping[str, Any], where: str) -> Any:
+    """Return the same as :func:`resolve_options`, with relative paths left relative."""
+    with reading() as environment, environment.out_of_messages():
+        return _options_as_written(spec, values, where)
+
+
+def _options_as_written(spec: PluginSpec, values: Mapping[str, Any], where: str) -> Any:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected a mapping of options, got {_shown(values)}.")
     config = _defaults(spec)
@@ -85,9 +101,7 @@ def _merged(config: Any, options: type, key: Any, value: Any, where: str) -> Any
     """Return *config* with one more value; by itself, so that an error has its key."""
     hint = _hint_at(options, str(key))
     value = _typed(hint, value)
-    if _is_slip(_without_null(hint), value):
-        message = f"{_path(where, key)}: expected {_expected(hint)}, got {_shown(value)}."
-        raise ConfigError(message)
+    _refuse_slips(hint, value, _path(where, key))
     try:
         return OmegaConf.merge(config, {key: value})
     except ConfigKeyError as error:
@@ -103,9 +117,7 @@ def _merged(config: Any, options: type, key: Any, value: Any, where: str) -> Any
         full_key = getattr(error, "full_key", None) or str(key)
         # Within a nested value the error knows which part of it is at fault.
         given = value if full_key == str(key) else getattr(error, "value", value)
-        expected = _expected(_hint_at(options, full_key))
-        message = f"{_path(where, full_key)}: expected {expected}, got {_shown(given)}."
-        raise ConfigError(message) from error
+        raise _unexpected(_hint_at(options, full_key), given, _path(where, full_key)) from error
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -120,15 +132,45 @@ def _typed(hint: Any, value: Any) -> Any:
     return value.special if hint is float and value.special is not None else str(value)
 
 
-def _is_slip(hint: Any, value: Any) -> bool:
-    """Whether OmegaConf would convert what is surely a mistake.
+def _refuse_slips(hint: Any, value: Any, path: str) -> None:
+    """Refuse what OmegaConf would convert though it is surely a mistake, at any depth.
 
-    It takes any number for a bool, and turns YAML's unquoted ``no`` into
-    ``"False"`` where text is expected.
+    It takes any number for a bool.  Where text is expected, it makes text of what YAML
+    made of unquoted text: ``no`` becomes ``"False"``, and ``4.10`` becomes ``"4.1"``.
+
+    Raises:
+        ConfigError: *value* has one.
     """
-    if hint is bool:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return hint is str and isinstance(value, bool)
+    may_be_null, hint = hint is not _without_null(hint), _without_null(hint)
+    if hint is bool and isinstance(value, int | float) and not isinstance(value, bool):
+        raise _unexpected(hint, value, path)
+    null = value is None and may_be_null
+    if hint is str and not null and not isinstance(value, str | list | tuple | Mapping):
+        raise _unexpected(hint, value, path)
+    if isinstance(value, list | tuple):
+        for number, member in enumerate(value):
+            _refuse_slips(_inner(hint, str(number)), member, f"{path}[{number}]")
+    if isinstance(value, Mapping):
+        names_are_text = _is_options(hint) or get_args(hint)[:1] == (str,)
+        for name, member in value.items():
+            if names_are_text and not isinstance(name, str):
+                raise _unexpected(str, name, path, "a key that is ")
+            _refuse_slips(_inner(hint, str(name)), member, f"{path}.{name}")
+
+
+def _unexpected(hint: Any, value: Any, path: str, what: str = "") -> ConfigError:
+    remedy = ""
+    if _may_be_text(hint) and not isinstance(value, str | list | tuple | Mapping):
+        remedy = " Put it in quotation marks if it is text."
+    return ConfigError(f"{path}: expected {what}{_expected(hint)}, got {_shown(value)}.{remedy}")
+
+
+def _may_be_text(hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return any(isinstance(each, str) for each in get_args(hint))
+    if _is_union(hint):
+        return any(_may_be_text(each) for each in get_args(hint))
+    return hint in (str, Path) or (isinstance(hint, type) and issubclass(hint, Enum))
 
 
 def _unknown(options: type, full_key: str, where: str) -> str:
@@ -197,7 +239,10 @@ def _choice(member: Enum) -> str:
 def _shown(value: Any) -> str:
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value)
-    text = "null" if value is None else repr(value)
+    if isinstance(value, date):
+        text = value.isoformat()
+    else:
+        text = "null" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -211,14 +256,36 @@ def _first_line(error: Exception) -> str:
 
 def _with_home(value: Any) -> Any:
     """Return *value* with ``~`` expanded in all paths that it holds."""
+    return _with_paths(value, Path.expanduser)
+
+
+def _absolute(value: Any) -> Any:
+    """Return *value* with all paths that it holds made absolute."""
+    return _with_paths(value, lambda path: path.expanduser().absolute(), marked=True)
+
+
+def _with_paths(value: Any, change: Callable[[Path], Path], marked: bool = False) -> Any:
+    """Return *value* with *change* made to its paths, and if *marked* to marked text."""
     if isinstance(value, Path):
-        return value.expanduser()
+        return change(value)
     if isinstance(value, list | tuple):
-        return type(value)(_with_home(each) for each in value)
+        return type(value)(_with_paths(each, change, marked) for each in value)
     if isinstance(value, dict):
-        return {key: _with_home(each) for key, each in value.items()}
+        return {key: _with_paths(each, change, marked) for key, each in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
+            changed = _with_paths(getattr(value, field.name), change, marked)
+            if marked and isinstance(changed, str) and _is_path(type(value), field.name, changed):
+                changed = str(change(Path(changed)))
             # object.__setattr__ reaches frozen dataclasses as well.
-            object.__setattr__(value, field.name, _with_home(getattr(value, field.name)))
+            object.__setattr__(value, field.name, changed)
     return value
+
+
+def _is_path(options: type, name: str, text: str) -> bool:
+    """Whether *text* in a field is a path, which a class may have from one that it extends."""
+    for base in options.__mro__:
+        field = getattr(base, "__dataclass_fields__", {}).get(name)
+        if field is not None and PATH_IF in field.metadata:
+            return bool(field.metadata[PATH_IF](text))
+    return False

@@ -17,6 +17,7 @@ from typing import Any
 from lossylens.adaptor import Adaptor, AdaptorSpec, Needs
 from lossylens.codec import CodecPoint, Level
 from lossylens.config import NO_ADAPTOR, Choice, CodecChoice, Config
+from lossylens.environment import Environment, Place
 from lossylens.errors import ConfigError
 from lossylens.failure import guarded
 from lossylens.plugins import Registry
@@ -26,6 +27,8 @@ from lossylens.vlm import Vlm, VlmIdentity, VlmSpec
 
 #: Part of every key; raised when the core itself changes pixels or prompts.
 KEY_VERSION = 1
+
+_NOTHING = object()
 
 
 @dataclass(frozen=True)
@@ -333,11 +336,12 @@ def make_plan(config: Config) -> Plan:
         LossylensError: one of them cannot be built, two are the same, or an adaptor serves
             nothing of the grid.
     """
-    parity = config.run.evaluator_parity
-    codecs = tuple(codec_levels(config.registry, config.codecs, parity=parity))
-    benchmarks = tuple(_benchmarks(config))
-    adaptors = tuple(_adaptors(config))
-    models = tuple(_models(config, adaptors))
+    parity, environment = config.run.evaluator_parity, config.environment
+    with environment.out_of_messages():
+        codecs = tuple(codec_levels(config.registry, config.codecs, environment, parity=parity))
+        benchmarks = tuple(_benchmarks(config))
+        adaptors = tuple(_adaptors(config))
+        models = tuple(_models(config, adaptors))
     for group in (codecs, models, benchmarks):
         seen: dict[str, str] = {}
         for each in group:
@@ -386,7 +390,11 @@ def _benchmarks(config: Config) -> Iterator[Benchmark]:
 
 
 def codec_levels(
-    registry: Registry, choices: Iterable[CodecChoice], *, parity: bool
+    registry: Registry,
+    choices: Iterable[CodecChoice],
+    environment: Environment,
+    *,
+    parity: bool,
 ) -> Iterator[CodecLevel]:
     """Yield codecs at their levels, each built once to learn what decides its bitstreams.
 
@@ -403,7 +411,7 @@ def codec_levels(
                 **described(choice),
                 "level": level.name,
                 "parameters": dict(level.parameters),
-                "provenance": provenance,
+                "provenance": _provenance(environment, provenance),
                 "evaluator_parity": parity,
             }
             part = Part("codec", description)
@@ -423,7 +431,7 @@ def _adaptors(config: Config) -> Iterator[ChosenAdaptor]:
     for choice in config.adaptors:
         with guarded(f"adaptor {choice.spec.name!r}", "building it"):
             light = config.registry.build_adaptor(choice.spec.name, choice.options)
-            yield ChosenAdaptor(choice, light, dict(light.provenance()))
+            yield ChosenAdaptor(choice, light, _provenance(config.environment, light.provenance()))
 
 
 def _models(config: Config, adaptors: Sequence[ChosenAdaptor]) -> Iterator[Model]:
@@ -431,7 +439,7 @@ def _models(config: Config, adaptors: Sequence[ChosenAdaptor]) -> Iterator[Model
         with guarded(f"vlm {choice.spec.name!r}", "building it"):
             # Not kept: several large VLMs would not fit side by side.
             vlm = config.registry.build_vlm(choice.spec.name, choice.options)
-            provenance = dict(vlm.provenance())
+            provenance = _provenance(config.environment, vlm.provenance())
         identity = VlmIdentity(choice.spec.name, choice.label, provenance)
         base = BaseModel(choice, identity, type(vlm).with_encoder is not Vlm.with_encoder)
         description = {**described(choice), "adaptor": None, "provenance": provenance}
@@ -442,14 +450,60 @@ def _models(config: Config, adaptors: Sequence[ChosenAdaptor]) -> Iterator[Model
             yield Model(base, adaptor, Part("vlm", {**description, "adaptor": adapted}))
 
 
+def _provenance(environment: Environment, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plugin's provenance without values from the environment, but with their hashes."""
+    return {name: _hidden(environment, value) for name, value in provenance.items()}
+
+
+def _hidden(environment: Environment, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _hidden(environment, member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(environment, member) for member in value]
+    if not isinstance(value, str):
+        return value
+    hidden = environment.hidden(value)
+    digest = hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()
+    return value if hidden == value else f"{hidden} (SHA-256 {digest})"
+
+
 def described(choice: Choice[Any]) -> dict[str, Any]:
-    """Return what a choice of a plugin is made of, as JSON can hold it."""
+    """Return what a choice of a plugin is made of, as JSON can hold it.
+
+    Paths are as written.  So is what the environment decides; in its stead there is the
+    SHA-256 of each value.
+    """
+    options = plain(_deciding(choice.options if choice.written is None else choice.written))
+    digests = {}
+    for place, text in choice.environment.texts.items():
+        if _put(options, place, text):
+            digests[".".join(map(str, place))] = choice.environment.digests[place]
     return {
         "name": choice.spec.name,
         "distribution": choice.found.plugin.distribution,
         "version": choice.found.plugin.version,
-        "options": plain(_deciding(choice.options)),
+        "options": options,
+        **({"environment": digests} if digests else {}),
     }
+
+
+def _put(options: Any, place: Place, text: str) -> bool:
+    """Put *text* at *place*; False if there is no such option, or it decides nothing."""
+    *parents, last = place
+    for key in parents:
+        options = _member(options, key)
+    if _member(options, last) is _NOTHING:
+        return False
+    options[last] = text
+    return True
+
+
+def _member(options: Any, key: str | int) -> Any:
+    if isinstance(options, dict):
+        return options.get(key, _NOTHING)
+    if isinstance(options, list) and isinstance(key, int) and key < len(options):
+        return options[key]
+    return _NOTHING
 
 
 def _deciding(options: Any) -> Any:

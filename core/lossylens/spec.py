@@ -7,7 +7,7 @@ imported when it is first built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
@@ -20,6 +20,19 @@ MANDATORY: Final = "???"
 #: Metadata of an options field that cannot change a result, such as a time-out:
 #: ``field(default=60.0, metadata=OPERATIONAL)``.  Results stay valid when it changes.
 OPERATIONAL: Final = MappingProxyType({"lossylens.operational": True})
+
+
+#: Key of the metadata that :func:`path_if` returns.
+PATH_IF: Final = "lossylens.path_if"
+
+
+def path_if(is_path: Callable[[str], bool]) -> Mapping[str, Any]:
+    """Return metadata of an options field of text that may be the path of a file or folder.
+
+    ``Path`` is the type of an option that always is one.  Relative paths are made absolute
+    when a configuration is read; *is_path* says whether a text is one.
+    """
+    return MappingProxyType({PATH_IF: is_path})
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,3 +132,18 @@ def make_config(sample: Path, tmp_path: Path) -> Callable[..., Config]:
         return load_config(path, [f"run.out={tmp_path / 'run'}", *overrides])
 
     return make
+
+
+@pytest.fixture
+def beside_sample(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Plants]:
+    """Plugins in a folder on ``sys.path`` that are found with the sample's, by any process."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(sample)]))
+    monkeypatch.setenv("LOSSYLENS_PLUGINS", "sample,planted")
+    yield Plants(folder)
+    for name in [name for name in sys.modules if name.startswith("planted_")]:
+        del sys.modules[name]

@@ -7,6 +7,7 @@ import io
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lossylens.cli import main
@@ -192,3 +193,78 @@ def test_ask_with_choices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert asked[0].kind is QuestionKind.MULTIPLE_CHOICE
     assert asked[0].options == {"A": "red", "B": "blue"}
     assert asked[1].kind is QuestionKind.YES_NO
+
+
+WANDERING = """
+import os
+from pathlib import Path
+from typing import Any
+
+from lossylens.codec import Codec, CodecSpec, Level
+from lossylens.hookspecs import hookimpl
+from lossylens.task import TaskSpec
+from lossylens_sample.codec import Blocky
+from lossylens_sample.plugin import *
+
+
+def elsewhere():
+    os.chdir(os.environ["ELSEWHERE"])
+
+
+class Wandering(Blocky):
+    def __init__(self, level, options):
+        elsewhere()
+        super().__init__(level, options)
+
+    def encode(self, image):
+        elsewhere()
+        return super().encode(image)
+
+    def decode(self, bitstream):
+        elsewhere()
+        return super().decode(bitstream)
+
+
+@hookimpl
+def register_codecs(register):
+    levels = (Level("b64", {"step": 64}),)
+    register(
+        CodecSpec(
+            name="wandering",
+            summary="",
+            factory=f"{__name__}:Wandering",
+            options=BlockyOptions,
+            levels=levels,
+        )
+    )
+
+
+for name in ("register_vlms", "register_tasks", "register_adaptors"):
+    globals().pop(name, None)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_codec_that_changes_the_working_directory_changes_nothing_else(
+    folder: Path,
+    beside_sample: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    workers: int,
+) -> None:
+    beside_sample.plant("planted", WANDERING)
+    (folder / "elsewhere").mkdir()
+    monkeypatch.setenv("ELSEWHERE", str(folder / "elsewhere"))
+    (folder / "config.yaml").write_text(CONFIG.replace("blocky", "wandering"))
+    options = ["run.cache=cache", f"run.workers={workers}"]
+    assert main(["run", "config.yaml", *options]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Report: run/report/index.html"
+    assert not list((folder / "elsewhere").iterdir())
+    assert sum(path.is_file() for path in (folder / "run" / "bitstreams").rglob("*")) == 3
+    assert sum(path.is_file() for path in (folder / "cache" / "encodings").rglob("*")) == 3
+    # In another folder the same is found again.
+    (folder / "run").rename(folder / "elsewhere" / "run")
+    (folder / "config.yaml").rename(folder / "elsewhere" / "config.yaml")
+    monkeypatch.chdir(folder / "elsewhere")
+    assert main(["run", "config.yaml", "run.cache=../cache", f"run.workers={workers}"]) == 0
+    assert "Encoding" not in capsys.readouterr().err

@@ -190,7 +190,7 @@ def test_references_and_environment(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WHERE", "there")
     path = folder / "config.yaml"
     config = load_config(path, ["run.out=${oc.env:WHERE}/${vlms.seer.salt}", "vlms.seer.salt=8"])
-    assert config.run.out == Path("there/8")
+    assert config.run.out == Path.cwd() / "there/8"
 
 
 def test_home_is_expanded(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +11,8 @@ from typing import Any, Literal
 import pytest
 from lossylens.codec import CodecSpec
 from lossylens.errors import ConfigError, PluginError
-from lossylens.options import resolve_options
-from lossylens.spec import NoOptions
+from lossylens.options import options_as_written, resolve_options
+from lossylens.spec import NoOptions, path_if
 
 
 class Speed(StrEnum):
@@ -51,6 +52,26 @@ class Options:
 
 
 @dataclass
+class MayBePath:
+    text: str = field(default="", metadata=path_if(bool))
+    word: str = field(default="", metadata=path_if(lambda text: "/" in text))
+
+
+@dataclass
+class Located:
+    default: Path = Path("x")
+    folder: Path = Path("y")
+    more: dict[str, list[Path]] = field(default_factory=dict)
+    text: str = field(default="", metadata=path_if(bool))
+    word: str = field(default="", metadata=path_if(lambda text: "/" in text))
+
+
+@dataclass
+class Inheriting(MayBePath):
+    text: str = "z"
+
+
+@dataclass
 class Demanding:
     data: Path = "???"
     checked: int = 0
@@ -87,7 +108,7 @@ def test_defaults_are_those_of_the_dataclass():
         ({"speed": "SLOW"}, Speed.SLOW),
         ({"colour": "BLUE"}, Colour.BLUE),
         ({"mode": "b"}, "b"),
-        ({"folder": "a/b"}, Path("a/b")),
+        ({"folder": "a/b"}, Path.cwd() / "a/b"),
         ({"folder": None}, None),
         ({"sizes": [1, 2]}, [1, 2]),
         ({"pair": [3]}, (3,)),
@@ -124,6 +145,43 @@ def test_environment_variables_may_be_named(monkeypatch):
     assert text.startswith("codecs.jpeg.folder: ")
     assert "'CHECKPOINTS' not found" in text
     assert refusal({"name": "${unclosed"}).startswith("codecs.jpeg.name: malformed '${...}'")
+
+
+def test_values_from_the_environment_are_not_in_messages(monkeypatch):
+    secret = "secret-12345" * 10
+    monkeypatch.setenv("GATEWAY_KEY", secret)
+    for values in (
+        {"quality": "${oc.env:GATEWAY_KEY}"},
+        {"factor": "1${oc.env:GATEWAY_KEY}"},
+        {"speed": "${oc.env:GATEWAY_KEY}"},
+        {"weights": {"a": "${oc.env:GATEWAY_KEY}"}},
+        {"sizes": ["${oc.env:GATEWAY_KEY}"]},
+    ):
+        text = refusal(values)
+        assert "secret" not in text
+        assert text.startswith(f"codecs.jpeg.{next(iter(values))}")
+
+
+def test_relative_paths_are_absolute_from_then_on(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    spec = CodecSpec(levels=(), name="jpeg", summary="", factory="a:B", options=Located)
+    values = {"folder": "../a", "more": {"b": ["c/d", "/e"]}, "text": "f", "word": "hub"}
+    options = resolve_options(spec, values, "codecs.jpeg")
+    assert options == Located(
+        default=tmp_path / "x",
+        folder=tmp_path / "../a",
+        more={"b": [tmp_path / "c/d", Path("/e")]},
+        text=str(tmp_path / "f"),
+        word="hub",
+    )
+    assert options_as_written(spec, values, "codecs.jpeg") == Located(
+        Path("x"), Path("../a"), {"b": [Path("c/d"), Path("/e")]}, "f", "hub"
+    )
+
+
+def test_a_field_that_is_extended_may_still_be_a_path():
+    assert resolve({}, Inheriting).text == str(Path.cwd() / "z")
+    assert resolve({"text": ""}, Inheriting).text == ""
 
 
 def test_values_of_one_call_do_not_reach_the_next():
@@ -172,6 +230,51 @@ def test_a_wrong_value_is_named_with_its_path_and_what_is_expected(values, expec
     assert "\n" not in text
 
 
+@dataclass
+class Texts:
+    name: str = "x"
+    maybe: str | None = None
+    names: list[str] = field(default_factory=list)
+    pair: tuple[str, ...] = ()
+    by_name: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+    inner: dict[str, Inner] = field(default_factory=dict)
+    texts: list[MayBePath] = field(default_factory=list)
+    either: int | str = 1
+    flags: list[bool] = field(default_factory=list)
+
+
+@pytest.mark.parametrize("value", [4.1, 10, 0, True, False, date(2026, 1, 1), 1e100, b"x"])
+@pytest.mark.parametrize(
+    ("key", "place", "make"),
+    [
+        ("name", "name", lambda value: value),
+        ("maybe", "maybe", lambda value: value),
+        ("names", "names[1]", lambda value: ["a", value]),
+        ("pair", "pair[0]", lambda value: [value]),
+        ("by_name", "by_name.a", lambda value: {"a": value}),
+        ("by_name", "by_name", lambda value: {value: "a"}),
+        ("lists", "lists.a[0]", lambda value: {"a": [value]}),
+        ("texts", "texts[0].text", lambda value: [{"text": value}]),
+    ],
+)
+def test_text_that_yaml_does_not_read_as_text_is_refused(key, place, make, value):
+    text = refusal({key: make(value)}, Texts)
+    assert text.startswith(f"codecs.jpeg.{place}: expected ")
+    assert f"got {value.isoformat() if isinstance(value, date) else repr(value)}." in text
+    assert text.endswith("Put it in quotation marks if it is text.")
+
+
+@pytest.mark.parametrize("values", [{"name": None}, {"names": [None]}, {"by_name": {"a": None}}])
+def test_null_is_no_text(values):
+    assert "got null. Put it in quotation marks if it is text." in refusal(values, Texts)
+
+
+def test_what_may_be_a_number_is_one():
+    assert resolve({"either": 5, "maybe": None}, Texts) == Texts(either=5)
+    assert refusal({"flags": [1]}, Texts).startswith("codecs.jpeg.flags[0]: expected true or false")
+
+
 def test_a_long_value_is_cut_in_the_message():
     assert len(refusal({"quality": "x" * 10_000})) < 150
 
@@ -179,7 +282,7 @@ def test_a_long_value_is_cut_in_the_message():
 def test_a_mandatory_option_must_be_given():
     assert refusal({}, Demanding) == "codecs.jpeg.data: must be given (expected a path)."
     assert refusal({"data": "???"}, Demanding).startswith("codecs.jpeg.data: must be given")
-    assert resolve({"data": "x"}, Demanding).data == Path("x")
+    assert resolve({"data": "x"}, Demanding).data == Path.cwd() / "x"
 
 
 def test_what_the_dataclass_refuses_is_a_configuration_error():

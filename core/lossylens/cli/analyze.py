@@ -41,7 +41,10 @@ def layers(
     from lossylens.config import load_config
     from lossylens.layers import analyse_layers, write_layers
 
+    folder = out and out.absolute()  # a plugin may change the working directory
     loaded = load_config(config, overrides or ())
-    analysis = analyse_layers(loaded, vlm, images=images, mapped=maps, map_layers=map_layers)
-    folder = out or loaded.run.out / "layers" / analysis.vlm
-    typer.echo(write_layers(analysis, folder))
+    with loaded.readable_errors():
+        analysis = analyse_layers(loaded, vlm, images=images, mapped=maps, map_layers=map_layers)
+    folder = folder or loaded.run.out / "layers" / analysis.vlm
+    page = write_layers(analysis, folder)
+    typer.echo(out / page.name if out else loaded.readable(str(page)))

@@ -55,9 +55,9 @@ def ask(
 
     if bool(codec) != bool(level):
         raise ConfigError("--codec and --level go together")
+    data = read_input(image)
     registry = load_registry()
     model = registry.build_vlm(vlm, parse_options(option))
-    data = read_input(image)
     with naming(image):
         picture = read_image(data, apply_orientation=True)
         condition = Condition(SOURCE, picture.size)

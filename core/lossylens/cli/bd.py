@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lossylens.cli.tables import print_table
+from lossylens.columns import CsvRow, read_csv
 from lossylens.errors import ConfigError, DataError
+from lossylens.names import canonical
 
 if TYPE_CHECKING:
     from lossylens.metrics.curve import Curve, Method
 
 _UNCOMPRESSED = "uncompressed"
+_KEYS = ("vlm", "task", "codec")
 
 
 def bd(
@@ -132,38 +136,72 @@ Key = tuple[str, str, str]
 
 def _read(path: Path) -> tuple[dict[Key, list[tuple[float, float]]], dict[tuple[str, str], float]]:
     """Return points by VLM, task and codec, and uncompressed scores by VLM and task."""
-    curves: dict[Key, list[tuple[float, float]]] = {}
+    table = read_csv(path, numbers=("bpp", "score"), optional=_KEYS)
+    unused = [name for name in table.headings if name not in ("bpp", "score", *_KEYS)]
+    curves: dict[Key, list[CsvRow]] = {}
     references: dict[tuple[str, str], float] = {}
-    for line, row in _rows(path):
-        where = f"{path}, line {line}"
-        vlm, task, codec = (row.get(name) or "" for name in ("vlm", "task", "codec"))
-        score = _number(row["score"], f"{where}, score")
-        if codec == _UNCOMPRESSED:
-            references[vlm, task] = score
-            continue
-        point = (_number(row["bpp"], f"{where}, bpp"), score)
-        curves.setdefault((vlm, task, codec), []).append(point)
+    for row in table.rows:
+        vlm, task, codec = (row.cells.get(name, "").strip() for name in _KEYS)
+        for name in unused:
+            if canonical(row.cells[name]) == _UNCOMPRESSED:
+                raise DataError(
+                    f"{row.place}: {_UNCOMPRESSED!r} in the column {name!r}, which is not used;"
+                    " the heading of codecs is to be 'codec'"
+                )
+        if canonical(codec) == _UNCOMPRESSED:
+            score = row.number("score")
+            if references.setdefault((vlm, task), score) != score:
+                raise DataError(
+                    f"{row.place}: another uncompressed score was given before{_unused(unused)}"
+                )
+        else:
+            curves.setdefault((vlm, task, codec), []).append(row)
     if not curves:
         raise DataError(f"{path} has no rate-score points")
-    return curves, references
+    points = {
+        key: [(row.number("bpp"), row.number("score")) for row in rows]
+        for key, rows in curves.items()
+    }
+    for key, rows in curves.items():
+        _check_one_curve(path, key, [rate for rate, _ in points[key]], rows, unused)
+    return points, references
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _check_one_curve(
+    path: Path, key: Key, rates: list[float], rows: list[CsvRow], unused: list[str]
+) -> None:
+    """Refuse rows that a column which is not used divides into several curves.
+
+    Rates in disorder may still be one curve, so that it takes a column with values that
+    come again; where either is missing, what is not used is said.
+    """
+    steps = {(late > early) - (late < early) for early, late in pairwise(rates)}
+    in_order = steps <= {1} or steps <= {-1}
+    columns = {name: [row.cells[name].strip() for row in rows] for name in unused}
+    columns = {name: cells for name, cells in columns.items() if all(cells)}
+    texts = [name for name, cells in columns.items() if len(set(cells)) > 1 and _is_text(cells)]
+    dividing = [name for name, cells in columns.items() if 1 < len(set(cells)) < len(cells)]
+    what = " ".join(filter(None, key)) or "the table"
+    if dividing and not in_order:
+        raise DataError(
+            f"{path}: the rates of {what} are not those of one curve{_unused(dividing)};"
+            f" curves are told apart by the columns {', '.join(_KEYS)}"
+        )
+    if texts and (not in_order or set(texts) & set(dividing)):
+        print(f"lossylens: {path}: {what} is taken as one curve{_unused(texts)}", file=sys.stderr)
+
+
+def _is_text(cells: list[str]) -> bool:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            found = reader.fieldnames or []
-            for needed in ("bpp", "score"):
-                if needed not in found:
-                    raise DataError(f"{path}: no column {needed!r}; found {', '.join(found)}")
-            for row in reader:
-                yield reader.line_num, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV table: {error}") from error
-
-
-def _number(text: str | None, where: str) -> float:
-    try:
-        return float(text or "")
+        [float(cell) for cell in cells if cell]
     except ValueError:
-        raise DataError(f"{where}: {text!r} is no number") from None
+        return True
+    return False
+
+
+def _unused(columns: list[str]) -> str:
+    if not columns:
+        return ""
+    one = len(columns) == 1
+    named = ", ".join(map(repr, columns))
+    return f", and the column {named} is not used" if one else f", and {named} are not used"

@@ -31,6 +31,8 @@ def decode(
     """Decode a bitstream into an image file that keeps every pixel."""
     from lossylens.plugins import load_registry
 
+    # A codec may change the working directory.
+    bitstream, image = bitstream.absolute(), image.absolute()
     format_ = _lossless_format(image)
     check_output(image, bitstream)
     decoder = load_registry().build_codec(codec, level, parse_options(option))

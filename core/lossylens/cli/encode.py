@@ -27,6 +27,8 @@ def encode(
     from lossylens.images import read_image
     from lossylens.plugins import load_registry
 
+    # A codec may change the working directory.
+    image, bitstream = image.absolute(), bitstream.absolute()
     check_output(bitstream, image)
     registry = load_registry()
     spec = registry.find("codec", codec).spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import sys
@@ -41,32 +42,39 @@ def run(
     from lossylens.config import load_config
     from lossylens.run import run as do
 
+    here = Path.cwd()
     loaded = load_config(config, overrides or ())
     previous = signal.signal(signal.SIGINT, _interrupt)
     try:
-        failed = do(loaded, print if dry_run else _say, dry=dry_run)
+        with loaded.readable_errors():
+            failed = do(loaded, print if dry_run else _say, dry=dry_run)
     except KeyboardInterrupt:
         if loaded.run.out.exists():
-            _say(f"What was finished is in {loaded.run.out}; the same command goes on with it.")
+            folder = loaded.readable(str(loaded.run.out))
+            _say(f"What was finished is in {folder}; the same command goes on with it.")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGINT, previous)
     if dry_run:
         return
-    _show_results(loaded)
-    _report(loaded.run.out)
+    # A plugin may have gone elsewhere; the report reads relative paths of options again.
+    os.chdir(here)
+    with loaded.readable_errors():
+        _show_results(loaded)
+        _report(loaded)
     if failed:
         _say(f"{failed} samples failed; why is in the report.")
         raise typer.Exit(FAILED)
 
 
-def _report(folder: Path) -> None:
+def _report(config: Config) -> None:
     from lossylens.report import write_report
 
     try:
-        print(f"Report: {write_report(folder)}")
+        print(f"Report: {config.readable(str(write_report(config.run.out)))}")
     except RequirementError as error:
         # The run is complete without it.
+        folder = config.readable(str(config.run.out))
         _say(f"No report: {error}; then `lossylens report {folder}`")
 
 

@@ -45,13 +45,14 @@ def score(
 
     registry = load_registry()
     spec = registry.find("task", task).spec
+    predicted = read_predictions(predictions)
     options = {**parse_options(option), **_data(spec, data)}
     if "data" not in options and any(
         each.name == "data" and each.required for each in option_docs(spec.options)
     ):
         raise ConfigError(f"--data must be given: task {spec.name!r} reads a file")
     built = registry.build_task(task, options)
-    result = built.score(read_predictions(predictions))
+    result = built.score(predicted)
     report = as_report(spec, result, built.provenance())
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False, indent=2))

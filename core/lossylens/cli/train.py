@@ -103,8 +103,9 @@ def load_options(config: Path, overrides: list[str] | tuple[str, ...]) -> CodecT
     from lossylens.spec import PluginSpec
     from lossylens.toolkit.training.options import CodecTrainingOptions
 
-    values = read_yaml(config, overrides)
+    values, environment = read_yaml(config, overrides)
     # Checked as the options of a plugin are.
     spec = PluginSpec(name="training", summary="", factory="", options=CodecTrainingOptions)
-    options: CodecTrainingOptions = resolve_options(spec, values, "")
+    with environment.out_of_messages():
+        options: CodecTrainingOptions = resolve_options(spec, values, "")
     return options

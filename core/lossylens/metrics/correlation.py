@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lossylens.columns import read_csv
 from lossylens.errors import DataError
 from lossylens.metrics.curve import LEAST_SCORE
 
@@ -91,30 +91,16 @@ def read_fidelity(path: Path) -> dict[RatePoint, dict[str, float]]:
     Every other column is a metric; an empty cell is a missing value.
 
     Raises:
-        DataError: a column is missing, or a value is no number.
+        DataError: a column is missing or misspelt, a value is no number, or a rate point is
+            there twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = reader.fieldnames or []
-            for needed in ("codec", "level"):
-                if needed not in names:
-                    raise DataError(f"{path}: no column {needed!r}; found {', '.join(names)}")
-            metrics = [name for name in names if name not in ("codec", "level", "task")]
-            return {
-                (row["codec"], row["level"], row.get("task") or ""): {
-                    name: _number(row[name], f"{path}, line {reader.line_num}, {name}")
-                    for name in metrics
-                    if row[name]
-                }
-                for row in reader
-            }
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV table: {error}") from error
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise DataError(f"{where}: {text!r} is no number") from None
+    keys = ("codec", "level", "task")
+    table = read_csv(path, names=keys[:2], optional=keys[2:])
+    metrics = [name for name in table.headings if name not in keys]
+    found: dict[RatePoint, dict[str, float]] = {}
+    for row in table.rows:
+        point = (row.cells["codec"], row.cells["level"], row.cells.get("task", ""))
+        if point in found:
+            raise DataError(f"{row.place}: {' '.join(filter(None, point))} is there before")
+        found[point] = {name: row.number(name) for name in metrics if row.cells[name].strip()}
+    return found

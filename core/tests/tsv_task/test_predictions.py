@@ -39,6 +39,10 @@ def test_a_line_separator_inside_a_text_does_not_end_the_line(write):
         ('{"index": 1, "prediction": "a"}\n{"index": 2, "pred', r"data\.tsv:2: not JSON: "),
         ('[{"index": 1,\n "prediction": a}]', r"not JSON in line 2: "),
         ('{"index": 1}', r":1: expected {\"index\": ..., \"prediction\": ...}"),
+        (
+            '{"Index": 1, "prediction": "a"}',
+            r":1: expected .* the heading 'Index' is to be 'index'",
+        ),
         ("[3]", "entry 1: expected"),
         ('{"index": 1.5, "prediction": "a"}', '"index" is neither a whole number nor text'),
         ('{"index": true, "prediction": "a"}', '"index" is neither'),

@@ -156,7 +156,7 @@ def test_image_wins_over_image_path(write, pictures):
 def test_a_missing_column_is_named_with_the_nearest(write):
     path = write("index\timage\tQuestions\n")
     with pytest.raises(
-        DataError, match=r"no column 'question'.*Did you mean 'Questions'.*file has"
+        DataError, match=r"no column 'question'.*Did you mean 'Questions'.*Found: index"
     ):
         TsvTable(path, ("question",), kind="POPE")
 
@@ -328,3 +328,104 @@ def test_a_file_of_300_megabytes_takes_little_memory(tmp_path: Path):
     count, megabytes = run.stdout.split()
     assert count == "3000"
     assert float(megabytes) < 60
+
+
+# Quotation marks that take rows in.
+
+FIVE = "index\timage\tquestion\tanswer\tcategory\n"
+
+
+def read_five(path):
+    columns = ("question", "answer", "category")
+    return [row.cells for row in TsvTable(path, columns)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("rows", "number", "column"),
+    [
+        (['0|PIC|"Hello, is it?|Yes|c', '1|PIC|"No, is it?|No|c'], 1, "question"),
+        (['0|PIC|"a|Yes|c', "1|PIC|b|No|c", '2|PIC|"d|No|c'], 1, "question"),
+        (['0|PIC|"a|Yes|c', "1|PIC|b|No|c", '2|PIC|it is 5"|No|c'], 1, "question"),
+        (["0|PIC|a|Yes|c", '1|PIC|b|"No|c', '2|PIC|d|"Yes|c'], 2, "answer"),
+        (["0|PIC|a|Yes|c", '1|0|b|Yes|"c', '2|0|d|No|"c'], 2, "category"),
+        (['0|PIC|"a|Yes|c', '1|0|"b|No|c'], 1, "question"),
+        (['0|9|"a|Yes|c', '1|9|"b|No|c', "9|PIC|d|No|c"], 1, "question"),
+        (['0|PIC|"a|Yes|c', '1||"b|No|c'], 1, "question"),
+        (['0|"PIC|a|Yes|c', '1|"PIC|b|No|c'], 1, "image"),
+        (['"0|PIC|a|Yes|c', '"1|PIC|b|No|c'], 1, "index"),
+        (['0|PIC|"a|Yes|c', '1|PIC|"b ""quoted""|No|c'], 1, "question"),
+        (["0|PIC|\"a|['Yes', 'y']|c", "1|PIC|\"b|['No']|c"], 1, "question"),
+        (["0|PIC|a|\"['Yes', 'y']|c", "1|PIC|b|\"['No']|c"], 1, "answer"),
+        # The quote is closed in another column, and what that takes away a second one gives.
+        (['0|PIC|"a|Yes|c', '1|PIC|b|"N\to"|c'], 1, "question"),
+        (['0|PIC|"two LINES"|"Yes|c', '1|PIC|b|"No|c'], 1, "answer"),
+        (['0|PIC|"a|Yes|c', '1|PIC|b|"No|"c', '2|PIC|d|"x|c'], 1, "question"),
+        (['0|PIC|"a|Yes|c', "", '1|PIC|"b|No|c'], 1, "question"),
+    ],
+)
+def test_a_quote_that_takes_rows_in_is_an_error_that_names_it(
+    write, pictures, rows, number, column, end
+):
+    text = FIVE.strip() + end + "".join(row.replace("|", "\t") + end for row in rows)
+    path = write(text.replace("PIC", pictures[0]).replace("LINES", f"{end}lines"))
+    with pytest.raises(
+        DataError, match=rf"row {number} \(index .*\), column '{column}': begins with a quotation"
+    ) as caught:
+        read_five(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '"two\nlines"',
+        '"a\ttab"',
+        '"a\ttab\nand\nlines"',
+        '"a\tb\nc\td\ne\tf\ng\th\n"',
+        '"\n\t\t\t\t\n"',
+        '"a table\nh1\th2\th3\th4\th5\n1\t2\t3\t4\t5\n"',
+        '"a\tb\tc\nd\te\tf"',  # each line has the tabs of a row, but no picture
+        '"say ""hi""\n\tand ""bye"""',
+        "\"['a\n', 'b\tc']\"",
+    ],
+)
+def test_quoted_cells_may_have_lines_and_tabs(write, pictures, cell):
+    pandas = pytest.importorskip("pandas")
+    rows = f"0\t{pictures[0]}\t{cell}\tYes\tc\n1\t{pictures[1]}\tplain\tNo\tc\n"
+    path = write(FIVE + rows)
+    expected = pandas.read_csv(path, sep="\t")["question"].tolist()
+    assert [cells["question"] for cells in read_five(path)] == expected
+
+
+def test_a_picture_in_lines_of_base64_is_read(write):
+    data = bytes(range(256)) * 3000
+    path = write(f'{FIVE}0\t"{base64.encodebytes(data).decode()}"\ta\tYes\tc\n')
+    row = next(iter(TsvTable(path, ("question",))))
+    assert row.image().read() == data
+
+
+def test_a_quote_that_takes_rows_with_paths_in_is_an_error(write):
+    path = write('index\timage_path\tquestion\n0\ta.jpg\t"x\n1\tb.jpg\t"y\n')
+    with pytest.raises(DataError, match=r"row 1 \(index 0\), column 'question': begins with"):
+        list(TsvTable(path, ("question",)))
+
+
+def test_a_quote_in_the_header_that_takes_rows_in_is_an_error(write, pictures):
+    path = write(f'index\timage\tquestion\t"hint\n0\t{pictures[0]}\ta\t"b\n')
+    with pytest.raises(DataError, match="the header: the quotation mark before 'hint"):
+        TsvTable(path, ("question",))
+
+
+def test_a_quote_that_is_never_closed_names_the_row(write, pictures):
+    rows = f'0\t{pictures[0]}\ta\tYes\tc\n1\t{pictures[0]}\t"b\tNo\tc\n'
+    with pytest.raises(DataError, match=r"data.tsv: row 2: the quote opened at byte \d+"):
+        read_five(write(FIVE + rows))
+
+
+def test_headings_that_differ_at_a_glance_are_refused(write):
+    path = write("index\timage\tquestion\t Hint\n")
+    with pytest.raises(DataError, match="heading ' Hint' is to be 'hint'"):
+        TsvTable(path, ("question",), ("hint",))
+    path = write("index\timage\tquestion\thint\tHint\n")
+    assert "hint" in TsvTable(path, ("question",), ("hint",)).header.kept

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lossylens.errors import RequirementError
 from lossylens.spec import Missing
+from lossylens.toolkit.checksums import Identity, file_checksums, file_identity
 
 #: Seconds for a program to say its version.
 _PATIENCE = 60.0
@@ -96,11 +97,11 @@ def version(program: Program, path: Path) -> str:
     Raises:
         RequirementError: it does not start, or is another program.
     """
-    return _version(program, path, *_stamp(path))
+    return _version(program, path, file_identity(path))
 
 
 @lru_cache
-def _version(program: Program, path: Path, size: int, changed: int) -> str:
+def _version(program: Program, path: Path, identity: Identity) -> str:
     # Imported here, because plugins that are only listed import this module.
     from lossylens.toolkit.external_codec.running import ProgramError, run_program, workspace
 
@@ -122,26 +123,13 @@ def _version(program: Program, path: Path, size: int, changed: int) -> str:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file; read again only when it has changed."""
-    return _file_sha256(path, *_stamp(path))
-
-
-@lru_cache
-def _file_sha256(path: Path, size: int, changed: int) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_checksums(path, "sha256")["sha256"]
 
 
 def find_beside(program: Path, folder: str, name: str) -> Path | None:
     """Return *name* in a *folder* beside *program* or beside a folder above it."""
     candidates = (parent / folder / name for parent in program.parents)
     return next((path for path in candidates if path.is_file()), None)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _from_environment(variable: str) -> Path | None:

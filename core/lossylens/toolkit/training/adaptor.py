@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from lossylens.adaptor import Needs, Trained, Trainer, Training, TrainingPicture, TrainingPoint
 from lossylens.config import codec_choices, only_choice, read_yaml
+from lossylens.environment import Environment
 from lossylens.errors import ConfigError
 from lossylens.loading import Registered, import_object
 from lossylens.options import resolve_options
@@ -148,15 +149,16 @@ def train_adaptor(
     Raises:
         LossylensError: something is wrong or missing; see :class:`~lossylens.adaptor.Trainer`.
     """
-    values = read_yaml(config, overrides)
-    spec = PluginSpec(name="training", summary="", factory="", options=AdaptorTrainingSections)
-    sections: AdaptorTrainingSections = resolve_options(spec, values, "")
-    registry = load_registry(
-        only=sections.plugins.get("only"), disable=sections.plugins.get("disable")
-    )
-    found = registry.find("adaptor", name)
-    trainer = _trainer(found, sections.training)
-    return trainer.train(_training(sections, values, registry))
+    values, environment = read_yaml(config, overrides)
+    with environment.out_of_messages():
+        spec = PluginSpec(name="training", summary="", factory="", options=AdaptorTrainingSections)
+        sections: AdaptorTrainingSections = resolve_options(spec, values, "")
+        registry = load_registry(
+            only=sections.plugins.get("only"), disable=sections.plugins.get("disable")
+        )
+        found = registry.find("adaptor", name)
+        trainer = _trainer(found, sections.training)
+        return trainer.train(_training(sections, values, registry, environment))
 
 
 def _trainer(found: Registered[Any], given: Mapping[str, Any]) -> Trainer:
@@ -173,7 +175,10 @@ def _trainer(found: Registered[Any], given: Mapping[str, Any]) -> Trainer:
 
 
 def _training(
-    sections: AdaptorTrainingSections, values: Mapping[str, Any], registry: Registry
+    sections: AdaptorTrainingSections,
+    values: Mapping[str, Any],
+    registry: Registry,
+    environment: Environment,
 ) -> Training:
     choice = only_choice(registry, "vlm", values)
     vlm = registry.build_vlm(choice.spec.name, choice.options)
@@ -182,7 +187,9 @@ def _training(
         TrainingPoint(
             level.point, _Build(level.choice.spec.factory, level.level, level.choice.options)
         )
-        for level in codec_levels(registry, codec_choices(registry, values), parity=False)
+        for level in codec_levels(
+            registry, codec_choices(registry, values), environment, parity=False
+        )
         if level.encodes
     ]
     pictures = _pictures(sections.pictures, registry, "pictures")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.toolkit.cache import cache_folder
 from lossylens.toolkit.checkpoint_file import Kind, kind, safetensors_header
+from lossylens.toolkit.checksums import file_checksums
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -137,26 +137,14 @@ def model_type(folder: Path) -> str:
 def fingerprint(files: Sequence[Path]) -> Mapping[str, str]:
     """Return the SHA-256 of each weight file, by name.
 
-    Files in the hub's cache are named by it; of others it is remembered as long as
-    size and time of change stay the same.
+    Files in the hub's cache are named by it; of others it is remembered, see
+    :mod:`lossylens.toolkit.checksums`.
     """
     return {path.name: _hash(path) for path in files}
 
 
 def _hash(path: Path) -> str:
-    # Imported here because plugins are listed without it.
-    import hashlib
-
     named = path.resolve().name
     if path.is_symlink() and re.fullmatch("[0-9a-f]{64}", named):
         return named
-    status = path.stat()
-    key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    note = cache_folder() / "hashes" / hashlib.sha256(key.encode()).hexdigest()
-    if note.is_file():
-        return note.read_text(encoding="ascii")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(found, encoding="ascii")
-    return found
+    return file_checksums(path, "sha256")["sha256"]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from lossylens.errors import RequirementError
-from lossylens.spec import MANDATORY, OPERATIONAL, Missing
+from lossylens.spec import MANDATORY, OPERATIONAL, Missing, path_if
+
+
+def _is_folder(checkpoint: str) -> bool:
+    return bool(checkpoint) and Path(checkpoint).expanduser().is_dir()
 
 
 @dataclass
@@ -30,7 +35,7 @@ class VlmOptions:
             preprocesses in between, -1 is 4 with a GPU and 0 without.
     """
 
-    checkpoint: str = MANDATORY
+    checkpoint: str = field(default=MANDATORY, metadata=path_if(_is_folder))
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: Literal["none", "bnb-int8", "bnb-nf4", "torchao-int8"] = "none"

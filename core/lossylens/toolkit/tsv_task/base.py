@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from lossylens.errors import ConfigError, DataError
 from lossylens.task import Sample, Score, Task, TaskSpec
-from lossylens.toolkit.tsv_task.checksum import Checksum, file_checksum
+from lossylens.toolkit.checksums import file_checksums
 from lossylens.toolkit.tsv_task.dataset import Dataset, data_path, fetch_data
 from lossylens.toolkit.tsv_task.effective import effective_text
 from lossylens.toolkit.tsv_task.index import canonical_index
@@ -191,15 +191,13 @@ class TsvTask(Task):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the file."""
-        return self._checksum.sha256
+        return self._checksums["sha256"]
 
     def provenance(self) -> Mapping[str, str]:
         """Return the file, its checksums, and whether it is the published file."""
-        checksum = self._checksum
         return {
             "file": str(self.table.path),
-            "sha256": checksum.sha256,
-            "md5": checksum.md5,
+            **self._checksums,
             "published": self._published,
         }
 
@@ -262,23 +260,27 @@ class TsvTask(Task):
         return Judged(row, text, verdict)
 
     @cached_property
-    def _checksum(self) -> Checksum:
-        checksum = file_checksum(self.table.path)
-        if self.dataset.md5 and checksum.md5 != self.dataset.md5:
+    def _checksums(self) -> Mapping[str, str]:
+        path = self.table.path
+        try:
+            checksums = file_checksums(path, "sha256", "md5")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        if self.dataset.md5 and checksums["md5"] != self.dataset.md5:
             _log.warning(
                 "%s is not the published file of %s: its MD5 is %s, not %s",
-                self.table.path,
+                path,
                 self.dataset.name,
-                checksum.md5,
+                checksums["md5"],
                 self.dataset.md5,
             )
-        return checksum
+        return checksums
 
     @property
     def _published(self) -> str:
         if not self.dataset.md5:
             return "unknown"
-        return "yes" if self._checksum.md5 == self.dataset.md5 else "no"
+        return "yes" if self._checksums["md5"] == self.dataset.md5 else "no"
 
 
 @contextlib.contextmanager

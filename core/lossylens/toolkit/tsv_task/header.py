@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from lossylens.columns import check_headings
 from lossylens.errors import DataError
-from lossylens.names import nearest
 from lossylens.toolkit.tsv_task.known import mix_up
 from lossylens.toolkit.tsv_task.place import shortened
 from lossylens.toolkit.tsv_task.records import Record, RecordReader, split_cells, unquoted
@@ -24,7 +24,6 @@ _OTHER_FORMATS = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
-_MAX_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +53,8 @@ def read_header(
     """Read the header and check that the file has all *columns*.
 
     Raises:
-        DataError: it has not, or it is empty or not UTF-8 text; the error says
-            which data set the file looks like.
+        DataError: it has not, or a heading is misspelt, or the file is empty or not
+            UTF-8 text; the error says which data set the file looks like.
     """
     _refuse_other_formats(stream, path)
     reader = RecordReader(stream, name=str(path))
@@ -67,12 +66,13 @@ def read_header(
     inline = IMAGE in names or IMAGE_PATH not in names
     picture = IMAGE if inline else IMAGE_PATH
     required = [INDEX, picture, *columns]
-    if not set(required) <= set(names):
-        mixed_up = mix_up(kind, names, _category(reader, names))
-        raise DataError(f"{path}: {_missing(required, names, kind, mixed_up)}")
-    for column in required:
-        if names.count(column) > 1:
-            raise DataError(f"{path}: {names.count(column)} columns are called {column!r}")
+    _refuse_swallowed_rows(names, path)
+    missing = not set(required) <= set(names)
+    looks_like = mix_up(kind, names, _category(reader, names)) if missing else ""
+    try:
+        check_headings(names, required, optional, kind=kind, looks_like=looks_like)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     wanted = [
         name for name in dict.fromkeys([INDEX, picture, *columns, *optional]) if name in names
     ]
@@ -94,6 +94,14 @@ def _names(record: Record, path: Path) -> tuple[str, ...]:
         raise DataError(f"{path}: the header is not UTF-8 text ({error.reason})") from error
 
 
+def _refuse_swallowed_rows(names: Sequence[str], path: Path) -> None:
+    for name in names:
+        if "\t" in name and len(name.splitlines()) > 1:
+            raise DataError(
+                f"{path}: the header: the quotation mark before {shortened(name)!r} takes rows in"
+            )
+
+
 def _category(reader: RecordReader, names: Sequence[str]) -> str | None:
     """Return the category of the first row, None if it cannot be told."""
     try:
@@ -103,17 +111,3 @@ def _category(reader: RecordReader, names: Sequence[str]) -> str | None:
         return unquoted(record.raw(names.index(CATEGORY))).decode()
     except (DataError, UnicodeDecodeError):
         return None
-
-
-def _missing(required: Sequence[str], names: Sequence[str], kind: str, mixed_up: str) -> str:
-    """Return which columns are missing, and which may be misspelt or what the file may be."""
-    missing = [column for column in required if column not in names]
-    parts = [f"no column {', '.join(map(repr, missing))}, which a file of {kind} has.", mixed_up]
-    others = [name for name in names if name not in required]
-    if not mixed_up:
-        for column in missing:
-            near = nearest(column, others, limit=1)
-            parts += [f"Did you mean {shortened(each)!r} for {column!r}?" for each in near]
-    shown = ", ".join(map(shortened, names[:_MAX_SHOWN]))
-    parts.append(f"The file has: {shown}{', ...' if len(names) > _MAX_SHOWN else ''}.")
-    return " ".join(filter(None, parts))

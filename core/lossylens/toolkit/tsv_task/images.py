@@ -46,7 +46,8 @@ class Base64Cell:
         if cell.startswith(b"["):
             cell = self._only_member(cell)
         try:
-            picture = base64.b64decode(cell.strip(), validate=True)
+            # In quotes, base64 may be broken into lines, as MIME does.
+            picture = base64.b64decode(cell.strip().translate(None, b"\r\n"), validate=True)
         except binascii.Error as error:
             raise self.place.error(f"not an image in base64 ({error})") from error
         if not picture:

@@ -11,7 +11,8 @@ from lossylens.errors import DataError
 from lossylens.toolkit.tsv_task.header import IMAGE, INDEX, Header
 from lossylens.toolkit.tsv_task.missing import MISSING_TEXTS
 from lossylens.toolkit.tsv_task.place import Place, shortened
-from lossylens.toolkit.tsv_task.records import Record, RecordReader, split_cells
+from lossylens.toolkit.tsv_task.records import Record, RecordReader, split_cells, unquoted
+from lossylens.toolkit.tsv_task.swallowed import swallowing_cell
 
 #: An image cell of at most so many characters names the row that has the image.
 MAX_REFERENCE = 64
@@ -120,7 +121,7 @@ class TsvIndex:
         if self._complete:
             return False
         with open_file(self.path) as stream:
-            reader = RecordReader(stream, self._end, str(self.path))
+            reader = RecordReader(stream, self._end, str(self.path), number=self._rows_read + 1)
             stop = self._end + _PORTION_BYTES
             for _ in range(_PORTION_ROWS):
                 record = reader.read()
@@ -135,6 +136,8 @@ class TsvIndex:
     def _add(self, record: Record) -> None:
         """Index one record, unless it has no picture."""
         self._check_width(record)
+        if record.quoted:
+            self._refuse_swallowed_rows(record)
         start, stop = record.cells[self.header.picture]
         may_be_reference = stop - start <= _MAX_REFERENCE_BYTES
         kept = self._kept_bytes(record, with_picture=may_be_reference or not self.header.inline)
@@ -172,6 +175,39 @@ class TsvIndex:
                 f"{len(record.cells)} cells where the header has {expected}; "
                 "the file is damaged, cut off or not separated by tabs",
             )
+
+    def _refuse_swallowed_rows(self, record: Record) -> None:
+        """Refuse a quoted cell that holds the end of a row and the beginning of another.
+
+        A quote that opens a cell and is not meant as one takes in all up to the next
+        quote.  The cells are read as the reference evaluator reads them, but the rows in
+        between are lost, and the last one's answer stands beside the first one's question.
+        """
+        column = swallowing_cell(record, self._is_row)
+        if column is not None:
+            row_id = unquoted(record.raw(self.header.kept[INDEX])).decode(errors="replace")
+            place = Place(str(self.path), self._rows_read + 1, row_id, self.header.names[column])
+            raise place.error(
+                "begins with a quotation mark that is not closed, so that the next row is taken"
+                " into the cell; close it, or, where it is text, quote the cell and double the mark"
+            )
+
+    def _is_row(self, cells: list[bytes]) -> bool:
+        """Whether *cells*, quotes included, may be a row of the file."""
+        if len(cells) != len(self.header.names):
+            return False
+        index = unquoted(cells[self.header.kept[INDEX]]).decode(errors="replace")
+        cell = cells[self.header.picture]
+        picture = unquoted(cell[: _MAX_REFERENCE_BYTES + 1]).decode(errors="replace")
+        if index in MISSING_TEXTS:
+            return False
+        if not self.header.inline:
+            return Path(picture).suffix != ""
+        if len(picture) > MAX_REFERENCE:
+            return _PICTURE_START.fullmatch(cell[:_PICTURE_START_BYTES]) is not None
+        # The row with the picture may lie ahead, where its index is nearly always a number.
+        known = picture in MISSING_TEXTS or canonical_index(picture) in self._positions
+        return known or _INTEGER.fullmatch(picture) is not None
 
     def _kept_bytes(self, record: Record, with_picture: bool) -> bytes:
         data = record.data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lossylens.spec import MANDATORY, OPERATIONAL
+from lossylens.spec import MANDATORY, OPERATIONAL, path_if
 
 #: In place of a path: the published file is to be downloaded.
 DOWNLOAD = "download"
@@ -20,7 +20,10 @@ class TsvOptions:
     """
 
     # What decides results is the file's checksum: see TsvTask.fingerprint.
-    data: str = field(default=MANDATORY, metadata=OPERATIONAL)
+    data: str = field(
+        default=MANDATORY,
+        metadata={**OPERATIONAL, **path_if(lambda text: text not in (DOWNLOAD, MANDATORY))},
+    )
 
 
 @dataclass

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lossylens.columns import check_headings
 from lossylens.errors import DataError
 from lossylens.toolkit.tsv_task.index import canonical_index
 from lossylens.toolkit.tsv_task.place import shortened
 
 _SHOWN = 5
+_MEMBERS = {"index", "prediction"}
 
 
 def read_predictions(path: Path) -> dict[str, str | None]:
@@ -77,8 +79,15 @@ def _parsed(text: str, place: str) -> Any:
 
 
 def _checked(entry: Any, place: str) -> tuple[str, str | None]:
-    if not isinstance(entry, dict) or not {"index", "prediction"} <= entry.keys():
+    if not isinstance(entry, dict):
         raise DataError(f'{place}: expected {{"index": ..., "prediction": ...}}')
+    if not entry.keys() >= _MEMBERS:
+        try:
+            check_headings(list(entry), sorted(_MEMBERS))
+        except DataError as error:
+            raise DataError(
+                f'{place}: expected {{"index": ..., "prediction": ...}}: {error}'
+            ) from error
     index, prediction = entry["index"], entry["prediction"]
     if isinstance(index, bool) or not isinstance(index, int | str):
         raise DataError(f'{place}: "index" is neither a whole number nor text')

@@ -39,12 +39,14 @@ class Record:
             the next record is read.
         cells: start and stop of each cell in ``data``, quotes included.
         end: position of the first byte after the record in the file.
+        quoted: whether a cell may be quoted.
     """
 
     offset: int
     data: bytes | bytearray
     cells: list[tuple[int, int]]
     end: int
+    quoted: bool = False
 
     @property
     def whole(self) -> bytes:
@@ -101,6 +103,26 @@ def _closing_quote(data: bytes | bytearray, position: int) -> int:
     return -1
 
 
+def cells_alone(line: bytes) -> list[bytes]:
+    """Return the cells of *line*, quotes included, taken as one whole record.
+
+    A quote that no quote before a tab or the end closes is an ordinary character: what is
+    asked is how somebody meant the line who did not know the quote's meaning.
+    """
+    cells = []
+    start = 0
+    while start <= len(line):
+        stop = line.find(b"\t", start)
+        if line[start : start + 1] == b'"':
+            closing = _closing_quote(line, start + 1)
+            if closing >= 0 and line[closing + 1 : closing + 2] in (b"", b"\t"):
+                stop = closing + 1 if closing + 1 < len(line) else -1
+        stop = stop if stop >= 0 else len(line)
+        cells.append(line[start:stop])
+        start = stop + 1
+    return cells
+
+
 class RecordReader:
     """Reads records from a binary stream, one at a time.
 
@@ -109,14 +131,21 @@ class RecordReader:
         offset: where to start; 0, or the ``end`` of an earlier record.
         name: of the file, for error messages.
         limit: longest record accepted, in bytes.
+        number: of the first record that is read, 0 for the header; for error messages.
     """
 
     def __init__(
-        self, stream: BinaryIO, offset: int = 0, name: str = "", limit: int = MAX_RECORD
+        self,
+        stream: BinaryIO,
+        offset: int = 0,
+        name: str = "",
+        limit: int = MAX_RECORD,
+        number: int = 0,
     ) -> None:
         self._stream = stream
         self._name = name
         self._limit = limit
+        self._number = number
         self._data: bytes | bytearray = b""
         self._data_offset = offset
         self._position = 0
@@ -137,6 +166,7 @@ class RecordReader:
                 return None
             record = self._plain_record() or self._record()
             if record is not None:
+                self._number += 1
                 return record
 
     def _next_line(self) -> bool:
@@ -151,9 +181,12 @@ class RecordReader:
             raise self._too_long()
         return line
 
+    def _where(self) -> str:
+        return f"{self._name}: {f'row {self._number}' if self._number else 'the header'}"
+
     def _too_long(self) -> DataError:
         return DataError(
-            f"{self._name}: the record at byte {self._data_offset} is longer than "
+            f"{self._where()}: the record at byte {self._data_offset} is longer than "
             f"{self._limit} bytes; the file is damaged or not a TSV file"
         )
 
@@ -191,7 +224,7 @@ class RecordReader:
         self._position = min(start, len(self._data))
         if _is_blank(self._data, cells):
             return None
-        return Record(offset, self._data, cells, self._data_offset + self._position)
+        return Record(offset, self._data, cells, self._data_offset + self._position, quoted=True)
 
     def _cell_stop(self, start: int) -> int:
         """Return where the cell that starts at *start* ends."""
@@ -212,7 +245,7 @@ class RecordReader:
             line = self._line()
             if not line:
                 raise DataError(
-                    f"{self._name}: the quote opened at byte {self._data_offset + start} is not "
+                    f"{self._where()}: the quote opened at byte {self._data_offset + start} is not "
                     "closed; the file is damaged or cut off"
                 )
             if len(self._data) + len(line) > self._limit:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lossylens.hookspecs import hookimpl
-from lossylens.spec import MANDATORY, OPERATIONAL
+from lossylens.spec import MANDATORY, OPERATIONAL, path_if
 from lossylens.vlm import VlmSpec
 
 
@@ -69,7 +69,7 @@ class OpenAIOptions:
     max_tokens: int = 512
     limit_field: str = "max_tokens"
     extra: dict[str, Any] = field(default_factory=dict)
-    image_folder: str = field(default="", metadata=OPERATIONAL)
+    image_folder: str = field(default="", metadata={**OPERATIONAL, **path_if(bool)})
     image_url: str = field(default="", metadata=OPERATIONAL)
     concurrency: int = field(default=8, metadata=OPERATIONAL)
     batch_images: int = field(default=0, metadata=OPERATIONAL)
