@@ -33,6 +33,7 @@ class CellResult:
         parameters: of the VLM, in millions; None where it is not known.
         images: how many distinct images; 0 where it is not known.
         samples, failed, missing, unextracted: counts of samples.
+        limited: how many images were asked about, where the task has more; else None.
         metrics: all metrics, as the task nests them.
         interval: confidence interval of the value; None where there is none.
         key: of the cell in its run folder.
@@ -57,6 +58,7 @@ class CellResult:
     failed: int = 0
     missing: int = 0
     unextracted: int = 0
+    limited: int | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     key: str = ""
@@ -158,6 +160,17 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
+class NotApplicable:
+    """Cells that a run's configuration names and that do not exist, and why: their labels."""
+
+    model: str
+    codec: str
+    level: str
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Results:
     """The results of a run, or published ones.
 
@@ -167,6 +180,7 @@ class Results:
         data: by task label.
         unscored: cells whose score is not a number, in words.
         unfinished: cells that are not finished.
+        not_applicable: cells that do not exist.
         planned: how many cells the grid of a run has.
         state: what became of a run that is not finished, such as ``"was interrupted"``.
         earlier: how many cells of other configurations the run folder holds besides.
@@ -186,6 +200,7 @@ class Results:
     data: Mapping[str, TaskData]
     unscored: Sequence[str] = ()
     unfinished: Sequence[Unfinished] = ()
+    not_applicable: Sequence[NotApplicable] = ()
     planned: int = 0
     state: str = ""
     earlier: int = 0

@@ -17,7 +17,15 @@ from lossylens.errors import PluginError, StoreError
 from lossylens.images import SourceFormat
 from lossylens.metrics.bootstrap import interval
 from lossylens.plugins import load_registry
-from lossylens.report.cells import UNCOMPRESSED, CellResult, Note, Results, TaskData, Unfinished
+from lossylens.report.cells import (
+    UNCOMPRESSED,
+    CellResult,
+    Note,
+    NotApplicable,
+    Results,
+    TaskData,
+    Unfinished,
+)
 from lossylens.report.fidelity import read_fidelities
 from lossylens.report.verdicts import Replicates, TaskVerdicts, read_verdicts, replicate
 from lossylens.store import Store
@@ -33,6 +41,8 @@ LEFT JOIN scores ON scores.cell = cells.key
 WHERE cells.position IS NOT NULL
 ORDER BY cells.position
 """
+
+_ASKED_IMAGES = "SELECT task, count(DISTINCT image) AS count FROM sample_images GROUP BY task"
 
 _SOURCES = """
 SELECT used.task_label, images.format, count(*) AS count
@@ -56,7 +66,7 @@ LEFT JOIN (
     FROM predictions
     JOIN cells ON cells.key = predictions.cell
     JOIN samples ON samples.task = cells.task AND samples.id = predictions.sample
-    WHERE cells.position IS NOT NULL
+    WHERE cells.position IS NOT NULL AND NOT predictions.transient
     GROUP BY predictions.cell
 ) AS done ON done.cell = cells.key
 WHERE cells.position IS NOT NULL
@@ -108,9 +118,12 @@ def read_run(folder: Path) -> RunReading:
         unfinished = tuple(_unfinished(store, rows))
         sizes = _sizes(scored)
         fidelity = read_fidelities(store)
+        asked = {row["task"]: row["count"] for row in store.rows(_ASKED_IMAGES)}
         cells = [
             dataclasses.replace(
-                _cell(row, manifest, sizes), fidelity=fidelity.get((row["codec"], row["task"]), {})
+                _cell(row, manifest, sizes),
+                fidelity=fidelity.get((row["codec"], row["task"]), {}),
+                limited=asked[row["task"]] if row["limited"] else None,
             )
             for row in scored
         ]
@@ -122,6 +135,12 @@ def read_run(folder: Path) -> RunReading:
             data=_data(store, scored, manifest),
             unscored=tuple(_label(row) for row in rows if row["scored"] and row["value"] is None),
             unfinished=unfinished,
+            not_applicable=tuple(
+                NotApplicable(
+                    _model(row), row["codec_label"], row["level"], row["task_label"], row["reason"]
+                )
+                for row in store.rows("SELECT * FROM absences ORDER BY position")
+            ),
             planned=len(rows),
             state=_state(runs[0]["outcome"]) if unfinished or not rows else "",
             earlier=store.rows(_EARLIER)[0][0],
@@ -129,7 +148,7 @@ def read_run(folder: Path) -> RunReading:
                 (row["stage"], row["failure"], row["count"]) for row in store.rows(_FAILURES)
             ),
             sources=tuple(_sources(store)),
-            notes=tuple(_notes(cells, replicates)),
+            notes=(*_notes(cells, replicates), *_notes_of_parts(store, rows)),
             parts=_parts(scored),
             manifest={
                 **manifest,
@@ -238,6 +257,13 @@ def _with_interval(cell: CellResult, replicates: Replicates | None) -> CellResul
 def _notes(cells: list[CellResult], replicates: Mapping[str, Replicates]) -> Iterator[Note]:
     for task in dict.fromkeys(cell.task for cell in cells):
         of_task = [cell for cell in cells if cell.task == task]
+        limits = {cell.limited for cell in of_task if cell.limited is not None}
+        if limits:
+            yield Note(
+                f"{task}: limited to {max(limits)} images (run.limit); these are no scores of the"
+                " whole task.",
+                frozenset({task}),
+            )
         without = sum(cell.key not in replicates for cell in of_task)
         if without:
             yield Note(
@@ -245,6 +271,16 @@ def _notes(cells: list[CellResult], replicates: Mapping[str, Replicates]) -> Ite
                 f" {of_task[0].metric} is neither a mean nor the F1 of the stored verdicts there.",
                 frozenset({task}),
             )
+
+
+def _notes_of_parts(store: Store, rows: list[Row]) -> Iterator[Note]:
+    """Yield what the run has noticed about codecs and models."""
+    tasks = frozenset(row["task_label"] for row in rows)
+    names = {row["codec"]: f"codec {row['codec_label']} at {row['level']}" for row in rows}
+    names |= {row["vlm"]: f"VLM {_model(row)}" for row in rows}
+    for part, text in store.notes():
+        if part in names:
+            yield Note(f"{names[part]}: {text}.", tasks)
 
 
 def _data(store: Store, rows: list[Row], manifest: Mapping[str, Any]) -> dict[str, TaskData]:

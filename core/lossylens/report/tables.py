@@ -51,6 +51,7 @@ def all_tables(analysis: Analysis) -> list[Table]:
     """Return the tables of a report; those that would have no rows are left out."""
     made = [
         _unfinished(analysis),
+        _not_applicable(analysis),
         _scores(analysis),
         _bd(analysis),
         _bd_wide(analysis),
@@ -88,20 +89,35 @@ def _unfinished(analysis: Analysis) -> Table:
     )
 
 
+def _not_applicable(analysis: Analysis) -> Table:
+    return Table(
+        "not-applicable",
+        "Cells that do not exist",
+        ("source", "task", "model", "codec", "level", "why"),
+        tuple(
+            (source.name, each.task, each.model, each.codec, each.level, each.reason)
+            for source in analysis.comparison.sources
+            for each in source.not_applicable
+        ),
+        "An adaptor or model that cannot do what a cell asks for has no score there.",
+    )
+
+
 def _scores(analysis: Analysis) -> Table:
     return Table(
         "scores",
         "Scores and rates of all cells",
         (
             *("task", "source", "VLM", "adaptor", "codec", "level", "bpp", "metric", "score"),
-            *("95 % low", "95 % high", "images", "samples", "failed", "missing", "no answer"),
+            *("95 % low", "95 % high", "images", "limited to", "samples", "failed", "missing"),
+            "no answer",
         ),
         tuple(
             (
                 *(group.group.title, group.group.origins[cell.model], cell.vlm, cell.adaptor),
                 *(cell.codec, cell.level, _finite(cell.bpp), cell.metric, cell.value),
                 *(cell.interval or (None, None)),
-                *(cell.images or None, cell.samples or None),
+                *(cell.images or None, cell.limited, cell.samples or None),
                 *(cell.failed, cell.missing, cell.unextracted),
             )
             for group in analysis.groups
