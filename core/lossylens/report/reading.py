@@ -20,8 +20,8 @@ from lossylens.plugins import load_registry
 from lossylens.report.cells import (
     UNCOMPRESSED,
     CellResult,
-    Note,
     NotApplicable,
+    Note,
     Results,
     TaskData,
     Unfinished,
