@@ -39,9 +39,9 @@ def score(
 
     registry = load_registry()
     spec = registry.find("task", task).spec
-    predicted = read_predictions(predictions)
+    predictions = predictions.absolute()  # a plugin may change the working directory
     built = registry.build_task(task, {**parse_options(option or ()), "data": str(data)})
-    result = built.score(predicted)
+    result = built.score(read_predictions(predictions))
     report = as_report(spec, result, built.provenance())
     typer.echo(json.dumps(report, ensure_ascii=False, indent=2) if as_json else as_text(report))
 

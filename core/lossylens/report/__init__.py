@@ -48,8 +48,10 @@ def write_report(
             raise ConfigError(f"unknown format {each!r}: use {', '.join(FORMATS)}")
     alone = len(names) == 1 and Path(names[0]).is_dir()
     folder = out or (Path(names[0]) / "report" if alone else Path("report"))
+    # A codec that is asked to decode may change the working directory.
+    absolute = folder.absolute()
     with _extras_named():
-        return _write(names, folder, formats, fidelity)
+        return folder / _write(names, absolute, formats, fidelity).relative_to(absolute)
 
 
 def compare_with_printed(*names: str | Path) -> list[tuple[Table, Table]]:
