@@ -50,9 +50,11 @@ def write_report(
             raise ConfigError(f"unknown format {each!r}: use {', '.join(FORMATS)}")
     alone = len(names) == 1 and Path(names[0]).is_dir()
     folder = out or (Path(names[0]) / "report" if alone else Path("report"))
+    # A codec that is asked to decode may change the working directory.
+    absolute = folder.absolute()
     with _extras_named():
         analysis, runs = _analysis(names, fidelity)
-        path = _write(analysis, runs, folder, formats)
+        path = folder / _write(analysis, runs, absolute, formats).relative_to(absolute)
         for line in _untold(analysis):
             say(line)
         return path

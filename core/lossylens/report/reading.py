@@ -157,7 +157,8 @@ def read_run(folder: Path) -> RunReading:
                 "config": json.loads(runs[0]["config"]),
             },
         )
-    return RunReading(results, folder, replicates, verdicts)
+    # A codec that is asked to decode may change the working directory.
+    return RunReading(results, folder.absolute(), replicates, verdicts)
 
 
 def _unfinished(store: Store, rows: list[Row]) -> Iterator[Unfinished]:

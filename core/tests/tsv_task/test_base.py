@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -169,3 +170,12 @@ def test_the_published_file_is_downloaded_to_the_cache_once(path, monkeypatch):
         assert len(list(task.samples())) == 2
     assert asked == [("https://example.org/Colours.tsv", "")]
     assert task.table.path == cache_folder() / "data" / "Colours.tsv"
+
+
+def test_the_fingerprint_follows_a_file_of_the_same_size_and_time(task, path):
+    first = task.fingerprint()
+    status = path.stat()
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes(reversed(content[-2:])))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert type(task)(task.options).fingerprint() != first
