@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -254,7 +254,8 @@ class _Session:
             self._fail(todo, ANSWER, result.answers, self._answering)
             return
         self._answering.succeeded()
-        rows = [_row(*each) for each in zip(todo.asked, result.answers, strict=True)]
+        hidden = self._config.environment.hidden
+        rows = [_row(*each, hidden) for each in zip(todo.asked, result.answers, strict=True)]
         timings = [("answer", self._model.part.key, len(rows), result.answer_seconds)]
         if result.decode_seconds is not None:
             timings.append(("decode", self._codec.part.key, 1, result.decode_seconds))
@@ -268,7 +269,7 @@ class _Session:
                 asked.sample.id,
                 None,
                 stage,
-                failure.reason,
+                self._config.environment.hidden(failure.reason),
                 transient=failure.transient,
             )
             for cell, asked in todo.asked
@@ -325,11 +326,12 @@ def _portable(question: Question) -> Question:
     return dataclasses.replace(question, options=dict(question.options))
 
 
-def _row(asked: tuple[Cell, Asked], answer: Answer) -> Prediction:
+def _row(asked: tuple[Cell, Asked], answer: Answer, hidden: Callable[[str], str]) -> Prediction:
     cell, item = asked
     if answer.text is not None:
         return Prediction(cell.key, item.sample.id, answer.text, usage=dict(answer.usage))
-    reason = Failure(answer.failure or "the VLM gave no reason").reason
+    # A server may repeat the key that it was sent.
+    reason = Failure(hidden(answer.failure or "the VLM gave no reason")).reason
     return Prediction(
         cell.key,
         item.sample.id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -157,7 +157,7 @@ def encode_all(
             memory=config.memory,
         )
         recipe = JobByJob(encode, f"the encoder of {title}")
-        keeping = _Keeping(codecs, store, step)
+        keeping = _Keeping(codecs, store, step, config.environment.hidden)
         done = run_works(executor, recipe, jobs, pending, resources)
         again = [job for crashed in map(keeping.keep, done) for job in crashed]
         # Whose batch has ended a worker may have been harmless; one by one tells.
@@ -169,8 +169,14 @@ def encode_all(
 class _Keeping:
     """Puts results into the store."""
 
-    def __init__(self, codecs: Sequence[CodecLevel], store: Store, step: Step) -> None:
-        self._store, self._step = store, step
+    def __init__(
+        self,
+        codecs: Sequence[CodecLevel],
+        store: Store,
+        step: Step,
+        hidden: Callable[[str], str],
+    ) -> None:
+        self._store, self._step, self._hidden = store, step, hidden
         self._watches = {codec.part.key: _watch(codec, store.folder) for codec in codecs}
 
     def keep(self, done: tuple[EncodeJob, EncodedTogether | Failure]) -> list[EncodeJob]:
@@ -201,7 +207,8 @@ class _Keeping:
         self._step.advance()
 
     def _fail(self, codec: str, image: str, failure: Failure) -> None:
-        self._store.add_encoding_failure(codec, image, failure.reason, transient=failure.transient)
+        reason = self._hidden(failure.reason)
+        self._store.add_encoding_failure(codec, image, reason, transient=failure.transient)
         self._step.advance()
 
     def end(self) -> None:

@@ -31,8 +31,8 @@ def test_photographs_and_tasks(registry):
     assert list(found) == [
         "photograph chelsea",
         "photograph flower",
-        "scenes scene-0",
-        "scenes scene-1",
+        "scenes (images=2, size=96) scene-0",
+        "scenes (images=2, size=96) scene-1",
     ]
     assert [read_picture(*each).size for each in found.items()][1:] == [(640, 427)] + 2 * [(96, 96)]
     training = find_pictures(PictureOptions(photographs="held-in"), registry, "train")

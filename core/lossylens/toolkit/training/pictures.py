@@ -87,6 +87,9 @@ def _task_images(
 ) -> Iterator[tuple[str, Callable[[], bytes]]]:
     found = registry.find("task", name)
     options = registry.options(found, given or {}, f"{where}.{name}")
+    # The same task with other options has other pictures under the same keys.
+    chosen = ", ".join(f"{key}={value}" for key, value in (given or {}).items())
+    label = f"{name} ({chosen})" if chosen else name
     for sample in registry.build_task(name, options).samples():
         for image in sample.images:
-            yield f"{name} {image.key}", image.read
+            yield f"{label} {image.key}", image.read
