@@ -348,7 +348,7 @@ class TowerTests:
     def test_what_cannot_be_cloned(self, tower: VisionTower) -> None:
         """Weights that are quantised, or on more than one device."""
         twin = tower.clone()
-        layer = twin.norms(0)[0]
+        layer: Any = twin.norms(0)[0]
         held = layer.weight
         layer.weight = torch.nn.Parameter(held.detach().to(torch.int8), requires_grad=False)
         with pytest.raises(ConfigError, match=r"quantised.*quantization: none"):
@@ -406,7 +406,7 @@ class TowerTests:
 
     def test_layout_and_rectangles(self, tower: VisionTower) -> None:
         """The layout is known from the size; a tile shows what its rectangle says."""
-        for width, height in ((80, 60), (37, 150), (301, 99), (64, 64), (97, 13)):
+        for width, height in ((80, 60), (37, 150), (301, 99), (64, 64), (97, 13), (150, 100)):
             across = np.linspace(0, 1, width)[None].repeat(height, 0)
             down = np.linspace(0, 1, height)[:, None].repeat(width, 1)
             ramps = np.stack([across, down, 0.5 * np.ones((height, width))], 2)
@@ -415,6 +415,9 @@ class TowerTests:
             assert picture.layout == tower.layout((width, height))
             if not isinstance(tower, TiledTower):
                 continue
+            # Where images are cut, into several rows and columns.
+            side = picture.pixels.shape[-1]
+            [picture] = tower.prepare([image], resolution=6 * side**2)
             # Two flat images tell how values are normalised.
             black, white = (
                 tower.prepare([Image.new("RGB", (64, 64), 3 * (value,))])[0].pixels[0, :, 0, 0]
