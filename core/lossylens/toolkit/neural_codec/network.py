@@ -207,8 +207,10 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
     @contextlib.contextmanager
     def _transforming(self, device: torch.device) -> Iterator[None]:
         """Compute a transform; in float64, if that is its type, the same way every time."""
-        exact = self._transform_dtype == torch.float64
-        with reproducible(device) if exact else contextlib.nullcontext(), Winograd():
+        if self._transform_dtype != torch.float64:
+            yield
+            return
+        with reproducible(device), Winograd():
             yield
 
     @property
