@@ -14,6 +14,7 @@ from lossylens.codec import CodecPoint
 from lossylens.toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown
 from lossylens.toolkit.transformers_vlm.families import internvl
 from lossylens.toolkit.transformers_vlm.memory import Budget
+from lossylens.toolkit.transformers_vlm.pictures import Layout, VisualTokens
 from lossylens.toolkit.transformers_vlm.preprocessing import Preprocessing
 from lossylens.toolkit.transformers_vlm.testing import about, blocks, generate_alone
 from lossylens.toolkit.transformers_vlm.tower import VisionTower
@@ -315,6 +316,38 @@ def test_conditions_belong_to_their_images(vlm) -> None:
     assert answers == [adapted.answer([item])[0] for item in items]
     assert answers[0] == vlm.answer(items[:1])[0]
     assert len({group[0].text for group in answers}) > 2
+
+
+def test_images_that_were_not_decoded(vlm) -> None:
+    """An encoder that takes no pixels: nothing is preprocessed, and its layout is what counts."""
+    layout = Layout(1, 4, 4, vlm.vision.extra)
+    width = vlm.family.embedding.weight.shape[1]
+    visual = vlm.family.visual_tokens(layout)
+    table = torch.randn(2, visual, width, generator=torch.Generator().manual_seed(1))
+    seen = []
+
+    def encode(pictures, conditions):
+        seen.append(pictures)
+        numbers = [each.bitstream[0] for each in conditions]
+        return [VisualTokens(table[number], layout) for number in numbers]
+
+    point = CodecPoint("elic", "q1")
+    first, second = (Condition(point, (300, 200), bytes([number])) for number in range(2))
+    asked = (Question(QuestionKind.OPEN, "Well?", max_new_tokens=LIMIT),)
+    orders = [(first,), (first, second), (second, first), (first, first)]
+    items = [ImageQuestions((None,) * len(each), asked, each) for each in orders]
+    adapted = vlm.with_encoder(encode)
+    for item in items:
+        adapted.expect(item)
+    answers = adapted.answer(items)
+    assert {picture for pictures in seen for picture in pictures} == {None}
+    assert sum(map(len, seen)) == 2, "each is encoded once"
+    assert answers == [adapted.answer([item])[0] for item in items]
+    assert len({group[0].text for group in answers}) > 2
+    tokens = [group[0].usage["input_tokens"] for group in answers]
+    assert tokens[1] == tokens[2] == tokens[3] >= tokens[0] + visual
+    with pytest.raises(ValueError, match="not decoded, and no adaptor does without"):
+        vlm.answer(items)
 
 
 def test_what_cannot_be_asked_fails_alone(open_vlm) -> None:
