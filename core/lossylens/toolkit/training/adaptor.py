@@ -8,7 +8,6 @@ checkpoint are the same for all.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -382,8 +381,7 @@ def _as_list(pairs: list[Pair]) -> list[Pair]:
     return pairs
 
 
-@functools.cache
-def _names_hash(pictures: tuple[TrainingPicture, ...]) -> str:
+def _names_hash(pictures: Sequence[TrainingPicture]) -> str:
     """Return a hash of the names of pictures, which stand for the data."""
     names = "\n".join(each.name for each in pictures)
     return hashlib.sha256(names.encode()).hexdigest()[:16]

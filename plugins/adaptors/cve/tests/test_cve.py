@@ -1,0 +1,211 @@
+"""The conditional vision encoder on a trained VLM of few parameters."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lossylens.adaptor import Training, TrainingPicture, TrainingPoint
+from lossylens.codec import SOURCE, CodecPoint
+from lossylens.errors import ConfigError
+from lossylens.plugins import load_registry
+from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
+from lossylens.vlm import Condition, VlmIdentity
+from lossylens_adaptor_cve.adaptor import ConditionalVisionEncoder, Student
+from lossylens_adaptor_cve.conditions import CLEAN, UNKNOWN, Conditioner, Labels, Vocabulary
+from lossylens_adaptor_cve.options import CONDITIONS, CveOptions, CveTrainingOptions, LossOptions
+from lossylens_adaptor_cve.training import CveTrainer
+from lossylens_vlm_nano.plugin import NanoOptions
+from lossylens_vlm_nano.vlm import Nano
+from PIL import Image
+
+SIZES = ((112, 112), (84, 140), (112, 112))
+
+
+def png(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (*SIZES[seed % 3], 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize(SIZES[seed % 3]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def vlm() -> Nano:
+    return Nano(NanoOptions())
+
+
+@pytest.fixture(scope="module")
+def identity(vlm: Nano) -> VlmIdentity:
+    return VlmIdentity("nano", "nano", dict(vlm.provenance()))
+
+
+@pytest.fixture(scope="module")
+def points() -> list[TrainingPoint]:
+    registry = load_registry()
+    return [
+        TrainingPoint(
+            CodecPoint("jpeg", level, "jpeg", f"key of {level}"),
+            partial(registry.build_codec, "jpeg", level),
+        )
+        for level in ("q1", "q10")
+    ]
+
+
+def training(vlm: Nano, identity: VlmIdentity, points, folder: Path) -> Training:
+    pictures = [TrainingPicture(f"noise {n}", partial(png, n)) for n in range(6)]
+    return Training(vlm, identity, points, pictures[:4], pictures[4:], 3, folder)
+
+
+def options(**given: object) -> CveTrainingOptions:
+    chosen = {"steps": 2, "batch": 2, "variants": 2, "warmup": 0, "validate_every": 2, **given}
+    return CveTrainingOptions(**chosen)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(vlm, identity, points, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("film")
+    return CveTrainer(options()).train(training(vlm, identity, points, folder)).checkpoint
+
+
+def conditions(*levels: str, codec: str = "jpeg", size: int = 900) -> list[Condition]:
+    return [Condition(CodecPoint(codec, level, codec), (112, 112), bytes(size)) for level in levels]
+
+
+def test_a_checkpoint_says_what_it_is_and_is_loaded_whole(
+    vlm: Nano, identity: VlmIdentity, checkpoint: Path
+) -> None:
+    about = read_checkpoint(checkpoint).about
+    assert (about["method"], about["vlm"], about["condition"]) == ("cve", "nano", "film")
+    assert about["vlm_weights"] == identity.weights
+    assert [(each["codec"], each["level"]) for each in about["points"]] == [
+        ("jpeg", "q1"),
+        ("jpeg", "q10"),
+    ]
+    adaptor = ConditionalVisionEncoder(CveOptions(checkpoint=checkpoint))
+    assert adaptor.fits(identity, SOURCE) == ""
+    assert adaptor.is_seen(identity, CodecPoint("jpeg", "q1"))
+    assert not adaptor.is_seen(identity, CodecPoint("jpeg", "q5"))
+    encode = adaptor.encoder(vlm.vision)
+    pictures = vlm.vision.prepare([Image.open(io.BytesIO(png(0)))])
+    [tuned] = encode(pictures, conditions("q1"))
+    [again] = encode(pictures, conditions("q1"))
+    assert torch.equal(tuned.features, again.features)
+    [plain] = vlm.vision.encode(pictures)
+    assert not torch.equal(tuned.features, plain.features)
+
+
+def test_it_begins_as_the_encoder_that_it_copies(vlm: Nano, points) -> None:
+    pictures = vlm.vision.prepare([Image.open(io.BytesIO(png(n))) for n in range(2)])
+    plain = vlm.vision.encode(pictures)
+    for condition in ("none", "embedding", "film", "query"):
+        student = Student(vlm.vision, Vocabulary.of(points), condition, "both")
+        found = student(pictures, [(2, 0.3), (1, 0.0)])
+        for one, other in zip(found, plain, strict=True):
+            assert torch.equal(one.features, other.features), condition
+
+
+def test_the_published_condition_has_no_effect(vlm: Nano, points) -> None:
+    """It cancels in every layer, whatever it is, and so does its gradient."""
+    pictures = vlm.vision.prepare([Image.open(io.BytesIO(png(0)))])
+    rope, film = (
+        Student(vlm.vision, Vocabulary.of(points), condition, "both")
+        for condition in ("rope", "film")
+    )
+    changes, gradients = {}, {}
+    for name, student in (("rope", rope), ("film", film)):
+        [before] = student(pictures, [(2, 0.3)])
+        with torch.no_grad():
+            student.conditioner.last.bias.normal_(generator=torch.Generator().manual_seed(1))
+            student.conditioner.last.bias.mul_(0.1)
+        [after] = student(pictures, [(2, 0.3)])
+        scale = before.features.square().mean()
+        difference = (after.features - before.features).square().mean()
+        changes[name] = (difference / scale).item()
+        after.features.square().sum().backward()
+        gradients[name] = student.conditioner.last.bias.grad.abs().max().item()
+    assert changes["rope"] < 1e-9
+    assert changes["film"] > 1e-4
+    assert gradients["rope"] < 1e-3 * gradients["film"]
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_every_condition_trains(vlm, identity, points, tmp_path: Path, condition: str) -> None:
+    given = options(condition=condition, steps=1, validate_every=1, variants=1)
+    found = CveTrainer(given).train(training(vlm, identity, points, tmp_path))
+    about = read_checkpoint(found.checkpoint).about
+    assert about["condition"] == condition
+    assert ("no effect" in about.get("note", "")) == (condition == "rope")
+
+
+def test_other_losses_and_resumption(vlm, identity, points, tmp_path: Path) -> None:
+    loss = LossOptions(mse=0.5, cosine=1.0, layers=[2], layers_weight=0.5)
+    given = options(loss=loss, state_minutes=0.0, validate_every=1)
+    whole = CveTrainer(given).train(training(vlm, identity, points, tmp_path / "whole"))
+    half = replace(given, steps=1, decay=0.0)
+    # Without a fall of the rate, one step is the beginning of two.
+    given = replace(given, decay=0.0)
+    whole = CveTrainer(given).train(training(vlm, identity, points, tmp_path / "steady"))
+    CveTrainer(half).train(training(vlm, identity, points, tmp_path / "parts"))
+    parts = CveTrainer(given).train(training(vlm, identity, points, tmp_path / "parts"))
+    one, other = read_checkpoint(whole.checkpoint).state, read_checkpoint(parts.checkpoint).state
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_labels() -> None:
+    points = [
+        TrainingPoint(CodecPoint(codec, level), lambda: None)
+        for codec, level in (("jpeg", "q1"), ("jpeg", "q5"), ("jpeg", "q9"), ("elic", "l1"))
+    ]
+    vocabulary = Vocabulary.of(points)
+    assert vocabulary == Vocabulary.read(vocabulary.described())
+    labels = Labels(vocabulary, "rank", {"hm": "jpeg"})
+    source = Condition(SOURCE, (8, 8))
+    [q1], [q5], [webp], [hm] = (
+        conditions("q1"),
+        conditions("q5"),
+        conditions("q1", codec="webp"),
+        conditions("q1", codec="hm"),
+    )
+    names = vocabulary.codecs
+    assert names[labels.numbers(q1)[0]] == "jpeg"
+    assert (labels.numbers(q1)[1], labels.numbers(q5)[1]) == (-1.0, 0.0)
+    # Never a silent guess: what the training had not is unknown, unless it is said to pass.
+    assert (names[labels.numbers(webp)[0]], labels.known_as("hm")) == (UNKNOWN, "jpeg")
+    assert names[labels.numbers(source)[0]] == CLEAN
+    assert names[labels.numbers(hm)[0]] == "jpeg"
+    rate = Labels(vocabulary, "rate", {})
+    low, middle, high = (rate.numbers(conditions("q1", size=n)[0])[1] for n in (200, 900, 4000))
+    assert low < middle < high
+    assert names[replace(labels, label="unknown").numbers(q1)[0]] == UNKNOWN
+    wrong = replace(labels, label="wrong").numbers(q1)
+    assert names[wrong[0]] not in ("jpeg", UNKNOWN)
+
+
+def test_what_does_not_fit_is_said(identity: VlmIdentity, checkpoint: Path) -> None:
+    other = VlmIdentity("nano", "mine", {"weights x": "y"})
+    adaptor = ConditionalVisionEncoder(CveOptions(checkpoint=checkpoint))
+    assert "other weights than mine's" in adaptor.fits(other, SOURCE)
+    stranger = VlmIdentity("qwen2.5-vl-3b", "qwen", {"weights x": "y"})
+    assert "another model than qwen's" in adaptor.fits(stranger, SOURCE)
+    several = ConditionalVisionEncoder(CveOptions(checkpoints={"qwen": checkpoint}))
+    assert several.fits(identity, SOURCE) == "no checkpoint for vlm nano"
+    passing = ConditionalVisionEncoder(CveOptions(checkpoint=checkpoint, map={"hm": "elic"}))
+    with pytest.raises(ConfigError, match=r"hm is to pass as elic, which .* it knows jpeg"):
+        passing.fits(identity, SOURCE)
+
+
+def test_options_that_make_no_sense() -> None:
+    with pytest.raises(ValueError, match="condition 'magic' is not one of none, embedding"):
+        CveTrainingOptions(condition="magic")
+    with pytest.raises(ValueError, match="unlabelled is a share"):
+        CveTrainingOptions(unlabelled=2)
+    with pytest.raises(ValueError, match="all weights are 0"):
+        CveTrainingOptions(loss=LossOptions(mse=0))
+    with pytest.raises(ConfigError, match="no rotary angles"):
+        Conditioner("query", "both", 3, layers=2, width=8, angles=0)
