@@ -36,7 +36,7 @@ class Picture:
     height: int = 0
     format: Mapping[str, Any] | None = field(hash=False, default=None)
     failure: str = ""
-    read: Callable[[], bytes] = field(repr=False, compare=False, default=lambda: b"")
+    read: Callable[[], bytes] = field(repr=False, compare=False, default=bytes)
 
     def content(self) -> bytes:
         """Read the file again.

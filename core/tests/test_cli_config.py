@@ -14,7 +14,7 @@ CONFIG = """
 codecs: {blocky: {levels: [b64, b7]}, other: {plugin: blocky, offset: 3}}
 vlms: {seer: {salt: 5}}
 tasks: {patches: {images: 3}}
-adaptors: {none: , prefix: {text: well}}
+adaptors: {none: , darken: {by: 3}}
 plugins: {disable: []}
 run: {out: run, fidelity: [PSNR]}
 """

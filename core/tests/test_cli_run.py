@@ -58,7 +58,8 @@ def test_scores_are_printed_as_reports_show_them(
     score = task.Patches.score
 
     def scored(self: task.Patches, predictions: dict[str, str | None]) -> object:
-        return dataclasses.replace(score(self, predictions), value=high * 2 / 3)
+        value = high * 2 / 3
+        return dataclasses.replace(score(self, predictions), value=value, metrics={"right": value})
 
     monkeypatch.setattr(task.Patches, "score", scored)
     monkeypatch.setattr(plugin, "Primary", lambda name, low, _: Primary(name, low, high))

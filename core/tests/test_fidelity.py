@@ -198,10 +198,12 @@ def test_a_run_that_was_interrupted_repeats_nothing(make_config, monkeypatch, de
         patch.setattr(Store, "add_fidelities", keep_five)
         with pytest.raises(KeyboardInterrupt):
             do(config)
-    assert len(decoded) == 6
+    begun = len(decoded)
+    # The sixth was done and not kept; a worker may have begun some more.
+    assert 6 <= begun <= 9
     do(config)
-    # The sixth was under way: its features were kept, its PSNR not.
-    assert len(decoded) == 13
+    # Their features were kept, their PSNR was not.
+    assert len(decoded) == begun + 7
     assert features() == 18
 
 

@@ -75,7 +75,7 @@ def test_both_places_read_a_pair_alike(pair: str, tmp_path: Path) -> None:
     config.write_text("codecs: {p: }\n")
     expected = Options(**PAIRS[pair])
     assert options(parse_options([pair])) == expected
-    assert options(read_yaml(config, [f"codecs.p.{pair}"])["codecs"]["p"] or {}) == expected
+    assert options(read_yaml(config, [f"codecs.p.{pair}"])[0]["codecs"]["p"] or {}) == expected
 
 
 @given(st.text(st.characters(exclude_characters="$\\", exclude_categories=["Cs"])))

@@ -139,18 +139,17 @@ def pixels(picture):
 
 
 @pytest.mark.parametrize("parity", [False, True])
-def test_pictures_have_the_very_pixels_that_the_model_was_given(finished, monkeypatch, parity):
-    from lossylens_sample.vlm import Seer
-
-    given = set()
-    answer = Seer.answer
-
-    def noting(self, batch):
-        given.update((each.condition.level, each.image.tobytes()) for each in batch)
-        return answer(self, batch)
-
-    monkeypatch.setattr(Seer, "answer", noting)
+def test_pictures_have_the_very_pixels_that_the_model_was_given(
+    finished, monkeypatch, tmp_path, parity
+):
+    path = tmp_path / "given"
+    monkeypatch.setenv("SAMPLE_GIVEN", str(path))
     folder = finished(f"run.evaluator_parity={str(parity).lower()}")
+    given = set()
+    with path.open("rb") as file:
+        while file.peek(1):
+            each = pickle.load(file)
+            given.add((each.condition.point.level, each.image.tobytes()))
     pictures = browse([read_run(folder)])["pictures"]
     assert len(pictures) == 6 * 3
     for key, picture in pictures.items():
@@ -170,30 +169,17 @@ def test_pictures_have_the_very_pixels_that_the_model_was_given(finished, monkey
         ),
     ],
 )
-def test_options_that_change_no_result_are_as_in_the_run(finished, monkeypatch, overrides):
+def test_options_that_change_no_result_are_as_in_the_run(
+    finished, monkeypatch, tmp_path, overrides
+):
     """Where data and programs are is no part of any key, but needed all the same."""
-    from lossylens_sample.codec import Blocky
-    from lossylens_sample.task import Patches
-
     folder = finished(*overrides)
-    seen = set()
-
-    def noting(kind, name):
-        begin = kind.__init__
-
-        def noted(self, *arguments):
-            seen.add(
-                (arguments[0].name if len(arguments) > 1 else "", getattr(arguments[-1], name))
-            )
-            begin(self, *arguments)
-
-        monkeypatch.setattr(kind, "__init__", noted)
-
-    noting(Blocky, "program")
-    noting(Patches, "place")
+    path = tmp_path / "built"
+    monkeypatch.setenv("SAMPLE_BUILT", str(path))
     browse([read_run(folder)])
+    seen = {tuple(line.split()) for line in path.read_text().splitlines()}
     programs = {"b64": "here" if len(overrides[0]) < 40 else "no", "b16": "here"}
-    assert seen == {("", "there"), *programs.items()}
+    assert seen == {("task", "there"), *programs.items()}
 
 
 def test_pictures_that_are_large_or_over_the_budget_are_marked():
@@ -271,19 +257,19 @@ def test_where_nothing_is_scored_the_page_has_counts(finished, capsys):
 
 
 def test_a_run_that_is_stopped_while_it_answers_can_be_reported(make_config, monkeypatch, capsys):
-    from lossylens_sample.vlm import Seer
-
     config = make_config()
-    answer, count = Seer.answer, iter(range(100))
+    keep, count = Store.add_predictions, iter(range(100))
 
-    def stopping(self, batch):
-        if next(count) == 3:
+    def stopping(store, predictions, timings=()):
+        predictions = list(predictions)
+        if predictions and next(count) == 9:
             raise KeyboardInterrupt
-        return answer(self, batch)
+        keep(store, predictions, timings)
 
-    monkeypatch.setattr(Seer, "answer", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        run(config, lambda line: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_predictions", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, lambda line: None)
     err = reported(capsys, config.run.out).err
     assert "the run was interrupted" in err
     with Store(config.run.out, writable=False) as store:

@@ -78,7 +78,7 @@ class TestRoundTrip:
         latents = codec.latents(codec.encode(picture(70, 50)))
         assert latents.values.shape == (6, 128 // 16, 64 // 16)
         assert latents.values.dtype == np.float32
-        assert (latents.network, latents.stride) == ("tiny/q1", 16)
+        assert (latents.space, latents.stride) == ("tiny/q1", 16)
         assert len(np.unique(latents.values)) > 10
 
     def test_provenance(self, codec, other_level):

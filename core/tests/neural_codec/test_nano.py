@@ -27,7 +27,7 @@ def test_round_trip(package):
     bitstream = nano().encode(picture(40, 30))
     assert nano().decode(bitstream).size == picture(40, 30).size
     latents = nano().latents(bitstream)
-    assert (latents.network, latents.values.shape[0]) == ("tiny-nano/q1", 4)
+    assert (latents.space, latents.values.shape[0]) == ("tiny-nano/q1", 4)
 
 
 def test_the_official_does_not_take_it(package, codec):

@@ -6,9 +6,9 @@ import os
 import time
 
 
-def log(*words: object) -> None:
+def log(*words: object, variable: str = "SAMPLE_LOG") -> None:
     """Append a line to the log of calls, if there is one."""
-    path = os.environ.get("SAMPLE_LOG")
+    path = os.environ.get(variable)
     if path:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(handle, (" ".join(map(str, words)) + "\n").encode())

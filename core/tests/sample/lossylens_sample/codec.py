@@ -57,6 +57,10 @@ def name_of(image: Image.Image) -> str:
 
 
 class Blocky(Codec):
+    def __init__(self, level, options):
+        super().__init__(level, options)
+        log(level.name, options.program, variable="SAMPLE_BUILT")
+
     def encode(self, image):
         trouble = image.getpixel((0, 0))
         log("encode", self.level.name, name_of(image))

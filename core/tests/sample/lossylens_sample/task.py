@@ -49,6 +49,7 @@ def read(seed, index, trouble):
 
 class Patches(Task):
     def __init__(self, options):
+        log("task", options.place, variable="SAMPLE_BUILT")
         self.options = options
         self.troubles = os.environ.get("SAMPLE_TROUBLES", options.troubles).split(",")
 
