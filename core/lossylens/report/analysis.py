@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 
@@ -220,12 +220,15 @@ def _bd_interval(
         ]
         if len(points) < len(cells):
             return None
+        # Not every draw has a score.
+        if not np.isfinite([reference.scores[number], *chain(*points)]).all():
+            continue
         try:
             value = bd_metric(Curve.of(points), float(reference.scores[number]))
         except CurveError:
             return None
         values.append(value)
-    return interval(np.array(values))
+    return interval(np.array(values)) if values else None
 
 
 def _ratings(

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 from lossylens.errors import DataError
-from lossylens.task import ImageRef, Sample, Score, Task
+from lossylens.task import ImageRef, Resampling, Sample, Score, Task
 from lossylens.vlm import Question, QuestionKind
 from PIL import Image
 
@@ -82,6 +82,7 @@ class Patches(Task):
             samples=samples,
             missing=samples - len(predictions),
             failed=failed,
+            resampling=Resampling.mean(right, 100),
         )
 
     def fingerprint(self):
