@@ -212,7 +212,9 @@ def _bd_interval(
     if reference is None or not drawn or len(cells) < 2:
         return None
     values = []
-    for number in range(min(BD_REPLICATES, len(reference.scores))):
+    for number in range(len(reference.scores)):
+        if len(values) == BD_REPLICATES:
+            break
         points = [
             (float(each.rates[number]), float(each.scores[number]))
             for each in drawn
