@@ -211,7 +211,7 @@ def _bd_interval(
     reference = group.replicates.get(base.key) if base else None
     if reference is None or not drawn or len(cells) < 2:
         return None
-    values = []
+    values: list[float] = []
     for number in range(len(reference.scores)):
         if len(values) == BD_REPLICATES:
             break

@@ -93,7 +93,8 @@ def halves(images: Images) -> tuple[dict[str, float], dict[str, float]]:
     whose first two questions are both answered right, an image standing with its first
     question; one with one prediction is left out of it.
     """
-    single, both = {}, {}
+    single: dict[str, float] = {}
+    both: dict[str, float] = {}
     for group in images.values():
         credit = {each.row.id: each.verdict.credit or 0.0 for each in group}
         single |= credit
