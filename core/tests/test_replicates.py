@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from lossylens.codec import bits_per_pixel
+from lossylens.collect import Asked
+from lossylens.metrics.aggregate import aggregate_of_sums
 from lossylens.metrics.bd import bd_metric
 from lossylens.metrics.bootstrap import BD_REPLICATES, interval, resampled_sums
 from lossylens.metrics.curve import Curve
@@ -19,7 +21,8 @@ from lossylens.report.reading import read_run
 from lossylens.report.replicates import Replicates, replicate
 from lossylens.run import run
 from lossylens.store import Store, StoredSample
-from lossylens.task import Primary, Resampling, Score
+from lossylens.task import ImageRef, Primary, Resampling, Sample, Score
+from lossylens.vlm import Question, QuestionKind
 
 TASK = Part("task", {"name": "t"})
 VLM = Part("vlm", {"name": "v"})
@@ -72,7 +75,7 @@ def test_a_score_without_resampling_has_no_interval_and_that_is_said(make_config
     )
 
 
-def stored(folder, groups, samples):
+def stored(folder, groups, samples, encoded=tuple(SIZES)):
     """Keep a score that is the sum of the means of *groups*; return its replicates."""
     drawn = Resampling.sum_of_means(groups)
     value = sum(sum(group.values()) / len(group) for group in groups)
@@ -80,8 +83,8 @@ def stored(folder, groups, samples):
         store.set_grid([CODEC, VLM, TASK], [CELL])
         store.add_images([(name, 9, 8, 8, None, None) for name in SIZES])
         store.set_samples(TASK.key, samples)
-        for name, size in SIZES.items():
-            store.add_encoding(CODEC.key, name, bytes(size), None)
+        for name in encoded:
+            store.add_encoding(CODEC.key, name, bytes(SIZES[name]), None)
         sums = drawn.sums(store.clusters(TASK.key))
         score = Score({"m": value}, value, resampling=drawn)
         store.set_score(CELL.key, "a", score, (3, 1.0, 1.0), sums=sums)
@@ -121,6 +124,30 @@ def test_an_image_of_several_clusters_counts_once_in_equal_parts(tmp_path):
     assert found.scores == pytest.approx(drawn[:, 0] / drawn[:, 1])
     # Of all clusters it is the mean over the three images.
     assert sum(each[2] for each in sums) / sum(each[3] for each in sums) == (1 + 2 + 4) / 3
+
+
+def test_the_rate_of_a_codec_that_is_not_measured_is_nominal(tmp_path):
+    samples = [sample("a", "one"), sample("b", "two")]
+    found = stored(tmp_path, [{"a": 1.0, "b": 0.0}], samples, encoded=())[CELL.key]
+    assert set(found.rates) == {1.0}  # as the cell's result says
+
+
+def test_a_sum_does_not_grow_with_the_clusters_that_are_drawn():
+    """Nine right answers in one cluster, one wrong in another: a sum is at most ten."""
+    earned = {**dict.fromkeys(map(str, range(9)), 1.0), "9": 0.0, "not counted": None}
+    drawn = Resampling.sum(earned)
+    sums = drawn.sums({name: "small" if name == "9" else "large" for name in earned})
+    assert sums == {"large": (9.0, 9.0), "small": (0.0, 1.0)}
+    scores = aggregate_of_sums(drawn.aggregate, [[9.0, 10.0], [18.0, 18.0]], drawn.factor)
+    assert scores == pytest.approx([9.0, 10.0])
+
+
+def test_pictures_that_cannot_be_read_are_clusters_of_their_own():
+    images = [ImageRef(key, bytes) for key in ("1", "2")]
+    one, other = (Sample(image.key, (image,), Question(QuestionKind.OPEN, "?")) for image in images)
+    assert Asked(one, ("f00d",)).cluster == "f00d"
+    assert Asked(one, (None,), "gone").cluster != Asked(other, (None,), "gone").cluster
+    assert Asked(replace(one, cluster="own"), (None,), "gone").cluster == "own"
 
 
 def test_draws_without_one_of_the_groups_do_not_count(tmp_path):
