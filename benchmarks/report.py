@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 
 from lossylens.plan import Cell, Part
-from lossylens.store import Store, to_json
-from lossylens.task import Score
+from lossylens.store import Prediction, Store, StoredSample, to_json
+from lossylens.task import Resampling, Score
 
 SEED = 7
 MODELS, CODECS, LEVELS, QUESTIONS = 2, 8, 4, 20
@@ -54,9 +54,12 @@ def generate(folder: Path, predictions: int) -> int:
         store.set_samples(
             task.key,
             [
-                (
-                    *(sample, place, hashes[place // QUESTIONS], to_json(question)),
+                StoredSample(
+                    sample,
+                    ((hashes[place // QUESTIONS], False),),
+                    to_json(question),
                     to_json({"answer": right[place], "category": "random"}),
+                    hashes[place // QUESTIONS],
                 )
                 for place, sample in enumerate(ids)
             ],
@@ -96,19 +99,22 @@ def _fill(
         for sample, answer in zip(ids, right, strict=True)
     }
     store.add_predictions(
-        [(cell.key, sample, f"{text}.", None, None, None) for sample, text in said.items()]
+        [Prediction(cell.key, sample, f"{text}.") for sample, text in said.items()]
     )
     value = 100 * sum(hits.values()) / len(hits)
     bpp = 24.0 if level == 0 else 0.05 * (1 + (level - 1) % LEVELS) + 0.002 * level
-    score = Score({"accuracy": value}, value, hits, said, len(ids))
+    drawn = Resampling.mean(hits, 100)
+    metrics = {"accuracy": value}
+    score = Score(metrics, value, hits, said, len(ids), resampling=drawn)
     if level and place <= CODECS * LEVELS:
         size = round(bpp * 640 * 480 / 8)
         with store._writing() as database:
             database.executemany(
-                "INSERT INTO encodings VALUES (?, ?, NULL, ?, NULL)",
+                "INSERT INTO encodings VALUES (?, ?, NULL, ?, NULL, 0)",
                 [(cell.codec_key, sha, size + rng.randrange(-50, 50)) for sha in hashes],
             )
-    store.set_score(cell.key, str(place), score, (len(hashes), bpp, bpp))
+    sums = drawn.sums(store.clusters(cell.task_key))
+    store.set_score(cell.key, str(place), score, (len(hashes), bpp, bpp), sums=sums)
 
 
 def measure(*sources: str, out: Path) -> None:

@@ -46,6 +46,7 @@ LASTING = (
     "cells",
     "predictions",
     "scores",
+    "resamplings",
     "verdicts",
 )
 

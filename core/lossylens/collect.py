@@ -77,7 +77,10 @@ class Asked:
     @property
     def cluster(self) -> str:
         """What the bootstrap draws together."""
-        return self.sample.cluster or " ".join(image or "-" for image in self.images)
+        if self.sample.cluster:
+            return self.sample.cluster
+        found = zip(self.images, self.sample.images, strict=True)
+        return " ".join(image or f"unread:{given.key}" for image, given in found)
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,14 @@ CREATE TABLE scores (
     limited INTEGER NOT NULL        -- 1: the task has more images than were asked about
 ) WITHOUT ROWID;
 
+-- How scores are made of their samples, for confidence intervals: lossylens.task.Resampling.
+CREATE TABLE resamplings (
+    cell TEXT PRIMARY KEY REFERENCES cells,
+    aggregate TEXT NOT NULL,        -- lossylens.task.Aggregate
+    factor REAL NOT NULL,           -- of the aggregate
+    sums TEXT NOT NULL              -- JSON: by cluster, the sums of its samples' parts
+) WITHOUT ROWID;
+
 CREATE TABLE verdicts (
     cell TEXT NOT NULL REFERENCES cells,
     sample TEXT NOT NULL,

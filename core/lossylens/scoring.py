@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,9 +13,10 @@ from lossylens.codec import bits_per_pixel
 from lossylens.collect import Material
 from lossylens.errors import PluginError
 from lossylens.failure import guarded
+from lossylens.metrics.aggregate import aggregate_of_sums, takes
 from lossylens.plan import Benchmark, Cell, CodecLevel, Model, Plan, short_hash
 from lossylens.store import Store, to_json
-from lossylens.task import Primary, Score
+from lossylens.task import Aggregate, Primary, Resampling, Score
 
 #: Number of images, mean bits per pixel, total bits over total pixels.
 Rate = tuple[int, float | None, float | None]
@@ -40,6 +41,7 @@ class Scoring:
         self._plan, self._material, self._store = plan, material, store
         self._accept_failures = accept_failures
         self._digest = lru_cache(None)(self._digest_samples)
+        self._clusters = lru_cache(None)(store.clusters)
         self.unscored = 0
 
     def score(self, model: Model, codec: CodecLevel) -> Iterator[tuple[Cell, Score, Rate]]:
@@ -84,16 +86,21 @@ class Scoring:
             score: Any = benchmark.task.score(predictions)
         for problem in _problems(score, benchmark.choice.spec.primary):
             raise PluginError(f"{who} breaks its contract: {problem}")
+        for problem in resampling_problems(score, predictions):
+            raise PluginError(f"{who} breaks its contract: {problem}")
+        clusters = self._clusters(cell.task_key)
+        sums = score.resampling.sums(clusters) if score.resampling else None
         # Samples that were not asked are none, whatever the task makes of them.
         score = dataclasses.replace(score, samples=len(asked), missing=0)
-        self._store.set_score(cell.key, inputs, score, rate, limited=limited)
+        self._store.set_score(cell.key, inputs, score, rate, limited=limited, sums=sums)
         return score, rate
 
     def _digest_samples(self, task: str) -> str:
         """Return a hash of what decides a score beside the predictions."""
+        clusters = self._clusters(task)
         return short_hash(
             [
-                [each.sample.id, to_json(dict(each.sample.fields))]
+                [each.sample.id, to_json(dict(each.sample.fields)), clusters[each.sample.id]]
                 for each in self._material.samples[task]
             ]
         )
@@ -123,6 +130,53 @@ def _problems(score: Any, primary: Primary) -> Iterator[str]:
     if not primary.low - slack <= value <= primary.high + slack:
         span = f"{primary.low:g} to {primary.high:g}"
         yield f"its score of {value:g} is outside the range of its primary metric, {span}"
+
+
+def resampling_problems(score: Score, asked: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how the resampling of *score* departs from what it says of itself.
+
+    Args:
+        score: of a task; without a resampling it has no problem.
+        asked: has the ids of the samples that were scored.
+    """
+    given: Any = score.resampling
+    if given is None:
+        return
+    if not isinstance(given, Resampling) or not isinstance(given.parts, Mapping):
+        yield f"the resampling of its Score is {given!r:.80} instead of a Resampling"
+        return
+    if given.aggregate not in tuple(Aggregate):
+        known = ", ".join(Aggregate)
+        yield f"the aggregate of its resampling is {given.aggregate!r:.40}, not one of {known}"
+        return
+    if not _numbers((given.factor,)):
+        yield f"the factor of its resampling is {given.factor!r:.40}"
+        return
+    aggregate, lengths = Aggregate(given.aggregate), set()
+    for sample, parts in given.parts.items():
+        if sample not in asked:
+            yield f"its resampling has parts of {sample!r:.40}, which is no sample that was asked"
+            return
+        if not _numbers(parts) or not takes(aggregate, len(parts)):
+            yield f"its resampling has {parts!r:.60} of {sample!r:.40}, no parts of {aggregate}"
+            return
+        lengths.add(len(parts))
+    if len(lengths) > 1:
+        counts = " and ".join(map(str, sorted(lengths)))
+        yield f"its resampling has {counts} parts of different samples; all must have as many"
+        return
+    for sums in given.sums(dict.fromkeys(given.parts, "all")).values():
+        found, value = float(aggregate_of_sums(aggregate, sums, given.factor)), float(score.value)
+        both_nan = math.isnan(found) and math.isnan(value)
+        if not both_nan and not math.isclose(found, value, rel_tol=_SLACK, abs_tol=1e-9):
+            yield f"its Score has the value {value:.9g}, but its resampling gives {found:.9g}"
+
+
+def _numbers(values: Any) -> bool:
+    try:
+        return isinstance(values, tuple | list) and all(math.isfinite(each) for each in values)
+    except TypeError:
+        return False
 
 
 def _rate(codec: CodecLevel, cell: Cell, material: Material, store: Store) -> Rate:

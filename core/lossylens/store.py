@@ -44,7 +44,7 @@ from lossylens.plan import Absence, Cell, Part, plain
 from lossylens.task import Score
 
 #: Raised with every change to ``schema.sql``.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # "llns" in SQLite's field for the application.
 _APPLICATION = 0x6C6C6E73
@@ -91,12 +91,13 @@ class StoredSample:
     cluster: str
 
     def with_known(self, other: StoredSample) -> StoredSample:
-        """Return the sample with the hashes of *other* where it has none."""
+        """Return the sample with the hashes of *other* where it has none, and its cluster then."""
         if len(self.images) != len(other.images):
             return self
         pairs = zip(self.images, other.images, strict=True)
         images = tuple((image or known, context) for (image, context), (known, _) in pairs)
-        return replace(self, images=images)
+        cluster = self.cluster if images == self.images else other.cluster
+        return replace(self, images=images, cluster=cluster)
 
 
 class Store:
@@ -264,7 +265,7 @@ class Store:
             database.executemany(
                 "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (task, each.id, position, each.question, each.fields, each.cluster)
+                    (task, each.id, position, each.question, each.fields, plain(each.cluster))
                     for position, each in enumerate(now)
                 ],
             )
@@ -289,6 +290,13 @@ class Store:
             )
             for row in self.rows("SELECT * FROM samples WHERE task = ?", (task,))
         }
+
+    def clusters(self, task: str) -> dict[str, str]:
+        """Return the cluster of each sample of a task, in the order of the data."""
+        rows = self.rows(
+            "SELECT id, cluster FROM samples WHERE task = ? ORDER BY position", (task,)
+        )
+        return {row["id"]: row["cluster"] for row in rows}
 
     # Encodings
 
@@ -443,11 +451,13 @@ class Store:
         rate: tuple[int, float | None, float | None],
         *,
         limited: bool = False,
+        sums: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         """Keep a cell's score, verdicts and rate (images, mean bpp, total bpp).
 
         Args:
             limited: whether the task has more images than were asked about.
+            sums: by cluster, of the parts of the score's resampling.
         """
         counts = (score.samples, score.missing, score.failed, score.unextracted)
         verdicts = [
@@ -465,11 +475,19 @@ class Store:
                     int(limited),
                 ),
             )
+            database.execute("DELETE FROM resamplings WHERE cell = ?", (cell,))
+            if score.resampling is not None and sums:
+                aggregate, factor = score.resampling.aggregate, float(score.resampling.factor)
+                database.execute(
+                    "INSERT INTO resamplings VALUES (?, ?, ?, ?)",
+                    (cell, str(aggregate), factor, to_json(sums)),
+                )
 
     def drop_score(self, cell: str) -> None:
         """Forget a cell's score, because its predictions are not what they were."""
         with self._writing() as database:
             database.execute("DELETE FROM scores WHERE cell = ?", (cell,))
+            database.execute("DELETE FROM resamplings WHERE cell = ?", (cell,))
             database.execute("DELETE FROM verdicts WHERE cell = ?", (cell,))
 
     # Fidelity

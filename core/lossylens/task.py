@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from lossylens.spec import PluginSpec
@@ -81,6 +82,90 @@ class Primary:
         return 100 * value if self.percent else value
 
 
+class Aggregate(StrEnum):
+    """How a score is made of sums over its samples.
+
+    A sample's parts are of the kinds that are named here.  A credit is what the sample has
+    earned, a weight what it could have: 1 for most.
+
+    Attributes:
+        MEAN: a credit and a weight; the sum of credits over the sum of weights.
+        F1: true positives, predicted positives and actual positives; twice the first sum over
+            the sum of the others, and 0 without true positives.
+        SUM_OF_MEANS: a credit and a weight for each of several groups, one group after the
+            other, zeros where the sample is not in a group; the sum of the groups' means.
+    """
+
+    MEAN = "mean"
+    F1 = "f1"
+    SUM_OF_MEANS = "sum-of-means"
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """What it takes to compute a score anew for samples drawn with replacement.
+
+    A run adds the parts up over each cluster of samples and keeps the sums; a report draws
+    clusters and takes the aggregate of what it has drawn.  Over all clusters the aggregate
+    is the score.
+
+    Attributes:
+        aggregate: how the score is made of the sums.
+        parts: per sample, what it adds to each of the sums; nothing for a sample without.
+        factor: of the aggregate, such as 100 for a score in percent.
+    """
+
+    aggregate: Aggregate
+    parts: Mapping[str, tuple[float, ...]]
+    factor: float = 1.0
+
+    @classmethod
+    def mean(cls, earned: Mapping[str, float | None], factor: float = 1.0) -> Resampling:
+        """Return that of *factor* times the mean of credits, those that are None left out."""
+        parts = {sample: (each, 1.0) for sample, each in earned.items() if each is not None}
+        return cls(Aggregate.MEAN, parts, factor)
+
+    @classmethod
+    def sum(cls, earned: Mapping[str, float | None], factor: float = 1.0) -> Resampling:
+        """Return that of *factor* times the sum of credits, such as a number of right answers.
+
+        It is their mean times how many there are, so that a draw of clusters that happen to
+        have more samples is no better score.
+        """
+        mean = cls.mean(earned)
+        return cls(mean.aggregate, mean.parts, factor * len(mean.parts))
+
+    @classmethod
+    def sum_of_means(cls, groups: Iterable[Mapping[str, float]], factor: float = 1.0) -> Resampling:
+        """Return that of *factor* times the sum of the means of several groups of credits.
+
+        Args:
+            groups: the credits of each; a sample can be in several.  Empty ones count nothing.
+            factor: such as 1 over the number of groups for a mean of means.
+        """
+        given = [group for group in groups if group]
+        parts: dict[str, list[float]] = {}
+        for place, group in enumerate(given):
+            for sample, credit in group.items():
+                own = parts.setdefault(sample, [0.0] * (2 * len(given)))
+                own[2 * place : 2 * place + 2] = credit, 1.0
+        kept = {sample: tuple(own) for sample, own in parts.items()}
+        return cls(Aggregate.SUM_OF_MEANS, kept, factor)
+
+    def sums(self, clusters: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
+        """Return the sums of the parts by cluster.
+
+        Args:
+            clusters: the cluster of each sample, by its id.
+        """
+        found: dict[str, tuple[float, ...]] = {}
+        for sample, parts in self.parts.items():
+            before = found.get(clusters[sample], (0.0,) * len(parts))
+            added = zip(before, parts, strict=True)
+            found[clusters[sample]] = tuple(one + float(other) for one, other in added)
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """The result of scoring.
@@ -95,6 +180,8 @@ class Score:
         missing: how many had no prediction.
         failed: how many predictions are recorded as failed.
         unextracted: how many predictions no answer could be read from.
+        resampling: how ``value`` is made of its samples, for confidence intervals; None where
+            that cannot be said, and then there are none.
     """
 
     metrics: Mapping[str, Any]
@@ -105,6 +192,7 @@ class Score:
     missing: int = 0
     failed: int = 0
     unextracted: int = 0
+    resampling: Resampling | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

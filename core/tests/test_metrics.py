@@ -12,8 +12,9 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lossylens.errors import DataError
+from lossylens.metrics.aggregate import aggregate_of_sums
 from lossylens.metrics.bd import bd_metric, bd_quality, bd_rate, shared_difference
-from lossylens.metrics.bootstrap import f1_of_sums, interval, mean_of_sums, resampled_sums
+from lossylens.metrics.bootstrap import interval, resampled_sums
 from lossylens.metrics.correlation import correlate, read_fidelity
 from lossylens.metrics.curve import LEAST_SCORE, METHODS, Curve, CurveError, falls
 from lossylens.metrics.gap import Gap
@@ -21,6 +22,7 @@ from lossylens.metrics.operating import operating_point
 from lossylens.metrics.ranking import rank
 from lossylens.metrics.rating import shared_ratings
 from lossylens.metrics.scaling import trend
+from lossylens.task import Aggregate
 
 # Values of the package bjontegaard 1.3.0 on these points.
 ANCHOR = Curve((0.0412, 0.0733, 0.1254, 0.2101), (24.11, 25.62, 27.34, 29.05))
@@ -263,7 +265,7 @@ def test_bootstrap_resamples_images_not_questions():
     generator = np.random.Generator(np.random.PCG64(3))
     right = generator.random(400) < 0.7
     sums = np.stack([10.0 * right, np.full(400, 10.0)], axis=1)
-    low, high = interval(mean_of_sums(100.0)(resampled_sums(sums)))
+    low, high = interval(aggregate_of_sums(Aggregate.MEAN, resampled_sums(sums), 100))
     expected = 1.96 * 100 * math.sqrt(right.mean() * (1 - right.mean()) / 400)
     assert (high - low) / 2 == pytest.approx(expected, rel=0.1)
     assert low < 100 * right.mean() < high
@@ -276,6 +278,14 @@ def test_bootstrap_is_the_same_each_time_and_in_pieces(monkeypatch):
     assert np.array_equal(resampled_sums(sums, 50), whole)
 
 
-def test_f1_of_sums():
-    sums = np.array([[3.0, 5.0, 4.0], [0.0, 0.0, 4.0]])
-    assert f1_of_sums(sums) == pytest.approx([200 * 3 / 9, 0.0])
+@pytest.mark.parametrize(
+    ("aggregate", "sums", "expected"),
+    [
+        (Aggregate.MEAN, [[3.0, 4.0], [0.0, 2.0], [0.0, 0.0]], [75.0, 0.0, math.nan]),
+        (Aggregate.F1, [[3.0, 5.0, 4.0], [0.0, 0.0, 4.0], [0.0] * 3], [200 * 3 / 9, 0.0, 0.0]),
+        (Aggregate.SUM_OF_MEANS, [[3.0, 4.0, 1.0, 2.0], [1.0, 2.0, 0.0, 0.0]], [125.0, math.nan]),
+    ],
+)
+def test_aggregates_of_sums(aggregate, sums, expected):
+    assert aggregate_of_sums(aggregate, sums, 100) == pytest.approx(expected, nan_ok=True)
+    assert float(aggregate_of_sums(aggregate, sums[0], 100)) == pytest.approx(expected[0])

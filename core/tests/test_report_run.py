@@ -21,7 +21,7 @@ from lossylens.report.cells import CellResult
 from lossylens.report.comparing import Source, compare
 from lossylens.report.reading import read_run
 from lossylens.report.samples import SIDE, Budget, browse, choose, embedded
-from lossylens.report.verdicts import TaskVerdicts, _statistic
+from lossylens.report.verdicts import TaskVerdicts
 from lossylens.run import run
 from lossylens.store import Store
 from PIL import Image
@@ -43,10 +43,7 @@ def verdicts(**changes):
         "samples": ("a", "b", "c", "d"),
         "images": ("one", "two"),
         "image": np.array([0, 0, 1, 1]),
-        "is_yes": None,
-        "splits": np.ones(4),
         "verdicts": {"key": np.array([1, 0, 1, 1], dtype=np.float32)},
-        "said_yes": {},
     }
     return TaskVerdicts(**(fields | changes))
 
@@ -55,28 +52,6 @@ def cell(value, **changes):
     fields = {"vlm": "v", "adaptor": "", "codec": "jpeg", "level": "q1", "task": "t"}
     more = {"uncompressed": False, "metric": "m", "bpp": 0.1, "key": "key"}
     return CellResult(**(fields | more | {"value": value} | changes))
-
-
-@pytest.mark.parametrize("value", [0.75, 75.0, 3.0])
-def test_share_percent_and_sum_of_verdicts_can_be_resampled(value):
-    sums, function = _statistic(cell(value), verdicts())
-    assert sums.tolist() == [[1, 2], [2, 2]]
-    assert function(sums.sum(axis=0)) == pytest.approx(value)
-
-
-def test_f1_can_be_resampled_with_questions_of_several_splits():
-    judged = verdicts(
-        is_yes=np.array([True, True, False, True]),
-        splits=np.array([1.0, 3.0, 1.0, 1.0]),
-        said_yes={"key": np.array([True, False, False, True])},
-    )
-    # 2 true positives, 2 said yes, 5 are yes.
-    sums, function = _statistic(cell(100 * 2 * 2 / 7), judged)
-    assert function(sums.sum(axis=0)) == pytest.approx(400 / 7)
-
-
-def test_another_metric_has_no_interval():
-    assert _statistic(cell(41.0), verdicts()) is None
 
 
 def test_scores_of_a_run_have_intervals_and_rates(finished):

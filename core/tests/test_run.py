@@ -38,6 +38,7 @@ LASTING = (
     "cells",
     "predictions",
     "scores",
+    "resamplings",
     "verdicts",
 )
 
@@ -442,6 +443,18 @@ def test_a_codec_that_is_not_deterministic_is_told(
         ("Score({'right': 101.0}, 101.0)", "its score of 101 is outside the range"),
         ("Score({'wrong': 1.0}, 1.0)", "its primary metric 'right' is not among the metrics"),
         ("Score({'right': 1.0}, 2.0)", "the value of its Score is 2, its primary metric 'right' 1"),
+        ("resampled(Resampling.mean(dict(zip(predictions, (1, 0)))))", "1, .* gives 0.5"),
+        ("resampled(Resampling('median', {}))", "'median', not one of mean, f1, sum-of-means"),
+        ("resampled(Resampling('mean', {'0.0': (1,)}))", r"has \(1,\) of '0.0', no parts of mean"),
+        ("resampled(Resampling('f1', {'0.0': (1, 1)}))", r"\(1, 1\) of '0.0', no parts of f1"),
+        ("resampled(Resampling('mean', {'0.0': (1, float('nan'))}))", r"\(1, nan\) of '0.0'"),
+        ("resampled(Resampling.mean({'9.9': 1.0}))", "'9.9', which is no sample that was asked"),
+        (
+            "resampled(Resampling('sum-of-means', {'0.0': (1, 1), '0.1': (1, 1, 1, 1)}))",
+            "2 and 4 parts of different samples",
+        ),
+        ("resampled(Resampling.mean({'0.0': 1.0}, '1'))", "factor of its resampling is '1'"),
+        ("resampled('mean')", "is 'mean' instead of a Resampling"),
         ("{'right': 1.0}", "returned {'right': 1.0} instead of a Score"),
         ("1 / 0", "score\\(\\) raised ZeroDivisionError: division by zero \\(<string>, line 1"),
         ("exit(0)", "score\\(\\) raised SystemExit: 0"),
@@ -453,6 +466,24 @@ def test_a_task_that_breaks_its_contract_is_refused(
     monkeypatch.setenv("SAMPLE_SCORE", score)
     with pytest.raises(PluginError, match=f"task 'patches'.*{problem}"):
         do(make_config())
+
+
+def test_the_score_follows_the_clusters(
+    make_config: MakeConfig, calls: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that draws other samples together is scored anew; no answer is lost."""
+    do(make_config())
+    calls()
+    monkeypatch.setenv("SAMPLE_CLUSTER", "pair {pair}")
+    config = make_config()
+    do(config)
+    done = calls()
+    assert (count(done, "answer"), count(done, "score")) == (0, 3)
+    with Store(config.run.out, writable=False) as store:
+        for row in store.rows("SELECT * FROM resamplings"):
+            sums = json.loads(row["sums"])
+            assert [weight for _, weight in sums.values()] == [8, 8, 8]
+            assert list(sums) == ["pair 0", "pair 1", "pair 2"]
 
 
 def test_the_score_follows_the_data(

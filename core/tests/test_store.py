@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from lossylens.errors import BitstreamError, StoreError
 from lossylens.plan import Cell, Part
 from lossylens.store import SCHEMA_VERSION, Prediction, Store, StoredSample, to_json
-from lossylens.task import Score
+from lossylens.task import Resampling, Score
 
 CODEC, VLM, TASK = Part("codec", {"n": 1}), Part("vlm", {"n": 2}), Part("task", {"n": 3})
 CELL = Cell("v", "none", "c", "l", "t", VLM.key, CODEC.key, TASK.key)
@@ -61,6 +62,28 @@ def test_a_score_that_is_no_number_is_null(folder: Path) -> None:
     with filled(folder) as store:
         store.set_score(CELL.key, "abc", Score({}, float("nan")), (0, None, None))
         assert store.rows("SELECT value FROM scores")[0]["value"] is None
+
+
+def test_sums_are_kept_replaced_and_dropped_with_their_score(folder: Path) -> None:
+    score = Score({"m": 50.0}, 50.0, resampling=Resampling.mean({"1": 1.0, "2": 0.0}, 100))
+    with filled(folder) as store:
+        clusters = store.clusters(TASK.key)
+        assert clusters == {"1": "f00d", "2": "f00d"}
+        store.set_score(CELL.key, "a", score, (1, 2.0, 2.0), sums=score.resampling.sums(clusters))
+        [row] = store.rows("SELECT * FROM resamplings")
+        assert tuple(row) == (CELL.key, "mean", 100.0, '{"f00d":[1.0,2.0]}')
+        store.set_score(CELL.key, "b", Score({}, 1.0), (1, 2.0, 2.0))
+        assert store.rows("SELECT * FROM resamplings") == []
+        store.set_score(CELL.key, "c", score, (1, 2.0, 2.0), sums={"f00d": (1.0, 2.0)})
+        store.drop_score(CELL.key)
+        assert store.rows("SELECT * FROM resamplings") == []
+
+
+def test_a_file_that_cannot_be_read_this_time_keeps_its_cluster(folder: Path) -> None:
+    with filled(folder) as store:
+        gone = dataclasses.replace(sample("1", None), cluster="unread:1")
+        store.set_samples(TASK.key, [gone, sample("2")])
+        assert store.clusters(TASK.key) == {"1": "f00d", "2": "f00d"}
 
 
 def test_what_plugins_return_is_made_fit_to_be_kept(folder: Path) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 
@@ -211,8 +211,10 @@ def _bd_interval(
     reference = group.replicates.get(base.key) if base else None
     if reference is None or not drawn or len(cells) < 2:
         return None
-    values = []
-    for number in range(min(BD_REPLICATES, len(reference.scores))):
+    values: list[float] = []
+    for number in range(len(reference.scores)):
+        if len(values) == BD_REPLICATES:
+            break
         points = [
             (float(each.rates[number]), float(each.scores[number]))
             for each in drawn
@@ -220,12 +222,15 @@ def _bd_interval(
         ]
         if len(points) < len(cells):
             return None
+        # Not every draw has a score.
+        if not np.isfinite([reference.scores[number], *chain(*points)]).all():
+            continue
         try:
             value = bd_metric(Curve.of(points), float(reference.scores[number]))
         except CurveError:
             return None
         values.append(value)
-    return interval(np.array(values))
+    return interval(np.array(values)) if values else None
 
 
 def _ratings(

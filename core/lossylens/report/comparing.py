@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from lossylens.report.cells import CellResult, Results, TaskData
-from lossylens.report.verdicts import Replicates
+from lossylens.report.replicates import Replicates
 
 
 @dataclass(frozen=True)

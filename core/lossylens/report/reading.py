@@ -27,7 +27,8 @@ from lossylens.report.cells import (
     Unfinished,
 )
 from lossylens.report.fidelity import read_fidelities
-from lossylens.report.verdicts import Replicates, TaskVerdicts, read_verdicts, replicate
+from lossylens.report.replicates import Replicates, replicate
+from lossylens.report.verdicts import TaskVerdicts, read_verdicts
 from lossylens.store import Store
 from lossylens.task import Primary
 
@@ -92,7 +93,7 @@ class RunReading:
         results: scored cells and what is known about them.
         folder: the run folder.
         replicates: bootstrap replicates of score and rate, by cell key; a cell whose
-            metric cannot be recomputed from its verdicts has none.
+            score cannot be resampled has none.
         verdicts: by task label.
     """
 
@@ -113,6 +114,7 @@ def read_run(folder: Path) -> RunReading:
         if not runs:
             raise StoreError(f"{folder} holds no run yet: start one with `lossylens run`")
         manifest = json.loads(runs[0]["manifest"])
+        metrics = {label: Primary(**each) for label, each in manifest["metrics"].items()}
         rows = store.rows(_CELLS)
         scored = [row for row in rows if row["value"] is not None]
         unfinished = tuple(_unfinished(store, rows))
@@ -121,14 +123,14 @@ def read_run(folder: Path) -> RunReading:
         asked = {row["task"]: row["count"] for row in store.rows(_ASKED_IMAGES)}
         cells = [
             dataclasses.replace(
-                _cell(row, manifest, sizes),
+                _cell(row, metrics[row["task_label"]], sizes),
                 fidelity=fidelity.get((row["codec"], row["task"]), {}),
                 limited=asked[row["task"]] if row["limited"] else None,
             )
             for row in scored
         ]
         verdicts = read_verdicts(store, scored)
-        replicates = replicate(store, scored, cells, verdicts)
+        replicates = replicate(store, scored, cells, metrics)
         results = Results(
             name=folder.resolve().name,
             cells=tuple(_with_interval(cell, replicates.get(cell.key)) for cell in cells),
@@ -204,8 +206,7 @@ def _label(row: Row) -> str:
     return f"{_model(row)}, {row['codec_label']} {row['level']}, {row['task_label']}"
 
 
-def _cell(row: Row, manifest: Mapping[str, Any], sizes: Mapping[str, float | None]) -> CellResult:
-    metric = Primary(**manifest["metrics"][row["task_label"]])
+def _cell(row: Row, metric: Primary, sizes: Mapping[str, float | None]) -> CellResult:
     adaptor = row["adaptor_label"]
     return CellResult(
         vlm=row["vlm_label"],
@@ -269,7 +270,8 @@ def _notes(cells: list[CellResult], replicates: Mapping[str, Replicates]) -> Ite
         if without:
             yield Note(
                 f"{task}: {without} of {len(of_task)} scores have no confidence interval, since"
-                f" {of_task[0].metric} is neither a mean nor the F1 of the stored verdicts there.",
+                f" the task does not say how {of_task[0].metric} is made of its samples, or has"
+                " too few of them to be drawn anew.",
                 frozenset({task}),
             )
 

@@ -123,7 +123,8 @@ def _scores(analysis: Analysis) -> Table:
             for group in analysis.groups
             for cell in group.group.cells
         ),
-        "Scores between 0 and 1 are in percent. Intervals resample images.",
+        "Scores between 0 and 1 are in percent. Intervals resample images, or whatever else a task"
+        " says belongs together.",
         3,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from lossylens.task import ImageRef, Sample, Score, Task
+from lossylens.task import ImageRef, Resampling, Sample, Score, Task
 from lossylens.vlm import Question, QuestionKind
 from lossylens_task_scenes.options import ScenesOptions
 from lossylens_task_scenes.task import ScenesTask
@@ -36,7 +36,8 @@ class Several(Task):
             if each.id in predictions
         }
         share = 100 * sum(right.values()) / len(right)
-        return Score({"accuracy": share}, share, right, samples=len(right))
+        drawn = Resampling.mean(right, 100)
+        return Score({"accuracy": share}, share, right, samples=len(right), resampling=drawn)
 
     def fingerprint(self):
         return hashlib.sha256(repr(self._scenes).encode()).hexdigest()

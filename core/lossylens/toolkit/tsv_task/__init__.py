@@ -10,14 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lossylens.toolkit.tsv_task.base import Judged, Summary, TsvTask, Verdict
+    from lossylens.toolkit.tsv_task.base import Judged, Summary, TsvTask, Verdict, mean_credit
     from lossylens.toolkit.tsv_task.choice import OPTION_LETTERS, extract_choice
     from lossylens.toolkit.tsv_task.dataset import Dataset, data_needed
     from lossylens.toolkit.tsv_task.effective import effective_text
     from lossylens.toolkit.tsv_task.judged import JudgedTask
     from lossylens.toolkit.tsv_task.literals import string_list
     from lossylens.toolkit.tsv_task.missing import text_or_missing
-    from lossylens.toolkit.tsv_task.multiple_choice import MultipleChoiceTask, means_by_split
+    from lossylens.toolkit.tsv_task.multiple_choice import (
+        MultipleChoiceTask,
+        means_by_split,
+        split_of,
+    )
     from lossylens.toolkit.tsv_task.options import JudgedOptions, TsvOptions
     from lossylens.toolkit.tsv_task.table import Row, TsvTable
     from lossylens.toolkit.tsv_task.yes_no import NO, UNKNOWN, YES, extract_yes_no
@@ -44,7 +48,9 @@ __all__ = [
     "effective_text",
     "extract_choice",
     "extract_yes_no",
+    "mean_credit",
     "means_by_split",
+    "split_of",
     "string_list",
     "text_or_missing",
 ]
@@ -72,7 +78,9 @@ _HOMES = {
     "effective_text": "effective",
     "extract_choice": "choice",
     "extract_yes_no": "yes_no",
+    "mean_credit": "base",
     "means_by_split": "multiple_choice",
+    "split_of": "multiple_choice",
     "string_list": "literals",
     "text_or_missing": "missing",
 }

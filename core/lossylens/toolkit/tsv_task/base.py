@@ -11,13 +11,13 @@ import gc
 import logging
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 from lossylens.errors import ConfigError, DataError
-from lossylens.task import Sample, Score, Task, TaskSpec
+from lossylens.task import Resampling, Sample, Score, Task, TaskSpec
 from lossylens.toolkit.checksums import file_checksums
 from lossylens.toolkit.tsv_task.dataset import Dataset, data_path, fetch_data
 from lossylens.toolkit.tsv_task.effective import effective_text
@@ -69,10 +69,17 @@ class Summary:
     Attributes:
         metrics: named values, nested as the reference evaluator nests them.
         credits: per row, the credit where it differs from the verdict's.
+        resampling: how the primary metric is made of the rows; :func:`mean_credit` for most.
     """
 
     metrics: Mapping[str, Any]
     credits: Mapping[str, float | None] | None = None
+    resampling: Resampling | None = None
+
+
+def mean_credit(judged: Iterable[Judged], factor: float = 1.0) -> Resampling:
+    """Return that of a metric that is *factor* times the mean of the credits of verdicts."""
+    return Resampling.mean({each.row.id: each.verdict.credit or 0.0 for each in judged}, factor)
 
 
 class TsvTask(Task):
@@ -187,6 +194,7 @@ class TsvTask(Task):
             missing=len(rows) - len(judged),
             failed=sum(prediction is None for prediction in by_id.values()),
             unextracted=sum(not each.verdict.found for each in judged),
+            resampling=summary.resampling,
         )
 
     def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 from lossylens.errors import DataError
-from lossylens.task import ImageRef, Sample, Score, Task
+from lossylens.task import ImageRef, Resampling, Sample, Score, Task
 from lossylens.vlm import Question, QuestionKind
 from PIL import Image
 
@@ -47,6 +47,11 @@ def read(seed, index, trouble):
     return data[: len(data) // 2] if trouble == "truncated" else data
 
 
+def resampled(resampling):
+    """Return a score of 1 with a resampling, for SAMPLE_SCORE."""
+    return Score({"right": 1.0}, 1.0, resampling=resampling)
+
+
 class Patches(Task):
     def __init__(self, options):
         log("task", options.place, variable="SAMPLE_BUILT")
@@ -64,7 +69,9 @@ class Patches(Task):
                 label = {"answer": os.environ.get("SAMPLE_LABEL", "")}
                 text = f"{word} question {index}.{number}"
                 question = Question(QuestionKind.OPEN, text, task="patches", max_new_tokens=5)
-                yield Sample(f"{index}.{number}", image, question, {"number": str(number), **label})
+                cluster = os.environ.get("SAMPLE_CLUSTER", "").format(pair=index // 2)
+                fields = {"number": str(number), **label}
+                yield Sample(f"{index}.{number}", image, question, fields, cluster)
 
     def score(self, predictions):
         log("score", len(predictions), hashlib.sha256(repr(predictions).encode()).hexdigest())
@@ -83,6 +90,7 @@ class Patches(Task):
             samples=samples,
             missing=samples - len(predictions),
             failed=failed,
+            resampling=Resampling.mean(right, 100),
         )
 
     def fingerprint(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lossylens.task import Resampling
 from lossylens.toolkit.tsv_task import Judged, Row, Summary, TsvTask, Verdict
 from lossylens.vlm import Question, QuestionKind
 
@@ -51,7 +52,8 @@ class CocoCaptionTask(TsvTask):
     def summary(self, judged: Sequence[Judged]) -> Summary:
         """Return BLEU, ROUGE-L and CIDEr times 100.
 
-        The credit of a caption is a tenth of its CIDEr.
+        The credit of a caption is a tenth of its CIDEr.  A resampled CIDEr is a mean of these,
+        with the document frequencies of all images.
         """
         captions = [each.prediction for each in judged]
         references = [_references(each.row) for each in judged]
@@ -63,7 +65,7 @@ class CocoCaptionTask(TsvTask):
             "CIDEr": 100 * sum(ciders) / len(ciders),
         }
         credit = {each.row.id: score / SCALE for each, score in zip(judged, ciders, strict=True)}
-        return Summary(metrics, credit)
+        return Summary(metrics, credit, Resampling.mean(credit, 100 * SCALE))
 
 
 def _bleu_and_rouge(

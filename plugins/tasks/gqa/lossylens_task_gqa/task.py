@@ -11,6 +11,7 @@ from lossylens.toolkit.tsv_task import (
     TsvTask,
     Verdict,
     effective_text,
+    mean_credit,
     text_or_missing,
 )
 from lossylens.vlm import Question, QuestionKind
@@ -57,4 +58,5 @@ class GqaTask(TsvTask):
             value = each.verdict.credit or 0.0
             credit[OVERALL].append(value)
             credit[each.row.text("category")].append(value)
-        return Summary({name: 100 * sum(each) / len(each) for name, each in credit.items()})
+        metrics = {name: 100 * sum(each) / len(each) for name, each in credit.items()}
+        return Summary(metrics, resampling=mean_credit(judged, 100))

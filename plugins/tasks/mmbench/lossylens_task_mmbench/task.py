@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossylens.errors import DataError
+from lossylens.task import Resampling
 from lossylens.toolkit.tsv_task import (
     Judged,
     MultipleChoiceTask,
     Row,
     Summary,
     means_by_split,
+    split_of,
 )
 
 from lossylens_task_mmbench.plugin import DATASET, SPEC
@@ -78,12 +80,18 @@ class MmbenchTask(MultipleChoiceTask):
         metrics = means_by_split(hits.values(), ("l2-category", "category"))
         verdicts: dict[str, float | None] = dict.fromkeys(each.row.id for each in judged)
         verdicts |= {row_id: hit for row_id, (_, hit) in hits.items()}
-        return Summary({split: _renamed(means) for split, means in metrics.items()}, verdicts)
+        renamed = {split: _renamed(means) for split, means in metrics.items()}
+        primary = _primary_split(renamed)
+        counted = {row_id: hit for row_id, (row, hit) in hits.items() if split_of(row) == primary}
+        return Summary(renamed, verdicts, Resampling.mean(counted))
 
     def primary_value(self, metrics: Mapping[str, Any]) -> float:
         """Return ``Overall`` of the split ``dev``, else of the file's first split."""
-        split = metrics["dev"] if "dev" in metrics else next(iter(metrics.values()))
-        return float(split["Overall"])
+        return float(metrics[_primary_split(metrics)]["Overall"])
+
+
+def _primary_split(metrics: Mapping[str, Any]) -> str:
+    return "dev" if "dev" in metrics else next(iter(metrics))
 
 
 def _renamed(means: Mapping[str, float]) -> dict[str, float]:

@@ -70,6 +70,13 @@ def test_the_mean_of_the_verdicts_is_the_score(make):
     assert sum(verdicts) / len(verdicts) == score.value
 
 
+def test_the_score_is_resampled_over_the_split_that_it_is_of(make):
+    task = make((1, {"split": "test"}), (2, {}), (2 + M, {"answer": "B"}), (3, {}))
+    score = task.score({"1": "A", "2": "A", str(2 + M): "A", "3": "A"})
+    assert score.value == 0.5
+    assert score.resampling.parts == {"2": (0, 1), "3": (1, 1)}
+
+
 def test_a_file_of_originals_only_needs_those_only(make):
     assert make((1, {}), (2, {})).score({"1": "A", "2": "A"}).value == 1
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from lossylens.task import Resampling
 from lossylens.toolkit.tsv_task import Judged, Row, Summary, YesNoTask
 
 from lossylens_task_mme.plugin import DATASET, SPEC
@@ -72,7 +73,9 @@ class MmeTask(YesNoTask):
             "perception": sum(scores.get(category, 0.0) for category in PERCEPTION),
             "reasoning": sum(scores.get(category, 0.0) for category in REASONING),
         }
-        return Summary(totals | scores)
+        perception = [groups[category] for category in PERCEPTION if category in groups]
+        means = [half for images in perception for half in halves(images)]
+        return Summary(totals | scores, resampling=Resampling.sum_of_means(means, 100))
 
     def _warn_of_gaps(self, groups: Mapping[str, Images]) -> None:
         absent = [category for category in CATEGORIES if category not in groups]
@@ -83,21 +86,27 @@ class MmeTask(YesNoTask):
             _log.warning("MME: %s; the reference evaluator gives no score there", "; ".join(gaps))
 
 
-def category_score(images: Images) -> float:
-    """Return accuracy plus accuracy+, in percent each, so that 200 is the best.
+def halves(images: Images) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the credits whose means are the accuracy and the accuracy+, by row.
 
     The accuracy is over all questions.  The accuracy+ is the share of images
-    whose first two questions are both answered right; an image with one
-    prediction is left out of it.
+    whose first two questions are both answered right, an image standing with its first
+    question; one with one prediction is left out of it.
     """
-    credit = [_credit(group) for group in images.values()]
-    both = [min(pair[:_PAIR]) for pair in credit if len(pair) >= _PAIR]
-    return _percent([each for group in credit for each in group]) + _percent(both)
+    single: dict[str, float] = {}
+    both: dict[str, float] = {}
+    for group in images.values():
+        credit = {each.row.id: each.verdict.credit or 0.0 for each in group}
+        single |= credit
+        if len(group) >= _PAIR:
+            both[group[0].row.id] = min(list(credit.values())[:_PAIR])
+    return single, both
 
 
-def _credit(group: Sequence[Judged]) -> list[float]:
-    return [each.verdict.credit or 0.0 for each in group]
+def category_score(images: Images) -> float:
+    """Return accuracy plus accuracy+, in percent each, so that 200 is the best."""
+    return sum(_percent(half.values()) for half in halves(images))
 
 
-def _percent(values: Sequence[float]) -> float:
+def _percent(values: Collection[float]) -> float:
     return 100 * sum(values) / len(values) if values else 0.0

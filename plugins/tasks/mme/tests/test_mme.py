@@ -52,6 +52,23 @@ def test_all_right_is_the_best_score(make):
     assert score.metrics["reasoning"] == 800 == 200 * len(REASONING)
 
 
+def test_the_sum_of_the_means_of_perception_is_resampled(make):
+    """Accuracy and accuracy+ of each category; an image stands with its first question."""
+    task = make(("OCR", "1.png"), ("OCR", "1.png"), ("color", "2.png"), ("code_reasoning", "3.png"))
+    score = task.score({"0": "yes", "1": "no", "2": "yes", "3": "yes"})
+    assert score.value == 150
+    assert score.resampling.parts == {
+        "0": (1, 1, 0, 1, 0, 0),
+        "1": (0, 1, 0, 0, 0, 0),
+        "2": (0, 0, 0, 0, 1, 1),
+    }
+
+
+def test_without_perception_there_is_nothing_to_resample(make):
+    score = make(("code_reasoning", "3.png")).score({"0": "yes"})
+    assert (score.value, score.resampling.parts) == (0, {})
+
+
 def test_a_pair_counts_in_the_second_half_only_if_both_are_right(make):
     task = make()
     metrics = task.score(answers(task, "no")).metrics

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from lossylens.task import Resampling
 from lossylens.toolkit.tsv_task import Judged, Row, Summary, TsvTask, Verdict
 from lossylens.vlm import Question, QuestionKind
 
@@ -62,7 +63,9 @@ class OcrbenchTask(TsvTask):
         groups = {"Text Recognition": sum(hits[category] for category in RECOGNITION)}
         groups |= {category: hits[category] for category in OTHERS}
         total = sum(groups.values())
-        return Summary(groups | {"Final Score": total, "Final Score Norm": total / 10})
+        right = Resampling.sum({each.row.id: each.verdict.credit for each in judged})
+        metrics = groups | {"Final Score": total, "Final Score Norm": total / 10}
+        return Summary(metrics, resampling=right)
 
 
 def _answers(row: Row) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lossylens.task import Aggregate, Resampling
 from lossylens.toolkit.tsv_task import YES, Judged, Row, Summary, YesNoTask
 
 from lossylens_task_pope.plugin import DATASET, SPEC
@@ -39,7 +40,8 @@ class PopeTask(YesNoTask):
             for split in _splits(each.row):
                 by_split[OVERALL].append(each)
                 by_split.setdefault(split, []).append(each)
-        return Summary({split: split_metrics(members) for split, members in by_split.items()})
+        metrics = {split: split_metrics(members) for split, members in by_split.items()}
+        return Summary(metrics, resampling=_f1_of_all_splits(judged))
 
 
 def split_metrics(judged: Sequence[Judged]) -> dict[str, float]:
@@ -63,6 +65,19 @@ def split_metrics(judged: Sequence[Judged]) -> dict[str, float]:
         "precision": 100 * precision,
         "recall": 100 * recall,
     }
+
+
+def _f1_of_all_splits(judged: Sequence[Judged]) -> Resampling:
+    parts = {}
+    for each in judged:
+        said, true = each.verdict.extracted == YES, each.row.text("answer") == YES
+        count = len(_splits(each.row))
+        parts[each.row.id] = (
+            count * float(said and true),
+            count * float(said),
+            count * float(true),
+        )
+    return Resampling(Aggregate.F1, parts, 100)
 
 
 def _splits(row: Row) -> list[str]:

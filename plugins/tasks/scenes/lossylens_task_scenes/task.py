@@ -10,7 +10,7 @@ from functools import cached_property, partial
 import PIL
 from lossylens.errors import ConfigError, DataError
 from lossylens.names import suggestion
-from lossylens.task import ImageRef, Sample, Score, Task
+from lossylens.task import ImageRef, Resampling, Sample, Score, Task
 
 from lossylens_task_scenes.options import ScenesOptions, check_photographs, check_size
 from lossylens_task_scenes.photographs import PhotographSet
@@ -169,6 +169,7 @@ class ScenesTask(Task):
             missing=missing,
             failed=failed,
             unextracted=unextracted,
+            resampling=Resampling.mean(verdicts, 100),
         )
 
     @cached_property

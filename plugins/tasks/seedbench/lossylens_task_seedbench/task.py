@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lossylens.toolkit.tsv_task import Judged, MultipleChoiceTask, Row, Summary, means_by_split
+from lossylens.toolkit.tsv_task import (
+    Judged,
+    MultipleChoiceTask,
+    Row,
+    Summary,
+    mean_credit,
+    means_by_split,
+    split_of,
+)
 
 from lossylens_task_seedbench.plugin import DATASET, SPEC
 
@@ -40,7 +48,9 @@ class SeedbenchTask(MultipleChoiceTask):
     def summary(self, judged: Sequence[Judged]) -> Summary:
         """Return the share of right answers, of all and per category."""
         hits = ((each.row, each.verdict.credit or 0.0) for each in judged)
-        return Summary(means_by_split(hits, ("category",)))
+        metrics = means_by_split(hits, ("category",))
+        first = [each for each in judged if split_of(each.row) == next(iter(metrics))]
+        return Summary(metrics, resampling=mean_credit(first))
 
     def primary_value(self, metrics: Mapping[str, Any]) -> float:
         """Return ``Overall`` of the only split, else of the file's first split."""
