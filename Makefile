@@ -4,6 +4,7 @@
 # make lint   ruff and mypy
 # make bench  ratios measured side by side
 # make dist   a wheel of every distribution, in dist/
+# make gpu-check   a folder that carries the check on a GPU to a machine without an index
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,8 +16,9 @@ EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter core,$(d)),[repo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?= runs/demo
 BENCHMARK ?= runs/benchmark
+GPU_CHECK ?= dist/gpu-check
 
-.PHONY: demo benchmark test lint bench dist clean
+.PHONY: demo benchmark test lint bench dist gpu-check clean
 
 $(VENV)/installed: $(MANIFESTS)
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +61,9 @@ bench: $(VENV)/installed-dev
 dist: $(VENV)/installed-dev
 	for d in $(DISTRIBUTIONS); do \
 	  $(BIN)/python -m build --quiet --wheel --no-isolation --outdir dist $$d || exit 1; done
+
+gpu-check: $(VENV)/installed-dev
+	$(BIN)/python tools/gpu_check $(GPU_CHECK)
 
 clean:
 	rm -rf $(VENV) dist runs

@@ -1,0 +1,409 @@
+"""The architectures in their published sizes, with random weights made on the device.
+
+There is no checkpoint: a folder holds configuration, tokenizer and image processor, and the
+model is built where it is to be.  All else is what loads a published checkpoint.  The
+tokenizer is trained on the spot on the texts that are asked, so that a word is a token or
+two, as it is to the published ones.
+
+Sizes are those of the published configurations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from lossylens.toolkit.transformers_vlm.families import internvl, qwen2_5_vl
+from lossylens.toolkit.transformers_vlm.families.internvl import InternVLVlm
+from lossylens.toolkit.transformers_vlm.families.janus import JanusVlm
+from lossylens.toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25Vlm
+from lossylens.toolkit.transformers_vlm.options import (
+    InternVLOptions,
+    JanusOptions,
+    Qwen25Options,
+    VlmOptions,
+)
+from lossylens.toolkit.transformers_vlm.vlm import TransformersVlm
+from lossylens.toolkit.transformers_vlm.wording import internvl_wording, janus_wording
+from lossylens.vlm import default_prompt
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import InternVLConfig, JanusConfig, PreTrainedTokenizerFast, Qwen2_5_VLConfig
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from gpu_parts.asked import QUESTIONS
+
+Sizes = Mapping[str, Any]
+
+#: Of a decoder that a CPU runs in no time.
+_TINY: Sizes = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "vocab_size": 1024,
+}
+_TINY_VISION: Sizes = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+}
+_ROPE = {"rope_type": "default", "rope_theta": 1e6}
+_CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_PROMPTS = ("user\n", "\nassistant\n", "system\n", "\n\nAssistant:", "User: ")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model of published size, or a tiny one of the same kind.
+
+    Attributes:
+        name: of its plugin.
+        vlm: what loads a checkpoint of it.
+        options: of that class.
+        make: writes tokenizer and image processor, and returns the configuration.
+        given: options other than the defaults.
+    """
+
+    name: str
+    vlm: type[TransformersVlm]
+    options: type[VlmOptions]
+    make: Callable[[Path], Any]
+    given: Mapping[str, Any]
+
+
+def qwen(text: Sizes, vision: Sizes, sections: list[int]) -> Callable[[Path], Any]:
+    """Return what makes a Qwen2.5-VL."""
+
+    def make(folder: Path) -> Any:
+        names = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+        tokenizer = _tokenizer([*_CHATML, *names], qwen2_5_vl.SYSTEM, eos=2, pad=0)
+        tokenizer.save_pretrained(folder)
+        Qwen2VLImageProcessorPil().save_pretrained(folder)
+        start, end, image, video = (_id(tokenizer, name) for name in names)
+        return Qwen2_5_VLConfig(
+            text_config={
+                **text,
+                "rope_parameters": {**_ROPE, "mrope_section": sections},
+                **_special(tokenizer),
+            },
+            vision_config={**vision, "out_hidden_size": text["hidden_size"]},
+            image_token_id=image,
+            video_token_id=video,
+            vision_start_token_id=start,
+            vision_end_token_id=end,
+            tie_word_embeddings=text["tie_word_embeddings"],
+        )
+
+    return make
+
+
+def intern(text: Sizes, vision: Sizes, side: int) -> Callable[[Path], Any]:
+    """Return what makes an InternVL3 whose tiles have *side* pixels."""
+
+    def make(folder: Path) -> Any:
+        named = {
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<video>",
+        }
+        specials = [*_CHATML, *named.values()]
+        tokenizer = _tokenizer(specials, internvl.SYSTEM, eos=2, pad=0, named=named)
+        tokenizer.save_pretrained(folder)
+        GotOcr2ImageProcessorPil(size={"height": side, "width": side}).save_pretrained(folder)
+        return InternVLConfig(
+            text_config={
+                "model_type": "qwen2",
+                **text,
+                "rope_parameters": _ROPE,
+                **_special(tokenizer),
+            },
+            vision_config={
+                **vision,
+                "image_size": [side, side],
+                "patch_size": [14, 14],
+                "attention_bias": True,
+            },
+            image_token_id=_id(tokenizer, "<IMG_CONTEXT>"),
+            image_seq_length=(side // 14) ** 2 // 4,
+            downsample_ratio=0.5,
+            tie_word_embeddings=False,
+        )
+
+    return make
+
+
+def janus(text: Sizes, vision: Sizes, side: int, vq: Sizes) -> Callable[[Path], Any]:
+    """Return what makes a Janus-Pro whose images have *side* pixels along each side."""
+
+    def make(folder: Path) -> Any:
+        begin, end, pad = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
+        named = {
+            "image_token": "<image_placeholder>",
+            "boi_token": "<begin_of_image>",
+            "eoi_token": "<end_of_image>",
+        }
+        specials = [begin, end, pad, *named.values()]
+        tokenizer = _tokenizer(specials, "", bos=0, eos=1, pad=2, named=named)
+        tokenizer.save_pretrained(folder)
+        size = {"height": side, "width": side}
+        JanusImageProcessorPil(size=size, min_size=14).save_pretrained(folder)
+        width = text["hidden_size"]
+        return JanusConfig(
+            text_config={"model_type": "llama", **text, **_special(tokenizer)},
+            vision_config={
+                **{name: value for name, value in vision.items() if name != "intermediate_size"},
+                "image_size": side,
+                "patch_size": 16,
+                "mlp_ratio": vision["intermediate_size"] / vision["hidden_size"],
+                "depth": 2,
+                "projection_dim": width,
+                "num_image_tokens": (side // 16) ** 2,
+            },
+            vq_config={"projection_dim": width, "image_token_embed_dim": width, **vq},
+            image_token_id=_id(tokenizer, "<image_placeholder>"),
+            tie_word_embeddings=False,
+        )
+
+    return make
+
+
+def _text(width: int, mlp: int, layers: int, heads: int, shared: int, **more: Any) -> Sizes:
+    return {
+        "hidden_size": width,
+        "intermediate_size": mlp,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": shared,
+        **more,
+    }
+
+
+_QWEN_VISION: Sizes = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "num_heads": 16,
+    "intermediate_size": 3420,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+    "window_size": 112,
+    "patch_size": 14,
+}
+_TINY_QWEN_VISION: Sizes = {
+    **_QWEN_VISION,
+    "depth": 4,
+    "hidden_size": 64,
+    "num_heads": 2,
+    "intermediate_size": 128,
+    "fullatt_block_indexes": [1, 3],
+}
+#: Of InternViT-300M and SigLIP-L alike.
+_VISION: Sizes = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+}
+_TINY_VQ: Sizes = {
+    "embed_dim": 8,
+    "num_embeddings": 32,
+    "latent_channels": 32,
+    "base_channels": 32,
+    "channel_multiplier": [1, 1],
+    "num_res_blocks": 1,
+    "num_patches": 4,
+}
+_LONG = {"max_position_embeddings": 128000}
+
+
+def architectures(*, tiny: bool) -> list[Architecture]:
+    """Return the models that are measured."""
+    if tiny:
+        small = {"min_pixels": 56 * 56, "max_pixels": 112 * 112}
+        text = {**_TINY, "tie_word_embeddings": True}
+        return [
+            Architecture(
+                "qwen2.5-vl tiny",
+                Qwen25Vlm,
+                Qwen25Options,
+                qwen(text, _TINY_QWEN_VISION, [2, 3, 3]),
+                small,
+            ),
+            Architecture(
+                "internvl3 tiny",
+                InternVLVlm,
+                InternVLOptions,
+                intern(_TINY, _TINY_VISION, 56),
+                {"max_tiles": 2},
+            ),
+            Architecture(
+                "janus-pro tiny",
+                JanusVlm,
+                JanusOptions,
+                janus(_TINY, _TINY_VISION, 64, _TINY_VQ),
+                {},
+            ),
+        ]
+    return [
+        Architecture(
+            "qwen2.5-vl-3b",
+            Qwen25Vlm,
+            Qwen25Options,
+            qwen(
+                _text(2048, 11008, 36, 16, 2, vocab_size=151936, tie_word_embeddings=True, **_LONG),
+                _QWEN_VISION,
+                [16, 24, 24],
+            ),
+            {},
+        ),
+        Architecture(
+            "qwen2.5-vl-7b",
+            Qwen25Vlm,
+            Qwen25Options,
+            qwen(
+                _text(
+                    3584, 18944, 28, 28, 4, vocab_size=152064, tie_word_embeddings=False, **_LONG
+                ),
+                _QWEN_VISION,
+                [16, 24, 24],
+            ),
+            {},
+        ),
+        Architecture(
+            "internvl3-8b",
+            InternVLVlm,
+            InternVLOptions,
+            intern(
+                _text(3584, 18944, 28, 28, 4, vocab_size=151674, max_position_embeddings=32768),
+                _VISION,
+                448,
+            ),
+            {},
+        ),
+        Architecture(
+            "janus-pro-7b",
+            JanusVlm,
+            JanusOptions,
+            janus(
+                _text(4096, 11008, 30, 32, 32, vocab_size=102400, max_position_embeddings=16384),
+                _VISION,
+                384,
+                {},
+            ),
+            {},
+        ),
+    ]
+
+
+def random_vlm(
+    architecture: Architecture, folder: Path, device: torch.device, dtype: torch.dtype
+) -> Any:
+    """Return a VLM with random weights, which are made when it is first asked.
+
+    Its attribute ``whole`` is then transformers' model.  It never ends an answer by itself:
+    answers have as many tokens as are admitted.
+
+    Args:
+        architecture: of the model.
+        folder: empty; tokenizer and processor are written there.
+        device: where the weights are made.
+        dtype: of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = architecture.make(folder)
+    config.save_pretrained(folder)
+
+    class Random(architecture.vlm):  # type: ignore[name-defined,misc]
+        whole: Any = None
+
+        def weight_files(self) -> list[Path]:
+            return []
+
+        def pretrained(self) -> Any:
+            self.whole = built(self.model_class, config, device, dtype)
+            return self.whole
+
+    given: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), **architecture.given}
+    options = architecture.options(checkpoint=str(folder), device=str(device), **given)
+    return Random(options)
+
+
+def built(model_class: Any, config: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return a model with random weights whose end token is never the likeliest."""
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            model = model_class(config)
+    finally:
+        torch.set_default_dtype(before)
+    model.generation_config.update(**_ends(config))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Else embeddings outweigh what layers add, and all answers are the same.
+            if parameter.ndim in (2, 4, 5):
+                parameter.normal_(0, prod(parameter.shape[1:]) ** -0.5)
+        # Logits of the others are as often above zero as below.
+        model.lm_head.weight[config.text_config.eos_token_id].zero_()
+    return model.eval().requires_grad_(False)
+
+
+def _ends(config: Any) -> dict[str, int]:
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {name: getattr(config.text_config, name) for name in names}
+
+
+def _tokenizer(
+    specials: list[str],
+    system: str,
+    *,
+    eos: int,
+    pad: int,
+    bos: int | None = None,
+    named: Mapping[str, str] | None = None,
+) -> PreTrainedTokenizerFast:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000,
+        min_frequency=1,
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=[AddedToken(token, special=True) for token in specials],
+    )
+    bpe.train_from_iterator(_corpus(system), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=None if bos is None else specials[bos],
+        eos_token=specials[eos],
+        pad_token=specials[pad],
+        extra_special_tokens=dict(named or {}),
+    )
+
+
+def _corpus(system: str) -> Iterable[str]:
+    for wording in (default_prompt, internvl_wording, janus_wording):
+        yield from map(wording, QUESTIONS)
+    yield from (*_PROMPTS, system)
+
+
+def _id(tokenizer: Any, token: str) -> int:
+    return int(tokenizer.convert_tokens_to_ids(token))
+
+
+def _special(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
