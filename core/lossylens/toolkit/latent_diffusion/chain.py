@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from lossylens.errors import ConfigError
-from lossylens.toolkit.latent_diffusion.control import CONTROL, Control, control_config
+from lossylens.toolkit.latent_diffusion.control import CONTROL, NAME, Control, control_config
 from lossylens.toolkit.latent_diffusion.ldm import (
     UNET,
     VAE,
     build_unet,
     build_vae,
+    check_module,
     load_module,
     renamed_unet,
     renamed_vae,
@@ -76,17 +77,22 @@ class ControlledChain(nn.Module):
         """Load a state dict in official names.
 
         Raises:
-            ConfigError: names or shapes differ.
+            ConfigError: names or shapes differ; nothing is loaded then.
         """
         prefixes = (UNET, VAE, CONTROL, CODEC)
         if strict:
             refuse_unknown(state, prefixes)
         layers, blocks = self.unet.config.layers_per_block, self.vae.config.block_out_channels
-        unet, vae = renamed_unet(state, layers), renamed_vae(state, len(blocks))
-        load_module(self.unet, unet, "the UNet", strict=strict)
-        load_module(self.vae, vae, "the VAE", strict=strict)
-        self.control.load(state, strict)
+        parts = (
+            (self.unet, renamed_unet(state, layers), "the UNet"),
+            (self.vae, renamed_vae(state, len(blocks)), "the VAE"),
+            (self.control, self.control.named(state), NAME),
+        )
+        for part, given, what in parts:
+            check_module(part, given, what, strict=strict)
         load_codec(self.codec, state, strict)
+        for part, given, what in parts:
+            load_module(part, given, what, strict=strict)
 
 
 def refuse_unknown(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> None:
@@ -103,21 +109,18 @@ def refuse_unknown(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> No
         )
 
 
-def load_codec(
-    network: nn.Module,
-    state: Mapping[str, Tensor],
-    strict: bool = True,
-    rename: Callable[[str], str] = lambda name: name,
-) -> None:
+def load_codec(network: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:
     """Load the codec's parameters, with or without :data:`CODEC` before their names.
 
     Raises:
         ConfigError: names or shapes differ; nothing is loaded then.
     """
-    within = {
-        name.removeprefix(CODEC): value for name, value in state.items() if name.startswith(CODEC)
-    }
-    given = {name: value for name, value in (within or state).items() if name not in _TRAINING}
+    within = {name: value for name, value in state.items() if name.startswith(CODEC)}
+
+    def rename(name: str) -> str:
+        return name.removeprefix(CODEC)
+
+    given = {name: v for name, v in (within or state).items() if rename(name) not in _TRAINING}
     load_parameters(network, given, strict, rename=rename)
 
 

@@ -20,13 +20,16 @@ from torch import Tensor, nn
 from lossylens.errors import ConfigError
 from lossylens.toolkit.latent_diffusion.ldm import (
     SD21_UNET,
+    Named,
     load_module,
     renamed_unet,
     unet_config,
 )
 from lossylens.toolkit.latent_diffusion.tiles import UNetTiles
 
+#: Prefix of its parameters, and its name in messages.
 CONTROL = "control_model."
+NAME = "the control network"
 
 _MOST_GROUPS = 32
 
@@ -75,6 +78,10 @@ class Control(nn.Module):
         Raises:
             ConfigError: names or shapes differ; nothing is loaded then.
         """
+        load_module(self, self.named(state), NAME, strict=strict, dtype=dtype)
+
+    def named(self, state: Mapping[str, Tensor]) -> Named:
+        """Return by this module's names what is under :data:`CONTROL`."""
         inner = f"{CONTROL}control_model."
         blocks = self.control_model["down_blocks"][0].resnets
         given: dict[str, tuple[str, Tensor]] = {
@@ -85,7 +92,7 @@ class Control(nn.Module):
             if name.startswith(CONTROL) and not name.startswith(inner):
                 given[name.removeprefix(CONTROL)] = (name, value)
         given.setdefault("scale_list", ("scale_list", torch.ones(self.scale_list.shape)))
-        load_module(self, given, "the control network", strict=strict, dtype=dtype)
+        return given
 
 
 def control_config(params: Mapping[str, Any]) -> dict[str, Any]:

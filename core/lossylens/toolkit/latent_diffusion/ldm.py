@@ -135,7 +135,7 @@ def _linear(name: str, value: Tensor) -> Tensor:
     """Return the weight of the VAE's attention, a convolution of 1x1, as that of a linear layer."""
     if name.endswith(_PROJECTIONS) and ".mid.attn_" in name and value.ndim == 4:
         return value[:, :, 0, 0]
-    return value
+    return value.detach()  # an object of its own for each name
 
 
 def load_module(
@@ -158,14 +158,16 @@ def load_module(
     Raises:
         ConfigError: names or shapes differ; nothing is loaded then.
     """
+    check_module(module, given, what, strict=strict)
     own = module.state_dict()
-    _refuse_differences(own, given, what, strict)
     found = {name: value for name, (_, value) in given.items() if name in own}
     state = {name: value.to(dtype or value.dtype) for name, value in found.items()}
     module.load_state_dict(state, strict=False, assign=True)
 
 
-def _refuse_differences(own: Mapping[str, Tensor], given: Named, what: str, strict: bool) -> None:
+def check_module(module: nn.Module, given: Named, what: str, *, strict: bool = True) -> None:
+    """Raise :class:`ConfigError` if :func:`load_module` would."""
+    own = module.state_dict()
     shapes = [
         f"{official} {_shape(value)} instead of {_shape(own[name])}"
         for name, (official, value) in given.items()

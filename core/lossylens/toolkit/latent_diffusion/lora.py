@@ -17,7 +17,11 @@ _UPDATE = re.compile(r"(.*)\.lora_([AB])\.[^.]+\.weight")
 
 
 def merged(
-    state: Mapping[str, Tensor], targets: re.Pattern[str], alpha: float
+    state: Mapping[str, Tensor],
+    targets: re.Pattern[str],
+    alpha: float,
+    *,
+    required: bool = False,
 ) -> dict[str, tuple[str, Tensor]]:
     """Return by plain name what *state* holds: official name, and the updated weight.
 
@@ -26,6 +30,7 @@ def merged(
             ``X.weight``, and updates, as ``X.lora_A.NAME.weight`` and ``X.lora_B...``.
         targets: of the names of all modules that must have an update, if any has one.
         alpha: by which updates are multiplied, divided by their rank.
+        required: whether there must be updates.
 
     Raises:
         ConfigError: an update lacks a half, or is of a module that should have none.
@@ -39,7 +44,7 @@ def merged(
         else:
             result[name.replace(".base_layer.", ".")] = (name, value)
     modules = {name.removesuffix(".weight") for name in result if name.endswith(".weight")}
-    expected = {name for name in modules if targets.search(name)} if updates else set()
+    expected = {name for name in modules if targets.search(name)} if updates or required else set()
     wrong = sorted(expected ^ updates.keys())
     wrong += sorted(name for name, halves in updates.items() if len(halves) != 2)
     if wrong:

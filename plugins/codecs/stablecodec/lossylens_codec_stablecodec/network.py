@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from lossylens.errors import ConfigError
 from lossylens.toolkit.latent_diffusion.chain import refuse_unknown
 from lossylens.toolkit.latent_diffusion.ldm import (
     SD21_UNET,
     SD_VAE,
     build_unet,
     build_vae,
+    check_module,
     load_module,
     unet_config,
     vae_config,
@@ -45,10 +45,13 @@ UNET_TARGETS = re.compile(
 VAE_TARGETS = re.compile(
     r"^encoder\..*(conv1|conv2|conv_in|conv_shortcut|conv|conv_out|to_k|to_q|to_v|to_out\.0)$"
 )
-#: What the checkpoint holds of the UNet itself, beside the updates.
+#: What a checkpoint holds of the UNet itself, beside the updates.
 REPLACED = ("conv_in.weight", "conv_in.bias")
 
 _AUXILIARY = "aux_codec."
+
+#: Of the auxiliary encoder, in messages.
+AUXILIARY_NAME = "the auxiliary encoder"
 
 
 def build(
@@ -114,15 +117,21 @@ class StableCodecChain(nn.Module):
         """Load a state dict with the prefixes ``unet.``, ``vae.``, ``codec.``, ``aux_codec.``.
 
         Raises:
-            ConfigError: names or shapes differ.
+            ConfigError: names or shapes differ; nothing is loaded then.
         """
         if strict:
             refuse_unknown(state, ("unet.", "vae.", "codec.", _AUXILIARY))
         unet, vae, codec = (under(state, f"{name}.") for name in ("unet", "vae", "codec"))
-        load_module(self.unet, merged(unet, UNET_TARGETS, ALPHA), "the UNet", strict=strict)
-        load_module(self.vae, merged(vae, VAE_TARGETS, ALPHA), "the VAE", strict=strict)
+        parts = (
+            (self.unet, merged(unet, UNET_TARGETS, ALPHA), "the UNet"),
+            (self.vae, merged(vae, VAE_TARGETS, ALPHA), "the VAE"),
+            (self.aux_codec, auxiliary_named(state, _AUXILIARY), AUXILIARY_NAME),
+        )
+        for part, given, what in parts:
+            check_module(part, given, what, strict=strict)
         load_parameters(self.codec, codec, strict)
-        load_auxiliary(self.aux_codec, state, _AUXILIARY, strict=strict)
+        for part, given, what in parts:
+            load_module(part, given, what, strict=strict)
 
 
 def build_chain(
@@ -175,20 +184,19 @@ def load_official(
 
 
 def load_auxiliary(
-    encoder: nn.Module,
-    state: Mapping[str, Tensor],
-    prefix: str = "g_a.",
-    *,
-    strict: bool = True,
-    dtype: torch.dtype | None = None,
+    encoder: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> None:
     """Load ELIC's analysis transform from a whole ELIC, of which the rest is not needed.
 
     Raises:
-        ConfigError: names or shapes differ.
+        ConfigError: names or shapes differ; nothing is loaded then.
     """
-    given = {name: (prefix + name, value) for name, value in under(state, prefix).items()}
-    load_module(encoder, given, "the auxiliary encoder", strict=strict, dtype=dtype)
+    load_module(encoder, auxiliary_named(state, "g_a."), AUXILIARY_NAME, dtype=dtype)
+
+
+def auxiliary_named(state: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[str, Tensor]]:
+    """Return by the encoder's names what is under *prefix*: official name and tensor."""
+    return {name: (prefix + name, value) for name, value in under(state, prefix).items()}
 
 
 def under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -234,7 +242,24 @@ class OneStep:
         return denoised(noisy, self.predict(h), float(schedule()[TIME])) + res
 
 
-def check_fit(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
-    """Raise :class:`ConfigError` if the base weights do not predict the noise of a latent."""
-    if unet.config.out_channels != vae.config.latent_channels:
-        raise ConfigError("UNet and VAE of the base weights do not fit together")
+def update_unet(unet: UNet2DConditionModel, state: Mapping[str, Tensor], channels: int) -> None:
+    """Merge a checkpoint's updates into the UNet, whose first convolution it replaces.
+
+    Args:
+        unet: of the base weights.
+        state: updates in peft's names, and the first convolution.
+        channels: that the first convolution takes.
+
+    Raises:
+        ConfigError: the checkpoint is of another architecture.
+    """
+    own = {name: v for name, v in unet.state_dict().items() if name not in REPLACED}
+    named = merged({**own, **state}, UNET_TARGETS, ALPHA, required=True)
+    with_input(unet, channels)
+    load_module(unet, named, "the UNet")
+
+
+def update_vae(vae: AutoencoderKL, state: Mapping[str, Tensor]) -> None:
+    """Merge a checkpoint's updates into the VAE; see :func:`update_unet`."""
+    named = merged({**vae.state_dict(), **state}, VAE_TARGETS, ALPHA, required=True)
+    load_module(vae, named, "the VAE")

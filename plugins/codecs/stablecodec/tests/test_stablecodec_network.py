@@ -108,11 +108,10 @@ def test_golden_chain():
     tiled = network.OneStep(chain.unet, context, UNetTiles(24, 8, 24 * 24)).latent(decoded)
     image = vae.decode(tiled).clamp(-1, 1)
     assert_close(image, expected["image_with_unet_tiles_24_overlap_8"])
-    for held in (2**31, 2**21):
-        tiled_vae = Vae(chain.vae, VaeTiles(128, 32, held), VaeTiles(16, 11, held))
-        encoded = tiled_vae.encode(2 * x - 1)
-        assert_close(encoded, expected["vae_latent_scaled_with_vae_tiles_128_pad_32"])
-    image = Vae(chain.vae, None, VaeTiles(16, 11)).decode(latent).clamp(-1, 1)
+    tiled_vae = Vae(chain.vae, VaeTiles(128, 32), VaeTiles(16, 11))
+    encoded = tiled_vae.encode(2 * x - 1)
+    assert_close(encoded, expected["vae_latent_scaled_with_vae_tiles_128_pad_32"])
+    image = tiled_vae.decode(latent).clamp(-1, 1)
     assert_close(image, expected["image_with_vae_decoder_tiles_16_pad_11"])
 
 
