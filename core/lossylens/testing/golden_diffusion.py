@@ -69,7 +69,8 @@ def golden_state(
 
 def golden_picture(expected: Mapping[str, Any]) -> Tensor:
     """Return the picture of a case, ``(1, 3, H, W)`` in 0..1."""
-    pixels = np.array(picture(*expected["input_size"], expected["seed"]))
+    height, width = expected["input_size"]
+    pixels = np.array(picture(height, width, expected["seed"]))
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 

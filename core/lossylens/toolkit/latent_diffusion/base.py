@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -111,12 +112,11 @@ class BaseWeights:
         else:
             unet = build_unet(unet_config(SD21_UNET))
             given = read_weights(self.path, (UNET,)).state
-            layers = unet.config.layers_per_block
-            found = _Part(unet.config, renamed_unet(given, layers))
-        given = dict(found.named)
+            found = _Part(unet.config, renamed_unet(given, unet.config["layers_per_block"]))
+        named = dict(found.named)
         if overrides:
-            given |= renamed_unet(overrides, unet.config.layers_per_block)
-        load_module(unet, given, f"{self.path}: the UNet", dtype=dtype)
+            named |= renamed_unet(overrides, unet.config["layers_per_block"])
+        load_module(unet, named, f"{self.path}: the UNet", dtype=dtype)
         unet.requires_grad_(False).eval()
         self._check_prediction(unet)
         return unet
@@ -131,11 +131,12 @@ class BaseWeights:
         else:
             vae = build_vae(vae_config(SD_VAE))
             given = read_weights(self.path, (VAE,)).state
-            found = _Part(vae.config, renamed_vae(given, len(vae.config.block_out_channels)))
-        given = dict(found.named)
+            blocks = len(vae.config["block_out_channels"])
+            found = _Part(vae.config, renamed_vae(given, blocks))
+        named = dict(found.named)
         if overrides:
-            given |= renamed_vae(overrides, len(vae.config.block_out_channels))
-        load_module(vae, given, f"{self.path}: the VAE", dtype=dtype)
+            named |= renamed_vae(overrides, len(vae.config["block_out_channels"]))
+        load_module(vae, named, f"{self.path}: the VAE", dtype=dtype)
         return vae.requires_grad_(False).eval()
 
     def prompt(self, tokens: Sequence[int]) -> Tensor:
@@ -193,7 +194,7 @@ class BaseWeights:
         """Return a model of diffusers without weights in memory."""
         try:
             with torch.device("meta"):
-                return kind.from_config(dict(config))  # type: ignore[attr-defined,no-any-return]
+                return kind.from_config(dict(config))  # type: ignore[attr-defined]
         except (TypeError, ValueError, KeyError) as error:
             raise ConfigError(f"{self.path}: config.json of {kind.__name__}: {error}") from error
 
@@ -209,7 +210,8 @@ class BaseWeights:
         if predicted is None:
             inputs, config = unet.conv_in.in_channels, unet.config
             x = torch.full((1, inputs, 8, 8), _CONSTANT, dtype=unet.dtype)
-            context = torch.full((1, 2, config.cross_attention_dim), _CONSTANT, dtype=unet.dtype)
+            width = config["cross_attention_dim"]
+            context = torch.full((1, 2, width), _CONSTANT, dtype=unet.dtype)
             with torch.inference_mode():
                 answer = unet(x, TIMES - 1, context, return_dict=False)[0]
             predicted = "v_prediction" if (answer - x).mean() < _DARKER else "epsilon"
@@ -296,7 +298,7 @@ class _Part:
 def _quick_initialisation() -> Any:
     """Leave out the random numbers that are overwritten anyway."""
     before = nn.init.normal_
-    nn.init.normal_ = lambda tensor, *args, **options: tensor  # type: ignore[assignment]
+    nn.init.normal_ = lambda tensor, *args, **options: tensor
     try:
         yield
     finally:

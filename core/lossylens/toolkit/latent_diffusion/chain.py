@@ -82,7 +82,8 @@ class ControlledChain(nn.Module):
         prefixes = (UNET, VAE, CONTROL, CODEC)
         if strict:
             refuse_unknown(state, prefixes)
-        layers, blocks = self.unet.config.layers_per_block, self.vae.config.block_out_channels
+        layers = self.unet.config["layers_per_block"]
+        blocks = self.vae.config["block_out_channels"]
         parts = (
             (self.unet, renamed_unet(state, layers), "the UNet"),
             (self.vae, renamed_vae(state, len(blocks)), "the VAE"),

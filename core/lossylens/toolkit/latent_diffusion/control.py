@@ -8,13 +8,14 @@ within the encoder, so its blocks are called here one by one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import TimestepEmbedding
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from lossylens.errors import ConfigError
@@ -52,7 +53,7 @@ class Control(nn.Module):
         # Group norms are set below; one group fits any number of channels.
         options = {**narrow, "norm_num_groups": 1, "time_embedding_dim": width}
         unet = UNet2DConditionModel(**options)
-        self.control_model = nn.ModuleDict(
+        self.control_model: Any = nn.ModuleDict(
             {
                 "time_embedding": TimestepEmbedding(width // 4, width),
                 "conv_in": unet.conv_in,
@@ -91,7 +92,9 @@ class Control(nn.Module):
         for name, value in state.items():
             if name.startswith(CONTROL) and not name.startswith(inner):
                 given[name.removeprefix(CONTROL)] = (name, value)
-        given.setdefault("scale_list", ("scale_list", torch.ones(self.scale_list.shape)))
+        given.setdefault(
+            "scale_list", ("scale_list", torch.ones(2 * len(self.enc_zero_convs_out) + 1))
+        )
         return given
 
 
@@ -132,13 +135,17 @@ def _convolutions(inputs: list[int], outputs: list[int]) -> nn.ModuleList:
     return nn.ModuleList(nn.Sequential(nn.Conv2d(i, o, 1)) for i, o in pairs)
 
 
-def encoder_blocks(conv_in: nn.Module, down_blocks: nn.Module) -> Iterator[Block]:
+def encoder_blocks(conv_in: Any, down_blocks: Any) -> Iterator[Block]:
     """Yield the blocks of an encoder as the official code counts them."""
-    yield lambda h, time, context: conv_in(h)
+    yield functools.partial(_alone, conv_in)
     for block in down_blocks:
         yield from _layers(block)
         for halve in block.downsamplers or ():
-            yield lambda h, time, context, halve=halve: halve(h)
+            yield functools.partial(_alone, halve)
+
+
+def _alone(layer: Any, h: Tensor, time: Tensor, context: Tensor) -> Tensor:
+    return layer(h)
 
 
 def _layers(block: Any) -> Iterator[Block]:
@@ -155,8 +162,8 @@ def _layers(block: Any) -> Iterator[Block]:
 
 
 def predict(
-    unet: UNet2DConditionModel,
-    control: Control,
+    unet: Any,
+    control: Any,
     x: Tensor,
     hint: Tensor,
     t: int,
@@ -165,8 +172,8 @@ def predict(
     """Return the noise in *x* that the controlled UNet predicts.
 
     Args:
-        unet: the base.
-        control: beside it.
+        unet: the base, of diffusers.
+        control: the :class:`Control` beside it.
         x: noisy latents ``(1, 4, h, w)``, whose sides are multiples of eight.
         hint: ``(1, C, h, w)``.
         t: the time, 0 to 999.
@@ -245,6 +252,7 @@ class ControlledDiffusion:
 def check_fit(unet: UNet2DConditionModel, control: Control) -> None:
     """Raise :class:`ConfigError` if *control* is not for a UNet of this size."""
     widths = _encoder_widths(unet.config)
-    found = [each[0].out_channels for each in control.enc_zero_convs_out]
+    convolutions: Any = control.enc_zero_convs_out
+    found = [each[0].out_channels for each in convolutions]
     if found != widths:
         raise ConfigError("the checkpoint is for base weights of another size")

@@ -28,7 +28,7 @@ from lossylens.toolkit.latent_diffusion.codec import LatentDiffusionCodec
 from lossylens.toolkit.neural_codec.checkpoints import write_checkpoint
 
 #: A text encoder as small as it can be, for a UNet that takes contexts of 24 channels.
-TEXT = {
+TEXT: Mapping[str, Any] = {
     "hidden_size": 24,
     "intermediate_size": 32,
     "num_attention_heads": 2,

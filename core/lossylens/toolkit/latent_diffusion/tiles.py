@@ -7,6 +7,7 @@ image generation", arXiv:2302.02412, and the VAE's from the tiled VAE of pkuliyi
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -214,7 +215,7 @@ def _middle(block: Any) -> list[_Step]:
     steps = _resnet(first)
     for attention, resnet in zip(block.attentions, others, strict=True):
         norm = _Step("norm", attention.group_norm)
-        attend = _Step("apply", lambda x, attention=attention: _attend(attention, x))
+        attend = _Step("apply", functools.partial(_attend, attention))
         steps += [_Step("push"), norm, attend, _Step("add"), *_resnet(resnet)]
     return steps
 
@@ -260,8 +261,10 @@ def _in_step(
         for i, area in enumerate(areas):
             state = _advance(steps, states[i], position, statistics)
             weight = area / sum(areas)
-            found = tuple(weight * each for each in _moments(state.x, step.module))
-            pooled = found if pooled is None else (pooled[0] + found[0], pooled[1] + found[1])
+            mean, variance = (weight * each for each in _moments(state.x, step.module))
+            pooled = (
+                (mean, variance) if pooled is None else (pooled[0] + mean, pooled[1] + variance)
+            )
             hold = hold and state.bytes / weight <= held
             if hold or len(parts) == 1:
                 states[i] = state

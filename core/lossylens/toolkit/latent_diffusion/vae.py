@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor
 
 from lossylens.toolkit.latent_diffusion import tiles
@@ -21,12 +21,12 @@ class Vae:
     """The VAE.
 
     Attributes:
-        model: of diffusers.
+        model: the AutoencoderKL of diffusers.
         encoder_tiles: tiles of pictures; None for none, whatever their size.
         decoder_tiles: tiles of latents; None for none.
     """
 
-    model: AutoencoderKL
+    model: Any
     encoder_tiles: VaeTiles | None = None
     decoder_tiles: VaeTiles | None = None
 
@@ -60,4 +60,5 @@ class Vae:
 
     @property
     def _dtype(self) -> torch.dtype:
-        return self.model.dtype
+        found: torch.dtype = self.model.dtype
+        return found

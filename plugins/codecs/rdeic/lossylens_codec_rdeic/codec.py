@@ -39,7 +39,8 @@ class RdeicCodec(ControlledCodec):
 
     def latent(self, coded: Mapping[str, Tensor], draw: Draw) -> Tensor:
         """See the base."""
-        diffusion = self.diffusion(*coded["c_latent"].shape[-2:], self.options.guidance)
+        height, width = coded["c_latent"].shape[-2:]
+        diffusion = self.diffusion(height, width, self.options.guidance)
         return network.sampled(diffusion, coded, draw, int(self.level.parameters["steps"]))
 
     def official_z_bytes(self, content: Content) -> int:

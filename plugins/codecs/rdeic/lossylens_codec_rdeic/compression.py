@@ -131,7 +131,8 @@ class Codebook(nn.Module):
     @property
     def checksum(self) -> int:
         """CRC-32 of the entries, in float32."""
-        return zlib.crc32(self.embedding.weight.detach().float().cpu().contiguous().numpy())
+        entries = self.embedding.weight.detach().float().cpu()
+        return zlib.crc32(entries.contiguous().numpy().tobytes())
 
     def nearest(self, z: Tensor) -> Tensor:
         """Return the index of the entry nearest to each vector of ``(1, C, h, w)``, flat.

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from lossylens.codec import Level
 from lossylens.errors import RequirementError
 from lossylens.toolkit.latent_diffusion.base import UNETS, VAES
@@ -86,12 +87,12 @@ class StableCodecCodec(LatentDiffusionCodec):
         network.update_unet(
             unet, network.under(self.weights.state, _UNET), self._latent_codec.latent_channels
         )
-        return unet.to(self.dtype).requires_grad_(False)
+        return in_type(unet, self.dtype)
 
     def _updated_vae(self) -> AutoencoderKL:
         vae = self.base_weights.vae(torch.float32)
         network.update_vae(vae, network.under(self.weights.state, _VAE))
-        return vae.to(self.dtype).requires_grad_(False)
+        return in_type(vae, self.dtype)
 
     @property
     def _latent_codec(self) -> LatentCodec:
@@ -132,3 +133,8 @@ class StableCodecCodec(LatentDiffusionCodec):
     def tiled(self, height: int, width: int) -> bool:
         """See the base: whatever is larger than a tile, as in the official code."""
         return True
+
+
+def in_type(module: Any, dtype: torch.dtype) -> Any:
+    """Return a network with weights in *dtype*, without gradients."""
+    return module.to(dtype).requires_grad_(False)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from lossylens.toolkit.latent_diffusion.chain import refuse_unknown
 from lossylens.toolkit.latent_diffusion.ldm import (
     SD21_UNET,
