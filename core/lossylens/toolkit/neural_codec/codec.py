@@ -95,6 +95,10 @@ class NeuralCodec(Codec):
         """Return other stems of the checkpoint's name; none by default."""
         return no_other_stems(level)
 
+    def compress(self, network: HyperpriorNetwork, x: Tensor) -> dict[str, Any]:
+        """Return the strings of padded pictures; by default the network takes them alone."""
+        return network.compress(x)
+
     # ---------------------------------------------------------------- contract
 
     def encode(self, image: Image.Image) -> bytes:
@@ -247,7 +251,7 @@ class NeuralCodec(Codec):
         float64 = self.options.entropy_dtype == "float64"
         network = self._network_in(float64)
         with self._arithmetic():
-            coded = network.compress(x)
+            coded = self.compress(network, x)
         return [
             pack(
                 Content(

@@ -15,12 +15,18 @@ rest   the string of z, the string of y
 Numbers are little-endian.  The checksum of the symbols is that of what the encoder
 coded: where the decoder, by other rounding of its probability model, takes another
 table than the encoder did, it finds other symbols, and the checksum says so.
+
+Decoders that begin with noise draw it from a generator of the picture's own: NumPy's
+PCG64, seeded with :func:`noise_seed`, gives standard normal numbers in float64, which are
+rounded to float32, first for the latent to begin with, then for each step of the sampler
+but the last.  This rule belongs to the format version.
 """
 
 from __future__ import annotations
 
 import binascii
 import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -104,6 +110,11 @@ def unpack(bitstream: bytes, level: str, others: Iterable[str], max_pixels: int)
     strings = bitstream[position : position + length], bitstream[position + length :]
     float64 = bool(bitstream[0] & _FLOAT64)
     return Content(level, width, height, tables, symbols, float64, *strings)
+
+
+def noise_seed(content: Content) -> int:
+    """Return the seed of a picture's noise: the CRC-32 of the string of z, then that of y."""
+    return zlib.crc32(content.y, zlib.crc32(content.z))
 
 
 def _identity(level: str) -> int:

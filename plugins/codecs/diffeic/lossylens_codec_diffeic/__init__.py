@@ -1,0 +1,1 @@
+"""DiffEIC, a codec plugin of lossylens."""

@@ -1,0 +1,1 @@
+"""RDEIC, a codec plugin of lossylens."""

@@ -1,0 +1,1 @@
+"""StableCodec, a codec plugin of lossylens."""
