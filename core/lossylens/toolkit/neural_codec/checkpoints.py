@@ -10,6 +10,7 @@ import hashlib
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from lossylens.errors import ConfigError
 #: Key of a safetensors file's metadata under which lossylens describes its own checkpoints.
 METADATA = "lossylens"
 
-_WRAPPERS = ("state_dict", "network", "model", "net")
+_WRAPPERS = ("state_dict", "model_state_dict", "network", "model", "net")
 
 #: Buffers that follow from the parameters or the architecture; they are computed anew.
 _DERIVED = re.compile(
@@ -48,10 +49,12 @@ class Checkpoint:
         about: what lossylens wrote about its own checkpoints: ``codec``, ``level``
             and ``config``, the arguments of the network's ``build``; empty for
             official ones.
+        args: the training's arguments, where an official file holds them as ``args``.
     """
 
     state: Mapping[str, Tensor]
     about: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -63,7 +66,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped into memory, what is not used, such as an optimiser's state, is never read.
+        content = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except pickle.UnpicklingError as error:
         raise ConfigError(
             f"{path}: holds objects other than tensors, which are not loaded for safety."
@@ -72,7 +78,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except (OSError, RuntimeError, SafetensorError, ValueError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path}: not a checkpoint of torch or safetensors: {reason}") from error
-    return Checkpoint(_parameters(content, path))
+    return Checkpoint(_parameters(content, path), args=_arguments(content))
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -90,6 +96,11 @@ def _read_safetensors(path: Path) -> Checkpoint:
     if not isinstance(about, dict):
         raise ValueError("its metadata is malformed")
     return Checkpoint(_parameters(state, path), about)
+
+
+def _arguments(content: Any) -> Mapping[str, Any]:
+    args = content.get("args") if isinstance(content, Mapping) else None
+    return args if isinstance(args, Mapping) else {}
 
 
 def _parameters(content: Any, path: Path) -> dict[str, Tensor]:
@@ -126,6 +137,7 @@ def load_parameters(
     strict: bool = True,
     *,
     rename: Callable[[str], str] = lambda name: name,
+    official: Callable[[str], str] = lambda name: name,
 ) -> None:
     """Copy *state_dict* into the parameters of *network* and compute its tables anew.
 
@@ -135,6 +147,7 @@ def load_parameters(
             rest are ignored.
         strict: whether each parameter must be there and no other.
         rename: official name to the network's.
+        official: the network's name to the official one, for messages.
 
     Raises:
         ConfigError: names or shapes differ; nothing is loaded then.
@@ -145,7 +158,7 @@ def load_parameters(
         if not _DERIVED.search(name)
     }
     own = dict(network.named_parameters())
-    _refuse_differences(own, given, strict)
+    _refuse_differences(own, given, strict, official)
     with torch.no_grad():
         for name, (_, value) in given.items():
             if name in own:
@@ -154,22 +167,28 @@ def load_parameters(
 
 
 def _refuse_differences(
-    own: Mapping[str, Tensor], given: Mapping[str, tuple[str, Tensor]], strict: bool
+    own: Mapping[str, Tensor],
+    given: Mapping[str, tuple[str, Tensor]],
+    strict: bool,
+    official: Callable[[str], str],
 ) -> None:
     reasons = []
     if strict:
-        reasons.append(_listed("absent", sorted(own.keys() - given.keys())))
+        absent = sorted(official(name) for name in own.keys() - given.keys())
+        reasons.append(_listed("absent", absent))
         unknown = sorted(given[name][0] for name in given.keys() - own.keys())
         reasons.append(_listed("unknown", unknown))
     shapes = [
-        f"{official} {_shape(value)} instead of {_shape(own[name])}"
-        for name, (official, value) in given.items()
+        f"{found} {_shape(value)} instead of {_shape(own[name])}"
+        for name, (found, value) in given.items()
         if name in own and value.shape != own[name].shape
     ]
     reasons.append(_listed("of another shape", shapes))
-    found = "; ".join(reason for reason in reasons if reason)
-    if found:
-        raise ConfigError(f"the checkpoint is of another architecture, nothing was loaded: {found}")
+    listed = "; ".join(reason for reason in reasons if reason)
+    if listed:
+        raise ConfigError(
+            f"the checkpoint is of another architecture, nothing was loaded: {listed}"
+        )
 
 
 def _listed(what: str, names: list[str]) -> str:

@@ -77,6 +77,18 @@ class NeuralCodecOptions:
             raise ValueError("batch_images and max_pixels must be at least 1")
 
 
+@dataclass
+class GenerativeCodecOptions(NeuralCodecOptions):
+    """Options of a generative codec.
+
+    Attributes:
+        official_rate: whether to print, beside each picture's rate, the rate as the official
+            script counts it, for those who compare with a paper.
+    """
+
+    official_rate: bool = False
+
+
 def lambda_level(name: str) -> Level | None:
     """Return the level of a Lagrangian multiplier, ``lambda0.004``, or None."""
     match = re.fullmatch(r"lambda(0\.\d{1,8}|[1-9]\d{0,4}(\.\d{1,8})?)", name.strip().lower())
@@ -160,3 +172,34 @@ def missing_checkpoints(
     names = ", ".join(f"{level.name}{SUFFIXES[1]}" for level in levels)
     remedy = f"get them from {source}; put them into {folder} as {names}"
     return (Missing(f"checkpoints of {codec}", remedy),)
+
+
+def missing_checkpoint_files(
+    codec: str,
+    options: NeuralCodecOptions,
+    levels: Iterable[Level],
+    source: Callable[[Level], str],
+    stems: Stems = no_other_stems,
+) -> Sequence[Missing]:
+    """Say which checkpoints *codec* lacks if it has none, each with a source of its own.
+
+    Args:
+        codec: its name.
+        options: of the codec.
+        levels: the published ones.
+        source: where the checkpoint of a level can be had.
+        stems: see :func:`find_checkpoint`.
+    """
+    levels = tuple(levels)
+    found = missing_checkpoints(codec, options, levels, "", stems)
+    if not found or options.variant == NANO:
+        return found
+    folder = checkpoint_folder(codec, options)
+    return tuple(
+        Missing(
+            f"checkpoint of {codec} {level.name}",
+            f"{source(level)}; put it into {folder} under that name, or as {level.name}"
+            f"{SUFFIXES[0]}",
+        )
+        for level in levels
+    )

@@ -365,11 +365,9 @@ def _network(
 ) -> tuple[HyperpriorNetwork, Mapping[str, Any]]:
     """Return the network to begin with, and the arguments that it was built with."""
     start = read_checkpoint(options.start) if options.start else Checkpoint({})
-    config = options.network or start.about.get("config")
-    if config is None:
-        config = codec.official_config(start.state)
     try:
         _check_start(codec, start)
+        config = options.network or codec.network_config(start)
         network = codec.build(config)
         if options.start:
             codec.load_official(network, start.state)
