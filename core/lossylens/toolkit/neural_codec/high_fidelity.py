@@ -20,7 +20,8 @@ from lossylens.toolkit.neural_codec.compressai import quantize_ste
 from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
 from lossylens.toolkit.neural_codec.padding import Padding
 
-_EPSILON = 1e-3
+#: Added to the variance of a channel norm.
+EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(B, C, H, W)`` normalised, scaled and shifted."""
         variance, mean = torch.var_mean(x, 1, keepdim=True)
-        return (x - mean) * (variance + _EPSILON).rsqrt() * self.gamma + self.beta
+        return (x - mean) * (variance + EPSILON).rsqrt() * self.gamma + self.beta
 
 
 class ReflectedConv2d(nn.Conv2d):

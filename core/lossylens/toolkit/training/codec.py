@@ -27,17 +27,23 @@ from lossylens.toolkit.neural_codec.checkpoints import (
     write_checkpoint,
 )
 from lossylens.toolkit.neural_codec.codec import NeuralCodec
+from lossylens.toolkit.neural_codec.generative import GenerativeCodec
+from lossylens.toolkit.neural_codec.high_fidelity import HighFidelityNetwork
 from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
 from lossylens.toolkit.training.crops import Crops, picture_tensor
 from lossylens.toolkit.training.curve import Curve
 from lossylens.toolkit.training.klt import begin_as_klt, quantisation_step
+from lossylens.toolkit.training.klt_high_fidelity import begin_high_fidelity
 from lossylens.toolkit.training.objective import Objective, Terms, psnr
 from lossylens.toolkit.training.options import CodecTrainingOptions
 from lossylens.toolkit.training.pictures import find_pictures
 from lossylens.toolkit.training.states import States
 
 #: Options without which it would be another training; a folder holds one.
-_IDENTITY = ("level", "multiplier", "network", "start", "begin", "distortion")
+_IDENTITY = (
+    *("level", "multiplier", "network", "start", "begin", "distortion"),
+    *("rate", "perceptual", "adversarial"),
+)
 
 #: Crops from which the statistics of a beginning are taken.
 _SAMPLE = 32
@@ -75,9 +81,23 @@ def train_codec(
         TrainingError: the loss is no number any more.
     """
     codec = _codec(name, options, registry)
-    training = CodecTraining(codec, options, registry, say)
+    kind = _kind(codec, options)
+    training = kind(codec, options, registry, say)
     training.run()
     return training.export()
+
+
+def _kind(codec: NeuralCodec, options: CodecTrainingOptions) -> type[CodecTraining]:
+    if not options.generative:
+        return CodecTraining
+    if not isinstance(codec, GenerativeCodec):
+        raise ConfigError(
+            f"rate.target, perceptual and adversarial are for generative codecs; {codec.name} is"
+            " none"
+        )
+    from lossylens.toolkit.training.generative import GenerativeTraining
+
+    return GenerativeTraining
 
 
 def _codec(name: str, options: CodecTrainingOptions, registry: Registry) -> NeuralCodec:
@@ -110,7 +130,7 @@ class CodecTraining:
         registry: Registry,
         say: Callable[[str], object],
     ) -> None:
-        self.codec, self.options, self.say = codec, options, say
+        self.codec, self.options, self.registry, self.say = codec, options, registry, say
         self.objective = Objective(_multiplier(codec, options), options.distortion)
         self.train_pictures = find_pictures(options.train, registry, "train")
         self.validation_pictures = find_pictures(options.validation, registry, "validation")
@@ -124,14 +144,16 @@ class CodecTraining:
         self.rates = [
             *(_transform_rate(each, options) for each in transforms),
             options.learning_rate,
-            options.auxiliary_learning_rate,
+            *([options.auxiliary_learning_rate] if auxiliary else []),
         ]
         adam = functools.partial(torch.optim.Adam, fused=True)
         self.model, self.optimizer, self.auxiliary_optimizer = self.accelerator.prepare(
             _Trained(network),
             adam([*({"params": [each]} for each in transforms), {"params": model}]),
-            adam(auxiliary),
+            # A prior without quantiles has nothing to learn beside the loss.
+            adam(auxiliary) if auxiliary else None,
         )
+        self._prepare(network)
         self.curve = Curve(options.out / "curve.jsonl")
         self.states = States(options.out / "states")
         self.step = 0
@@ -146,9 +168,20 @@ class CodecTraining:
     # ---------------------------------------------------------------- beginning
 
     def _begin_as_klt(self, network: HyperpriorNetwork) -> None:
+        x = self._sample()
+        step = quantisation_step(self.objective.multiplier)
+        if isinstance(network, HighFidelityNetwork):
+            begin_high_fidelity(network, x, step)
+        else:
+            begin_as_klt(network, x, step)
+
+    def _prepare(self, network: HyperpriorNetwork) -> None:
+        """Prepare what a subclass trains beside the network, so that states hold it."""
+
+    def _sample(self) -> Tensor:
+        """Return the first crops."""
         crops = self._crops(_SAMPLE)
-        x = torch.stack([crops[number] for number in range(_SAMPLE)])
-        begin_as_klt(network, x, quantisation_step(self.objective.multiplier))
+        return torch.stack([crops[number] for number in range(_SAMPLE)])
 
     def _crops(self, count: int) -> Crops:
         options = self.options
@@ -218,23 +251,34 @@ class CodecTraining:
         yield from self.accelerator.prepare(loader)
 
     def _update(self, x: Tensor) -> Terms:
-        groups = [*self.optimizer.param_groups, *self.auxiliary_optimizer.param_groups]
-        for group, rate in zip(groups, self.rates, strict=True):
-            group["lr"] = rate * schedule(self.step, self.options)
-        self.optimizer.zero_grad()
-        self.auxiliary_optimizer.zero_grad()
+        """Take one step and return the terms of its loss."""
+        self._set_rates()
         out = self.model(x)
         terms = self.objective(out, x)
         # No parameter is in both losses.
-        self.accelerator.backward(terms.loss + out["auxiliary"])
+        self._descend(terms.loss + out["auxiliary"])
+        return terms
+
+    @property
+    def _optimizers(self) -> list[Any]:
+        return [each for each in (self.optimizer, self.auxiliary_optimizer) if each]
+
+    def _set_rates(self) -> None:
+        groups = [group for each in self._optimizers for group in each.param_groups]
+        for group, rate in zip(groups, self.rates, strict=True):
+            group["lr"] = rate * schedule(self.step, self.options)
+
+    def _descend(self, loss: Tensor) -> None:
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        self.accelerator.backward(loss)
         if self.step < self.options.hold:
             for transform in (self.network.g_a, self.network.g_s):
                 transform.zero_grad()
         clipped = [each for group in self.optimizer.param_groups for each in group["params"]]
         self.accelerator.clip_grad_norm_(clipped, self.options.clip)
-        self.optimizer.step()
-        self.auxiliary_optimizer.step()
-        return terms
+        for optimizer in self._optimizers:
+            optimizer.step()
 
     def _save(self) -> None:
         # Each process adds its random state to what the first one writes.
@@ -316,15 +360,15 @@ class _Sums:
         self._count = 0
 
     def add(self, terms: Terms) -> None:
-        values = torch.stack([terms.loss, terms.bpp, terms.distortion]).detach()
+        self._names = list(vars(terms))
+        values = torch.stack(list(vars(terms).values())).detach()
         self._sum = values if self._sum is None else self._sum + values
         self._count += 1
 
     def means(self) -> dict[str, float]:
         if self._sum is None:
             return dict.fromkeys(("loss", "bpp", "distortion"), math.nan)
-        loss, bpp, distortion = (self._sum / self._count).tolist()
-        return {"loss": loss, "bpp": bpp, "distortion": distortion}
+        return dict(zip(self._names, (self._sum / self._count).tolist(), strict=True))
 
 
 def schedule(step: int, options: CodecTrainingOptions) -> float:
