@@ -20,6 +20,8 @@ _SLOPE = 0.2
 CELL = 8
 #: Numbers that stand for the content of a cell.
 _PROJECTED = 8
+#: Variance, as a share of the largest, below which components are left weak: they are noise.
+_WEAKEST = 0.01
 _ROUNDS = 10
 
 
@@ -164,8 +166,8 @@ class _Residual(nn.Module):
 class Codebook(nn.Module):
     """Labels of cells of 8x8 pixels: the nearest of the means of training cells.
 
-    Cells are compared by their eight strongest principal components, each of unit
-    variance; the means are found by Lloyd's algorithm.
+    Cells are compared by their eight strongest principal components, brought to about
+    unit variance; the means are found by Lloyd's algorithm.
 
     Args:
         labels: how many.
@@ -187,8 +189,9 @@ class Codebook(nn.Module):
         cells = self._cells(x)
         self.mean.copy_(cells.mean(0))
         strengths, vectors = torch.linalg.eigh(torch.cov(cells.T.double()))
-        whitening = vectors[:, -_PROJECTED:] / strengths[-_PROJECTED:].clamp_min(1e-8).sqrt()
-        self.projection.copy_(whitening)
+        least = strengths[-1] * _WEAKEST + 1e-8
+        whitened = vectors[:, -_PROJECTED:] / strengths[-_PROJECTED:].clamp_min(least).sqrt()
+        self.projection.copy_(whitened)
         points = (cells - self.mean) @ self.projection
         count = len(self.centres)
         self.centres.copy_(points[torch.randperm(len(points))[:count]])

@@ -8,7 +8,6 @@ the generator was, and takes its step right after it.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lossylens.errors import ConfigError
-from lossylens.toolkit.neural_codec.high_fidelity import HighFidelityNetwork
+from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
 from lossylens.toolkit.training.codec import CodecTraining
 from lossylens.toolkit.training.discriminators import (
     Discriminator,
@@ -24,7 +23,7 @@ from lossylens.toolkit.training.discriminators import (
     UNetDiscriminator,
 )
 from lossylens.toolkit.training.objective import Terms, estimated_bits
-from lossylens.toolkit.training.options import NONE, PATCH, RateOptions
+from lossylens.toolkit.training.options import NONE, PATCH, AdversarialOptions, RateOptions
 from lossylens.toolkit.training.perceptual import perceptual_distance
 
 #: Of the pictures that a discriminator is trained on; its U-Net halves six times.
@@ -59,13 +58,19 @@ def rate_weight(bpp: float, step: int, rate: RateOptions) -> float:
     return rate.above * (rate.relaxed_weight if relaxed else 1)
 
 
+def _discriminator(latents: int, options: AdversarialOptions) -> Discriminator:
+    if options.discriminator == PATCH:
+        return PatchDiscriminator(latents, options.width)
+    return UNetDiscriminator(latents, options.width, options.labels)
+
+
 class GenerativeTraining(CodecTraining):
     """One training of one level of a generative codec."""
 
     _discriminator: Any = None
     _discriminator_optimizer: Any = None
 
-    def _prepare(self, network: HighFidelityNetwork) -> None:
+    def _prepare(self, network: HyperpriorNetwork) -> None:
         options = self.options
         adversarial, device = options.adversarial, self.accelerator.device
         self._distance = None
@@ -77,14 +82,7 @@ class GenerativeTraining(CodecTraining):
             return
         if options.crop % _MULTIPLE:
             raise ConfigError(f"crop: a discriminator needs a multiple of {_MULTIPLE}")
-        kind: functools.partial[Discriminator] = (
-            functools.partial(PatchDiscriminator, width=adversarial.width)
-            if adversarial.discriminator == PATCH
-            else functools.partial(
-                UNetDiscriminator, width=adversarial.width, labels=adversarial.labels
-            )
-        )
-        discriminator = kind(network.latent_channels)
+        discriminator = _discriminator(network.latent_channels, adversarial)
         discriminator.learn(self._sample())
         if adversarial.only_synthesis:
             network.requires_grad_(False)

@@ -49,7 +49,7 @@ def begin_high_fidelity(network: HighFidelityNetwork, x: Tensor, step: float) ->
         x: pictures to take the statistics from, ``(B, 3, H, W)`` in 0..1.
         step: quantisation step, see :func:`~.klt.quantisation_step`.
     """
-    analysis, synthesis = network.g_a, network.g_s
+    analysis: Any = network.g_a
     x = x[:_CROPS]
     pictures = 2 * x - 1 if analysis.symmetric else x
     *stages, last = analysis.blocks
@@ -69,7 +69,7 @@ def begin_high_fidelity(network: HighFidelityNetwork, x: Tensor, step: float) ->
     y = last(features)
     _set_hyperprior(network, y)
     y = analysis.padding.pad(y).round()
-    _set_synthesis(synthesis, y, before, [stage[1] for stage in stages], pictures)
+    _set_synthesis(network.g_s, y, before, [stage[1] for stage in stages], pictures)
 
 
 def _set_synthesis(
@@ -208,7 +208,7 @@ def _solve(conv: Any, unfolded: Tensor, target: Tensor) -> None:
     conv.bias.copy_(bias)
 
 
-def _solve_transposed(conv: nn.ConvTranspose2d, x: Tensor, target: Tensor) -> None:
+def _solve_transposed(conv: Any, x: Tensor, target: Tensor) -> None:
     """Set a transposed convolution of size 3: each output parity has taps of its own.
 
     They share one bias; what differs is a multiple of the constant feature.  Taps that

@@ -42,6 +42,9 @@ _IGNORED = (
     "Hyperprior.prior_entropy_model.",
 )
 
+#: Places in a residual block.
+_PLACES = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4}
+
 #: Official names and ours, as patterns of the former and replacements.
 _RENAMES = (
     (r"Encoder\.conv_block(\d)\.1\.", lambda m: f"g_a.blocks.{int(m[1]) - 1}.0."),
@@ -61,7 +64,6 @@ _RENAMES = (
     (r"Hyperprior\.synthesis_std\.conv(\d)\.", lambda m: f"h_scale.{2 * int(m[1]) - 2}."),
     (r"Hyperprior\.hyperlatent_likelihood\.", lambda m: "hyper_prior."),
 )
-_PLACES = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4}
 
 
 class _Transposed(nn.ConvTranspose2d):

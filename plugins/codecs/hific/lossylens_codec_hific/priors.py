@@ -41,6 +41,8 @@ class FactorisedPrior(nn.Module):
         channels: each with a density of its own.
     """
 
+    H_0: nn.Parameter
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
@@ -89,8 +91,8 @@ class FactorisedPrior(nn.Module):
         """Return integer tables; where they end is found by bisection, in float64."""
         exact = copy.deepcopy(self).to(device="cpu", dtype=torch.float64)
         limit = -math.log(_TAIL)
-        first = exact._crossing(-limit).floor().long()
-        last = exact._crossing(limit).ceil().long()
+        first = _crossing(exact, -limit).floor().long()
+        last = _crossing(exact, limit).ceil().long()
         cdfs = []
         spans = list(zip(first.tolist(), last.tolist(), strict=True))
         longest = max(end - start for start, end in spans) + 1
@@ -105,15 +107,16 @@ class FactorisedPrior(nn.Module):
             cdfs.append(pmf_to_quantized_cdf([*pmf.tolist(), outside.item()], _PRECISION))
         return Tables(cdfs, first.tolist())
 
-    def _crossing(self, logit: float) -> Tensor:
-        """Return for each channel where its cumulative distribution has this logit."""
-        low = torch.full((self.channels, 1, 1), -float(_REACH), dtype=torch.float64)
-        high = -low
-        while (high - low).max() > 0.5:
-            middle = (low + high) / 2
-            below = self.logits(middle) < logit
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return ((low + high) / 2).flatten()
+
+def _crossing(prior: FactorisedPrior, logit: float) -> Tensor:
+    """Return for each channel where its cumulative distribution has this logit."""
+    low = torch.full((prior.channels, 1, 1), -float(_REACH), dtype=torch.float64)
+    high = -low
+    while (high - low).max() > 0.5:
+        middle = (low + high) / 2
+        below = prior.logits(middle) < logit
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return ((low + high) / 2).flatten()
 
 
 class ConditionalPrior(nn.Module):
