@@ -1,6 +1,6 @@
 """Rate and PSNR of the nano checkpoints beside JPEG, on photographs they were not trained on.
 
-python benchmarks/nano_codecs.py [elic tcm mlicpp] [--figure nano-codecs.png]
+python benchmarks/nano_codecs.py [elic tcm mlicpp hific msillm] [--figure nano-codecs.png]
 
 Prints a table for each codec, and draws the curves with --figure.
 """
@@ -15,7 +15,7 @@ from lossylens.testing.rate_distortion import Point, curve, jpeg_curve, psnr_at
 from lossylens_task_scenes.photographs import HELD_OUT, load_photograph
 from matplotlib.figure import Figure
 
-NAMES = ("elic", "tcm", "mlicpp")
+NAMES = ("elic", "tcm", "mlicpp", "hific", "msillm")
 
 
 def nano_curves(registry: Registry, name: str) -> dict[str, list[Point]]:

@@ -40,6 +40,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 #: Module of the network, arguments of ``build``, what is in float64: nothing, the
@@ -55,9 +56,19 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "mlicpp-float32": ("lossylens_codec_mlicpp.network", {}, "float32"),
     "mlicpp-entropy64": ("lossylens_codec_mlicpp.network", {}, "entropy64"),
     "mlicpp": ("lossylens_codec_mlicpp.network", {}, "float64"),
+    "hific-float32": ("lossylens_codec_hific.network", {}, "float32"),
+    "hific": ("lossylens_codec_hific.network", {}, "float64"),
+    "msillm-float32": ("lossylens_codec_msillm.network", {}, "float32"),
+    "msillm": ("lossylens_codec_msillm.network", {}, "float64"),
 }
 #: Seconds of processor time to encode and decode 256x256, on one thread.
-OFFICIAL = {"elic": (0.69, 0.69), "tcm": (0.93, 1.14), "mlicpp": (1.14, 1.46)}
+OFFICIAL = {
+    "elic": (0.69, 0.69),
+    "tcm": (0.93, 1.14),
+    "mlicpp": (1.14, 1.46),
+    "hific": (0.52, 1.8),
+    "msillm": (0.32, 1.4),
+}
 KEEP = (r"entropy_bottleneck\.(quantiles|matrices|factors)", r"gdn\.(beta|gamma)$")
 SCALE = {r"\.conv1_2\.weight$": 0.2, r"\.igdn\.gamma$": 0.1}
 
@@ -68,13 +79,11 @@ def contend(name: str, height: int, width: int) -> None:
 
     import torch
     from lossylens.testing.pictures import picture
-    from lossylens.testing.weights import filled
 
     module_name, config, precision = CONTENDERS[name]
     module = importlib.import_module(module_name)
     network = module.build(**config)
-    scale = SCALE if module_name.endswith("tcm.network") else {}
-    module.load_official(network, filled(module.official_state_dict(network), 0, KEEP, scale))
+    module.load_official(network, state(name, module.official_state_dict(network)))
     if name == "compressai":
         network = plain(network)
     else:
@@ -96,6 +105,18 @@ def contend(name: str, height: int, width: int) -> None:
         seconds = (middle - start, time.process_time() - middle)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps([*seconds, peak]), flush=True)
+
+
+def state(name: str, built: Mapping[str, Any]) -> dict[str, Any]:
+    """Return deterministic weights for a network that is *built*."""
+    from lossylens.testing.golden_gan import RULES, gan_filled
+    from lossylens.testing.weights import filled
+
+    codec = name.removesuffix("-float32")
+    if codec in RULES:
+        shapes = {each: value.shape for each, value in built.items()}
+        return gan_filled(codec, shapes, 0, built)
+    return filled(built, 0, KEEP, SCALE if codec == "tcm" else {})
 
 
 def plain(network: Any) -> Any:

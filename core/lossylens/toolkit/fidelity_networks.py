@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,10 +53,7 @@ def make_lpips() -> Metric:
     Raises:
         ImageError: by the metric, where a side is shorter than 31 pixels.
     """
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-    with _weights_only():
-        network = LearnedPerceptualImagePatchSimilarity("alex", normalize=True).to(_device())
+    network = lpips_network().to(_device())
 
     def distance(original: Tensor, decoded: Tensor) -> Tensor:
         # It adds up what it is given.
@@ -63,6 +61,14 @@ def make_lpips() -> Metric:
         return network(original, decoded)
 
     return _metric(distance, _LEAST_LPIPS, "LPIPS")
+
+
+def lpips_network() -> Any:
+    """Return the torchmetrics module of LPIPS 0.1 with AlexNet, for pictures in 0..1."""
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    with _weights_only():
+        return LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
 
 
 def make_dists() -> Metric:

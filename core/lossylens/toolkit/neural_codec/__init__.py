@@ -9,7 +9,9 @@
 :mod:`.coding`         latents to strings and back
 :mod:`.winograd`       fast convolutions in float64
 :mod:`.network`        forward, compress and decompress of a hyperprior network
+:mod:`.high_fidelity`  the autoencoder that HiFiC and MS-ILLM share
 :mod:`.codec`          the codec contract on top of all these
+:mod:`.generative`     what generative codecs add to it
 :mod:`.compressai`     what is used of CompressAI
 :mod:`.suite`          tests that every learned codec is put to; needs pytest
 =====================  ==========================================================

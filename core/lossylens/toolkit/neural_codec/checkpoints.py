@@ -19,7 +19,7 @@ from lossylens.toolkit.checkpoint_file import CheckpointFileError, load
 #: Key of a safetensors file's metadata under which lossylens describes its own checkpoints.
 METADATA = "lossylens"
 
-_WRAPPERS = ("state_dict", "network", "model", "net")
+_WRAPPERS = ("state_dict", "model_state_dict", "network", "model", "net")
 
 #: Buffers that follow from the parameters or the architecture; they are computed anew.
 _DERIVED = re.compile(
@@ -43,10 +43,12 @@ class Checkpoint:
         about: what lossylens wrote about its own checkpoints: ``codec``, ``level``
             and ``config``, the arguments of the network's ``build``; empty for
             official ones.
+        args: the training's arguments, where an official file holds them as ``args``.
     """
 
     state: Mapping[str, Tensor]
     about: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -56,7 +58,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ConfigError: it cannot be read safely, or holds no parameters.
     """
     try:
-        loaded = load(path)
+        # Mapped into memory, what is not used, such as an optimiser's state, is never read.
+        loaded = load(path, mmap=True)
     except CheckpointFileError as error:
         raise ConfigError(str(error)) from error
     try:
@@ -65,7 +68,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         about = None
     if not isinstance(about, dict):
         raise ConfigError(f"{path}: its metadata is malformed")
-    return Checkpoint(_parameters(loaded.content, path), about)
+    return Checkpoint(_parameters(loaded.content, path), about, _arguments(loaded.content))
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -74,6 +77,11 @@ def write_checkpoint(path: Path, state: Mapping[str, Tensor], about: Mapping[str
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     save_file(tensors, path, metadata={METADATA: json.dumps(dict(about), sort_keys=True)})
+
+
+def _arguments(content: Any) -> Mapping[str, Any]:
+    args = content.get("args") if isinstance(content, Mapping) else None
+    return args if isinstance(args, Mapping) else {}
 
 
 def _parameters(content: Any, path: Path) -> dict[str, Tensor]:
@@ -110,6 +118,7 @@ def load_parameters(
     strict: bool = True,
     *,
     rename: Callable[[str], str] = lambda name: name,
+    official: Callable[[str], str] = lambda name: name,
 ) -> None:
     """Copy *state_dict* into the parameters of *network* and compute its tables anew.
 
@@ -119,6 +128,7 @@ def load_parameters(
             rest are ignored.
         strict: whether each parameter must be there and no other.
         rename: official name to the network's.
+        official: the network's name to the official one, for messages.
 
     Raises:
         ConfigError: names or shapes differ; nothing is loaded then.
@@ -129,7 +139,7 @@ def load_parameters(
         if not _DERIVED.search(name)
     }
     own = dict(network.named_parameters())
-    _refuse_differences(own, given, strict)
+    _refuse_differences(own, given, strict, official)
     with torch.no_grad():
         for name, (_, value) in given.items():
             if name in own:
@@ -138,22 +148,28 @@ def load_parameters(
 
 
 def _refuse_differences(
-    own: Mapping[str, Tensor], given: Mapping[str, tuple[str, Tensor]], strict: bool
+    own: Mapping[str, Tensor],
+    given: Mapping[str, tuple[str, Tensor]],
+    strict: bool,
+    official: Callable[[str], str],
 ) -> None:
     reasons = []
     if strict:
-        reasons.append(_listed("absent", sorted(own.keys() - given.keys())))
+        absent = sorted(official(name) for name in own.keys() - given.keys())
+        reasons.append(_listed("absent", absent))
         unknown = sorted(given[name][0] for name in given.keys() - own.keys())
         reasons.append(_listed("unknown", unknown))
     shapes = [
-        f"{official} {_shape(value)} instead of {_shape(own[name])}"
-        for name, (official, value) in given.items()
+        f"{found} {_shape(value)} instead of {_shape(own[name])}"
+        for name, (found, value) in given.items()
         if name in own and value.shape != own[name].shape
     ]
     reasons.append(_listed("of another shape", shapes))
-    found = "; ".join(reason for reason in reasons if reason)
-    if found:
-        raise ConfigError(f"the checkpoint is of another architecture, nothing was loaded: {found}")
+    listed = "; ".join(reason for reason in reasons if reason)
+    if listed:
+        raise ConfigError(
+            f"the checkpoint is of another architecture, nothing was loaded: {listed}"
+        )
 
 
 def _listed(what: str, names: list[str]) -> str:

@@ -37,7 +37,6 @@ from lossylens.toolkit.neural_codec.options import (
     no_other_stems,
 )
 from lossylens.toolkit.neural_codec.padding import Padding
-from lossylens.toolkit.neural_codec.tables import gaussian_tables
 
 T = TypeVar("T")
 
@@ -86,6 +85,10 @@ class NeuralCodec(Codec):
         Raises:
             ConfigError: names or shapes differ; nothing is loaded then.
         """
+
+    def network_config(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
+        """Return the arguments of :meth:`build` for the network of a checkpoint."""
+        return checkpoint.about.get("config") or self.official_config(checkpoint.state)
 
     def official_state(self, network: HyperpriorNetwork) -> Mapping[str, Tensor]:
         """Return the parameters of *network* in official names; by default its own names."""
@@ -199,7 +202,7 @@ class NeuralCodec(Codec):
         checkpoint = read_checkpoint(path)
         try:
             self._check_about(checkpoint)
-            config = checkpoint.about.get("config") or self.official_config(checkpoint.state)
+            config = self.network_config(checkpoint)
             network = self.build(config)
             self.load_official(network, checkpoint.state)
         except (ConfigError, TypeError, ValueError) as error:
@@ -283,7 +286,7 @@ class NeuralCodec(Codec):
         """Return the latents of bitstreams of one padded size and arithmetic."""
         width, height = self.padding.padded(contents[0].width, contents[0].height)
         network = self._network_in(contents[0].float64)
-        shape = (height // network.hyper_stride, width // network.hyper_stride)
+        shape = (-(-height // network.hyper_stride), -(-width // network.hyper_stride))
         strings = [content.y for content in contents], [content.z for content in contents]
         # The container's checksum was right: what is wrong now was not damaged on its way.
         different = BitstreamError(
@@ -308,7 +311,7 @@ class NeuralCodec(Codec):
 
     @property
     def _tables_checksum(self) -> int:
-        return (self.network.tables.checksum ^ gaussian_tables().checksum) & 0xFFFF
+        return (self.network.tables.checksum ^ self.network.scale_tables.checksum) & 0xFFFF
 
     # ---------------------------------------------------------------- checks
 

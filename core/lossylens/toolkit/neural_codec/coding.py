@@ -75,15 +75,18 @@ class Likelihoods:
 class Encoder:
     """Collects the symbols of one image; :meth:`finish` codes them.
 
+    Args:
+        tables: of the standard deviations; by default those of Gaussians.
+
     Attributes:
         checksum: CRC-32 of symbols and table indexes so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tables: Tables | None = None) -> None:
         self.checksum = 0
         self._symbols: list[NDArray[np.int64]] = []
         self._indexes: list[NDArray[np.int64]] = []
-        self._tables = gaussian_tables()
+        self._tables = tables or gaussian_tables()
 
     def code(self, scales: Tensor, means: Tensor, y: Tensor | None) -> Tensor:
         """See :meth:`Coder.code`."""
@@ -110,10 +113,10 @@ class Decoder:
         checksum: as the encoder's.
     """
 
-    def __init__(self, string: bytes, count: int) -> None:
-        """Take the *string* of an image and the number of latents in it."""
+    def __init__(self, string: bytes, count: int, tables: Tables | None = None) -> None:
+        """Take the *string* of an image, the number of latents in it, and the encoder's tables."""
         self.checksum = 0
-        self._tables = gaussian_tables()
+        self._tables = tables or gaussian_tables()
         self._decoder = _open(string, count)
 
     def code(self, scales: Tensor, means: Tensor, y: Tensor | None = None) -> Tensor:

@@ -26,7 +26,7 @@ with warnings.catch_warnings():
     )
     from compressai.models import CompressionModel, Elic2022Chandelier
     from compressai.models.sensetime import ResidualBottleneckBlock
-    from compressai.ops import quantize_ste
+    from compressai.ops import LowerBound, quantize_ste
 
 __all__ = [
     "GDN",
@@ -35,6 +35,7 @@ __all__ = [
     "Elic2022Chandelier",
     "EntropyBottleneck",
     "GaussianConditional",
+    "LowerBound",
     "RansDecoder",
     "RansEncoder",
     "ResidualBlock",

@@ -28,7 +28,7 @@ from lossylens.toolkit.neural_codec.compressai import (
     GaussianConditional,
     quantize_ste,
 )
-from lossylens.toolkit.neural_codec.tables import Tables, bottleneck_tables
+from lossylens.toolkit.neural_codec.tables import Tables, bottleneck_tables, gaussian_tables
 from lossylens.toolkit.neural_codec.winograd import Winograd
 
 
@@ -134,7 +134,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
         # because the decoder may get it alone.
         for y_i, z_i in zip(y.split(1), z.split(1), strict=True):
             z_string, z_hat = encode_bottleneck(z_i.to(self._dtype), self._medians, self.tables)
-            coder = Encoder()
+            coder = Encoder(self.scale_tables)
             with reproducible(x.device), Winograd():
                 self.walk(self.hyper_synthesis(z_hat), y_i, coder)
             strings[0].append(coder.finish())
@@ -172,10 +172,11 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
     ) -> tuple[Tensor, list[int]]:
         """Return the quantised latents y and the checksums; see :meth:`decompress`."""
         height, width = (side * self.hyper_stride // self.stride for side in shape)
+        count = self.latent_channels * height * width
         latents, checksums = [], []
         for y_string, z_string in zip(*strings, strict=True):
             z_hat = decode_bottleneck(z_string, shape, self._medians, self.tables)
-            coder = Decoder(y_string, self.latent_channels * height * width)
+            coder = Decoder(y_string, count, self.scale_tables)
             with reproducible(z_hat.device), Winograd():
                 latents.append(self.walk(self.hyper_synthesis(z_hat), None, coder))
             checksums.append(coder.checksum)
@@ -185,8 +186,17 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
     def tables(self) -> Tables:
         """The tables of z, computed when they are first needed."""
         if self._tables is None:
-            self._tables = bottleneck_tables(self.bottleneck)
+            self._tables = self.bottleneck_tables()
         return self._tables
+
+    def bottleneck_tables(self) -> Tables:
+        """Compute the tables of z; by default those of CompressAI's factorised prior."""
+        return bottleneck_tables(self.bottleneck)
+
+    @property
+    def scale_tables(self) -> Tables:
+        """The tables of y, one for each standard deviation; by default those of Gaussians."""
+        return gaussian_tables()
 
     _tables: Tables | None = None
 

@@ -22,16 +22,22 @@ from lossylens.toolkit.neural_codec.checkpoints import (
     write_checkpoint,
 )
 from lossylens.toolkit.neural_codec.codec import NeuralCodec
+from lossylens.toolkit.neural_codec.generative import GenerativeCodec
+from lossylens.toolkit.neural_codec.high_fidelity import HighFidelityNetwork
 from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
 from lossylens.toolkit.training.crops import Crops, picture_tensor
 from lossylens.toolkit.training.klt import begin_as_klt, quantisation_step
+from lossylens.toolkit.training.klt_high_fidelity import begin_high_fidelity
 from lossylens.toolkit.training.loop import TrainingLoop, cosine, make_accelerator
-from lossylens.toolkit.training.objective import Objective, psnr
+from lossylens.toolkit.training.objective import Objective, Terms, psnr
 from lossylens.toolkit.training.options import CodecTrainingOptions
 from lossylens.toolkit.training.pictures import find_pictures
 
 #: Options without which it would be another training; a folder holds one.
-_IDENTITY = ("level", "multiplier", "network", "start", "begin", "distortion")
+_IDENTITY = (
+    *("level", "multiplier", "network", "start", "begin", "distortion"),
+    *("rate", "perceptual", "adversarial"),
+)
 
 #: Crops from which the statistics of a beginning are taken.
 _SAMPLE = 32
@@ -65,9 +71,23 @@ def train_codec(
         TrainingError: the loss is no number any more.
     """
     codec = _codec(name, options, registry)
-    training = CodecTraining(codec, options, registry, say)
+    kind = _kind(codec, options)
+    training = kind(codec, options, registry, say)
     training.run()
     return training.export()
+
+
+def _kind(codec: NeuralCodec, options: CodecTrainingOptions) -> type[CodecTraining]:
+    if not options.generative:
+        return CodecTraining
+    if not isinstance(codec, GenerativeCodec):
+        raise ConfigError(
+            f"rate.target, perceptual and adversarial are for generative codecs; {codec.name} is"
+            " none"
+        )
+    from lossylens.toolkit.training.generative import GenerativeTraining
+
+    return GenerativeTraining
 
 
 def _codec(name: str, options: CodecTrainingOptions, registry: Registry) -> NeuralCodec:
@@ -111,7 +131,7 @@ class CodecTraining(TrainingLoop[Tensor]):
             accelerator=make_accelerator(options.device, options.mixed_precision),
             say=say,
         )
-        self.codec, self.options = codec, options
+        self.codec, self.options, self.registry = codec, options, registry
         self.objective = Objective(_multiplier(codec, options), options.distortion)
         self.train_pictures = find_pictures(options.train, registry, "train")
         self.validation_pictures = find_pictures(options.validation, registry, "validation")
@@ -124,14 +144,16 @@ class CodecTraining(TrainingLoop[Tensor]):
         self.rates = [
             *(_transform_rate(each, options) for each in transforms),
             options.learning_rate,
-            options.auxiliary_learning_rate,
+            *([options.auxiliary_learning_rate] if auxiliary else []),
         ]
         adam = functools.partial(torch.optim.Adam, fused=True)
         self.model, self.optimizer, self.auxiliary_optimizer = self.accelerator.prepare(
             _Trained(network),
             adam([*({"params": [each]} for each in transforms), {"params": model}]),
-            adam(auxiliary),
+            # A prior without quantiles has nothing to learn beside the loss.
+            adam(auxiliary) if auxiliary else None,
         )
+        self._prepare(network)
         self.model.train()
         self.begin()
 
@@ -144,9 +166,20 @@ class CodecTraining(TrainingLoop[Tensor]):
     # ---------------------------------------------------------------- beginning
 
     def _begin_as_klt(self, network: HyperpriorNetwork) -> None:
+        x = self._sample()
+        step = quantisation_step(self.objective.multiplier)
+        if isinstance(network, HighFidelityNetwork):
+            begin_high_fidelity(network, x, step)
+        else:
+            begin_as_klt(network, x, step)
+
+    def _prepare(self, network: HyperpriorNetwork) -> None:
+        """Prepare what a subclass trains beside the network, so that states hold it."""
+
+    def _sample(self) -> Tensor:
+        """Return the first crops."""
         crops = self._crops(_SAMPLE)
-        x = torch.stack([crops[number] for number in range(_SAMPLE)])
-        begin_as_klt(network, x, quantisation_step(self.objective.multiplier))
+        return torch.stack([crops[number] for number in range(_SAMPLE)])
 
     def _crops(self, count: int) -> Crops:
         options = self.options
@@ -170,23 +203,37 @@ class CodecTraining(TrainingLoop[Tensor]):
 
     def update(self, x: Tensor) -> Mapping[str, Tensor]:
         """Do one step on crops."""
-        groups = [*self.optimizer.param_groups, *self.auxiliary_optimizer.param_groups]
-        for group, rate in zip(groups, self.rates, strict=True):
-            group["lr"] = rate * schedule(self.step, self.options)
-        self.optimizer.zero_grad()
-        self.auxiliary_optimizer.zero_grad()
+        return dict(vars(self._update(x)))
+
+    def _update(self, x: Tensor) -> Terms:
+        """Take one step and return the terms of its loss."""
+        self._set_rates()
         out = self.model(x)
         terms = self.objective(out, x)
         # No parameter is in both losses.
-        self.accelerator.backward(terms.loss + out["auxiliary"])
+        self._descend(terms.loss + out["auxiliary"])
+        return terms
+
+    @property
+    def _optimizers(self) -> list[Any]:
+        return [each for each in (self.optimizer, self.auxiliary_optimizer) if each]
+
+    def _set_rates(self) -> None:
+        groups = [group for each in self._optimizers for group in each.param_groups]
+        for group, rate in zip(groups, self.rates, strict=True):
+            group["lr"] = rate * schedule(self.step, self.options)
+
+    def _descend(self, loss: Tensor) -> None:
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        self.accelerator.backward(loss)
         if self.step < self.options.hold:
             for transform in (self.network.g_a, self.network.g_s):
                 transform.zero_grad()
         clipped = [each for group in self.optimizer.param_groups for each in group["params"]]
         self.accelerator.clip_grad_norm_(clipped, self.options.clip)
-        self.optimizer.step()
-        self.auxiliary_optimizer.step()
-        return {"loss": terms.loss, "bpp": terms.bpp, "distortion": terms.distortion}
+        for optimizer in self._optimizers:
+            optimizer.step()
 
     # ---------------------------------------------------------------- validation
 
@@ -263,11 +310,9 @@ def _network(
 ) -> tuple[HyperpriorNetwork, Mapping[str, Any]]:
     """Return the network to begin with, and the arguments that it was built with."""
     start = read_checkpoint(options.start) if options.start else Checkpoint({})
-    config = options.network or start.about.get("config")
-    if config is None:
-        config = codec.official_config(start.state)
     try:
         _check_start(codec, start)
+        config = options.network or codec.network_config(start)
         network = codec.build(config)
         if options.start:
             codec.load_official(network, start.state)

@@ -38,7 +38,7 @@ _CLOSED = -4.0
 #: rectifier is for as many standard deviations.
 _LIFT = 3.0
 #: Factor of random weights that are left.
-_WEAK = 0.01
+WEAK = 0.01
 #: Share of the features' mean power that is added to each in least squares.
 _RIDGE = 1e-4
 
@@ -157,7 +157,7 @@ def _set_halving(layer: Any, x: Tensor, gain: float) -> None:
     layer.conv1.bias += _LIFT * (1 if smooth else z.std((0, 2, 3)))
     lifted = layer.leaky_relu(layer.conv1(x))
     means = z.mean((0, 2, 3))
-    weight, bias = _least_squares(_rows(lifted), _rows(z), means)
+    weight, bias = least_squares(rows_of(lifted), rows_of(z), means)
     _zero(layer.conv2)
     middle = layer.conv2.kernel_size[0] // 2
     layer.conv2.weight[:, :, middle, middle] = weight
@@ -173,8 +173,8 @@ def _set_convolution(layer: Any, x: Tensor, gain: float) -> None:
     count, middle = len(components), layer.kernel_size[0] // 2
     # Channels beyond the components stay random, since zeros would stay zeros, but so weak
     # that they do not count among the components of the next layer.
-    layer.weight *= _WEAK
-    layer.bias *= _WEAK
+    layer.weight *= WEAK
+    layer.bias *= WEAK
     layer.weight[:count] = 0
     layer.weight[:count, :, middle : middle + 2, middle : middle + 2] = components.reshape(
         count, x.shape[1], 2, 2
@@ -206,7 +206,7 @@ def _set_shuffled(layer: Any, x: Tensor, target: Tensor) -> None:
     unshuffled = functional.pixel_unshuffle(target, 2)
     _check(layer.out_channels, unshuffled.shape[1])
     means = target.mean((0, 2, 3)).repeat_interleave(4)
-    weight, bias = _least_squares(features, _rows(unshuffled), means, centred=False)
+    weight, bias = least_squares(features, rows_of(unshuffled), means, centred=False)
     layer.weight.copy_(weight.reshape(layer.weight.shape))
     layer.bias.copy_(bias)
 
@@ -226,7 +226,7 @@ def _set_transposed(layer: Any, x: Tensor, target: Tensor) -> None:
             features = around[:, :, rows][:, :, :, columns]
             wanted = target[:, :, row::2, column::2]
             flat = features.flatten(1, 3).transpose(1, 2).flatten(0, 1)
-            weight, _ = _least_squares(flat, _rows(wanted), means, centred=False)
+            weight, _ = least_squares(flat, rows_of(wanted), means, centred=False)
             weight = weight.reshape(len(weight), x.shape[1], len(rows), len(columns))
             for i, kernel_row in enumerate(kernel_rows):
                 for j, kernel_column in enumerate(kernel_columns):
@@ -239,12 +239,12 @@ def _check(have: int, want: int) -> None:
         raise ConfigError(f"a synthesis with {have} channels for {want} cannot begin as a KLT")
 
 
-def _rows(x: Tensor) -> Tensor:
+def rows_of(x: Tensor) -> Tensor:
     """Return the vector of each position, ``(B·H·W, C)``."""
     return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _least_squares(
+def least_squares(
     features: Tensor, target: Tensor, means: Tensor, centred: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Return weight and bias of the linear map to *target*, whose mean is *means*."""

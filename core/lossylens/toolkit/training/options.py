@@ -14,6 +14,8 @@ DISTORTIONS = ("mse", "ms-ssim")
 WEIGHTS = ("float32", "float16")
 DEVICES = ("auto", "cpu")
 BEGINNINGS = ("random", "klt")
+NONE, PATCH, UNET = "none", "patch", "unet"
+DISCRIMINATORS = (NONE, PATCH, UNET)
 
 
 @dataclass
@@ -35,6 +37,62 @@ class PictureOptions:
 
 
 @dataclass
+class RateOptions:
+    """A rate to train for, instead of one weight of rate against distortion.
+
+    Attributes:
+        target: bits per pixel; None for the weight 1.
+        above: weight of the rate in the loss of batches above the target.
+        below: weight in the loss of those that are not.
+        relaxed_steps: steps at the beginning with another target and weight.
+        relaxed_target: factor of the target in these.
+        relaxed_weight: factor of *above* in these.
+    """
+
+    target: float | None = None
+    above: float = 2.0
+    below: float = 0.0625
+    relaxed_steps: int = 0
+    relaxed_target: float = 1.429
+    relaxed_weight: float = 1.0
+
+
+@dataclass
+class PerceptualOptions:
+    """A perceptual loss.
+
+    Attributes:
+        weight: in the loss; 0 for none.
+        network: ``lpips``, the name of a VLM whose vision encoder is used, or ``auto``:
+            LPIPS where its weights are, else the nano VLM.
+    """
+
+    weight: float = 0.0
+    network: str = "auto"
+
+
+@dataclass
+class AdversarialOptions:
+    """An adversarial loss.
+
+    Attributes:
+        discriminator: ``none``, ``patch`` for HiFiC's or ``unet`` for MS-ILLM's.
+        weight: in the loss.
+        learning_rate: of the discriminator's Adam.
+        width: channels of its first layer.
+        labels: of cells, for ``unet``.
+        only_synthesis: whether all but the synthesis transform keeps its weights.
+    """
+
+    discriminator: str = NONE
+    weight: float = 0.15
+    learning_rate: float = 1e-4
+    width: int = 64
+    labels: int = 1024
+    only_synthesis: bool = False
+
+
+@dataclass
 class CodecTrainingOptions:
     """Options of ``lossylens train codec``.
 
@@ -52,6 +110,9 @@ class CodecTrainingOptions:
         train: pictures to train on.
         validation: pictures to validate on.
         distortion: ``mse``, on the scale of 0..255, or ``ms-ssim``, as 1 - MS-SSIM.
+        rate: a rate to train for; for generative codecs, as the next two.
+        perceptual: a perceptual loss.
+        adversarial: an adversarial loss.
         crop: side of the square crops, in pixels.
         batch: crops in a step, of all processes together.
         steps: of the whole training; may be changed on resuming.
@@ -88,6 +149,9 @@ class CodecTrainingOptions:
     train: PictureOptions = field(default_factory=PictureOptions)
     validation: PictureOptions = field(default_factory=PictureOptions)
     distortion: str = "mse"
+    rate: RateOptions = field(default_factory=RateOptions)
+    perceptual: PerceptualOptions = field(default_factory=PerceptualOptions)
+    adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
     crop: int = 256
     batch: int = 8
     steps: int = 1_000_000
@@ -124,8 +188,43 @@ class CodecTrainingOptions:
         for name in ("warmup", "hold", "workers", "state_minutes", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        self._check_generative()
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay is a share of the steps, 0 to 1, got {self.decay}")
+
+    @property
+    def generative(self) -> bool:
+        """Whether there is more than rate and distortion."""
+        return (
+            self.rate.target is not None
+            or self.perceptual.weight > 0
+            or self.adversarial.discriminator != NONE
+        )
+
+    def _check_generative(self) -> None:
+        adversarial = self.adversarial
+        _one_of("adversarial.discriminator", adversarial.discriminator, DISCRIMINATORS)
+        above_zero = {
+            "rate.target": self.rate.target,
+            "rate.above": self.rate.above,
+            "rate.relaxed_target": self.rate.relaxed_target,
+            "rate.relaxed_weight": self.rate.relaxed_weight,
+            "adversarial.learning_rate": adversarial.learning_rate,
+            "adversarial.width": adversarial.width,
+            "adversarial.labels": adversarial.labels,
+        }
+        for name, value in above_zero.items():
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be a number above 0, got {value}")
+        not_below = {
+            "rate.below": self.rate.below,
+            "rate.relaxed_steps": self.rate.relaxed_steps,
+            "perceptual.weight": self.perceptual.weight,
+            "adversarial.weight": adversarial.weight,
+        }
+        for name, value in not_below.items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be a number and not negative, got {value}")
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

@@ -1,0 +1,1 @@
+"""HiFiC, a codec plugin of lossylens."""

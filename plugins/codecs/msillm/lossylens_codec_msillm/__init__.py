@@ -1,0 +1,1 @@
+"""MS-ILLM, a codec plugin of lossylens."""
