@@ -111,25 +111,36 @@ def _problems(score: Any, primary: Primary) -> Iterator[str]:
     if not isinstance(score, Score):
         yield f"score() returned {score!r:.80} instead of a Score"
         return
-    found: Any = score.metrics
-    for key in primary.name.split("/"):
-        found = found.get(key) if isinstance(found, dict) or hasattr(found, "get") else None
-    if found is None:
-        yield f"its primary metric {primary.name!r} is not among the metrics of its Score"
-        return
     try:
-        value, metric = float(score.value), float(found)
+        value = float(score.value)
+        metrics = [float(each) for each in _primary_metrics(score.metrics, primary)]
     except (TypeError, ValueError):
-        yield f"the value of its Score is {score.value!r:.40} and its primary metric {found!r:.40}"
+        yield f"the value of its Score is {score.value!r:.40}, or a metric is no number"
+        return
+    if not metrics:
+        yield f"its primary metric {primary.name!r} is not among the metrics of its Score"
         return
     if math.isnan(value):
         return
     slack = _SLACK * max(1.0, abs(primary.high - primary.low))
-    if abs(value - metric) > slack:
-        yield f"the value of its Score is {value:g}, its primary metric {primary.name!r} {metric:g}"
+    if all(abs(value - metric) > slack for metric in metrics):
+        found = ", ".join(f"{metric:g}" for metric in metrics)
+        yield f"the value of its Score is {value:g}, its primary metric {primary.name!r} {found}"
     if not primary.low - slack <= value <= primary.high + slack:
         span = f"{primary.low:g} to {primary.high:g}"
         yield f"its score of {value:g} is outside the range of its primary metric, {span}"
+
+
+def _primary_metrics(metrics: Mapping[str, Any], primary: Primary) -> list[Any]:
+    """Return the primary metric; in data of another split, what has its name in any split."""
+    found: Any = metrics
+    *_, last = names = primary.name.split("/")
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if found is not None:
+        return [found]
+    groups = [each for each in metrics.values() if isinstance(each, Mapping)]
+    return [each[last] for each in groups if last in each] if len(names) > 1 else []
 
 
 def resampling_problems(score: Score, asked: Mapping[str, Any]) -> Iterator[str]:

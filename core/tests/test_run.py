@@ -22,6 +22,7 @@ from lossylens.pixels import decoded_image, source_image
 from lossylens.plan import make_plan
 from lossylens.run import run
 from lossylens.store import Store
+from lossylens.task import Primary, Score
 from lossylens.uncompressed import Uncompressed
 from lossylens.vlm import ImageQuestions
 from PIL import Image
@@ -435,6 +436,16 @@ def test_a_codec_that_is_not_deterministic_is_told(
     run(config, said.append)
     text = "Note: codec 'blocky' at b8: it is not deterministic: it made two bitstreams of one"
     assert any(line.startswith(text) for line in said)
+
+
+def test_a_metric_of_another_split_stands_for_the_primary_one() -> None:
+    from lossylens.scoring import _problems
+
+    primary = Primary("dev/Overall", 0, 1)
+    assert list(_problems(Score({"test": {"Overall": 0.5}}, 0.5), primary)) == []
+    assert list(_problems(Score({"test": {"Overall": 0.5}}, 0.4), primary))
+    assert list(_problems(Score({"test": {"Other": 0.5}}, 0.5), primary))
+    assert list(_problems(Score({"Overall": 0.5}, 0.5), primary))
 
 
 @pytest.mark.parametrize(
