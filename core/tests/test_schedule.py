@@ -30,7 +30,7 @@ def draw(schedule, speeds):
         for work in chunk:
             for _ in work.codecs:
                 size = work.picture.width * work.picture.height
-                schedule.learn(work.plugin, work.picture, speeds[work.plugin] * size)
+                schedule.learn(work.plugin, size, speeds[work.plugin] * size)
 
 
 sides = st.lists(st.integers(1, 3000), min_size=1, max_size=80)
