@@ -204,10 +204,14 @@ class Says:
 def test_what_is_contrary_to_a_promise_is_marked(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     codecs, record = (import_module(f"gpu_parts.{name}") for name in ("codecs", "record"))
-    assert codecs._compared(Says(7), Says(7), b"") == "equal"
-    assert codecs._compared(Says(7), Says(8), b"") == "different"
-    assert codecs._compared(Says(None), Says(8), b"") == "detected"
-    assert codecs._compared(Says(8), Says(None), b"") == "detected"
+    for ours, theirs, expected in (
+        (7, 7, "equal"),
+        (7, 8, "different"),
+        (None, 8, "detected"),
+        (8, None, "detected"),
+    ):
+        found, other = (codecs.decoded(Says(grey), b"") for grey in (ours, theirs))
+        assert codecs.compared(found, other) == expected
     kept = record.Record(tmp_path / "gpu.json")
     kept.skip("codecs", "some", "all", "no reason")
     kept.add("codecs", "some", "speed", 1, mark=record.SLOW)
