@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from lossylens.errors import BitstreamError
 from lossylens.plugins import load_registry
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 COUNTS = (1, 4, 10, 18, 32)
@@ -152,7 +155,7 @@ import sys, tempfile, json
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
-from gpu_parts.models import architectures
+from gpu_parts.published import architectures
 found = {}
 for each in architectures(tiny=False):
     with torch.device("meta"):
@@ -184,6 +187,43 @@ def test_without_a_gpu_the_full_form_says_so(tmp_path):
     assert done.stderr.splitlines()[-1] == (
         "there is no GPU that torch can use; --tiny works on a CPU"
     )
+
+
+class Says:
+    """A codec whose pictures are of one grey, or which refuses."""
+
+    def __init__(self, grey):
+        self.grey = grey
+
+    def decode(self, bitstream):
+        if self.grey is None:
+            raise BitstreamError("refused")
+        return Image.new("RGB", (4, 4), (self.grey,) * 3)
+
+
+def test_what_is_contrary_to_a_promise_is_marked(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    codecs, record = (import_module(f"gpu_parts.{name}") for name in ("codecs", "record"))
+    for ours, theirs, expected in (
+        (7, 7, "equal"),
+        (7, 8, "different"),
+        (None, 8, "detected"),
+        (8, None, "detected"),
+    ):
+        found, other = (codecs.decoded(Says(grey), b"") for grey in (ours, theirs))
+        assert codecs.compared(found, other) == expected
+    kept = record.Record(tmp_path / "gpu.json")
+    kept.skip("codecs", "some", "all", "no reason")
+    kept.add("codecs", "some", "speed", 1, mark=record.SLOW)
+    assert not kept.faulty
+    with kept.part("codecs", 1), kept.guard("codecs", "other"):
+        raise ValueError("it broke")
+    assert kept.faulty
+    content = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    [row] = rows(content, mark="FAULT")
+    assert (row["subject"], row["note"]) == ("other", "ValueError: it broke")
+    assert "it broke" in content["errors"]["codecs other"]
+    assert "ValueError: it broke" in kept.table().splitlines()[-1]
 
 
 def checked(folder):

@@ -63,7 +63,9 @@ def warn(manifest: dict[str, Any]) -> None:
 def main() -> int:
     """Install and run; return the exit status of the check."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--target", type=Path, help="where to install; a temporary folder")
     arguments, options = parser.parse_known_args()

@@ -23,7 +23,8 @@ from lossylens.vlm import VlmIdentity
 
 from gpu_parts.asked import free
 from gpu_parts.card import Memory, Setting, synchronize
-from gpu_parts.models import architectures, random_vlm
+from gpu_parts.models import random_vlm
+from gpu_parts.published import architectures
 from gpu_parts.record import Clock, Record
 
 PART = "adaptors"

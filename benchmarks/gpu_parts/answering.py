@@ -23,7 +23,8 @@ from gpu_parts.asked import (
     together,
 )
 from gpu_parts.card import Memory, Setting, synchronize, timed
-from gpu_parts.models import Architecture, architectures, random_vlm
+from gpu_parts.models import Architecture, random_vlm
+from gpu_parts.published import architectures
 from gpu_parts.record import FAULT, SLOW, Clock, Record
 
 PART = "answering"

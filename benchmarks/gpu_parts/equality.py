@@ -15,7 +15,8 @@ from lossylens.vlm import Question, QuestionKind
 
 from gpu_parts.asked import OneAtATime, asked, free, pictures, questions, same, together
 from gpu_parts.card import Setting, timed
-from gpu_parts.models import Architecture, architectures, random_vlm
+from gpu_parts.models import Architecture, random_vlm
+from gpu_parts.published import architectures
 from gpu_parts.record import FAULT, Clock, Record
 
 PART = "equality"
