@@ -29,7 +29,14 @@ TCM     2.11 and 1.90      1.76 and 1.59
 MLIC++  1.25 and 1.29      1.10 and 1.20
 ======= ================== ==================
 
+For the codecs on latent diffusion, what counts is the share of time that is spent outside
+UNet, VAE and the networks that code the latent: in entropy coding, container, sampler,
+noise and pictures. They have the official size and random weights; their times are those
+of the second of two rounds, DiffEIC's with 2 steps instead of 50. A small picture is the
+hardest case, since all this grows less than the networks' time.
+
     python benchmarks/neural_codecs.py [--size 512x768] [--rounds 3] [--only elic ...]
+    python benchmarks/neural_codecs.py --only diffeic rdeic stablecodec --diffusion-size 64x64
 """
 
 from __future__ import annotations
@@ -60,6 +67,12 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "hific": ("lossylens_codec_hific.network", {}, "float64"),
     "msillm-float32": ("lossylens_codec_msillm.network", {}, "float32"),
     "msillm": ("lossylens_codec_msillm.network", {}, "float64"),
+}
+#: On latent diffusion: module of the codec, its class, a level.
+DIFFUSION = {
+    "diffeic": ("lossylens_codec_diffeic", "DiffeicCodec", {"steps": 2}),
+    "rdeic": ("lossylens_codec_rdeic", "RdeicCodec", {}),
+    "stablecodec": ("lossylens_codec_stablecodec", "StableCodecCodec", {}),
 }
 #: Seconds of processor time to encode and decode 256x256, on one thread.
 OFFICIAL = {
@@ -119,6 +132,79 @@ def state(name: str, built: Mapping[str, Any]) -> dict[str, Any]:
     return filled(built, 0, KEEP, SCALE if codec == "tcm" else {})
 
 
+def share(name: str, height: int, width: int) -> None:
+    """Print seconds of encoding and decoding, the share outside networks, and peak memory."""
+    import torch
+    from lossylens.testing.pictures import picture
+
+    clock = Clock()
+    torch.nn.modules.module.register_module_forward_pre_hook(clock.enter)
+    torch.nn.modules.module.register_module_forward_hook(clock.leave, always_call=True)
+    codec = of_official_size(name)
+    image = picture(height, width)
+    codec.decode(codec.encode(image))
+    clock.inside = 0.0
+    start = time.process_time()
+    bitstream = codec.encode(image)
+    middle = time.process_time()
+    codec.decode(bitstream)
+    end = time.process_time()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    outside = 1 - clock.inside / (end - start)
+    print(json.dumps([middle - start, end - middle, peak, outside]), flush=True)
+
+
+class Clock:
+    """Adds up the processor time within modules, the outermost ones."""
+
+    def __init__(self) -> None:
+        self.inside = 0.0
+        self._depth = 0
+        self._start = 0.0
+
+    def enter(self, *_: Any) -> None:
+        if not self._depth:
+            self._start = time.process_time()
+        self._depth += 1
+
+    def leave(self, *_: Any) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self.inside += time.process_time() - self._start
+
+
+def of_official_size(name: str) -> Any:
+    """Return a codec on latent diffusion whose networks have random weights."""
+    import importlib
+
+    import torch
+    from lossylens.testing.registering import registered
+    from lossylens.toolkit.latent_diffusion import ldm
+    from lossylens.toolkit.latent_diffusion.control import Control, control_config
+
+    package, kind, given = DIFFUSION[name]
+    network = importlib.import_module(f"{package}.network")
+    module = importlib.import_module(f"{package}.codec")
+    plugin = importlib.import_module(f"{package}.plugin")
+    torch.manual_seed(0)
+    config = ldm.unet_config(ldm.SD21_UNET)
+    unet, vae = ldm.UNet2DConditionModel(**config), ldm.AutoencoderKL(**ldm.vae_config(ldm.SD_VAE))
+    parts = {"unet": unet, "vae": vae, "network": network.build()}
+    if name == "stablecodec":
+        network.with_input(unet, parts["network"].latent_channels)
+        parts["auxiliary"] = module.AuxiliaryEncoder()
+    else:
+        parts["control"] = Control(config, control_config(network.CONTROL))
+    for part in parts.values():
+        part.requires_grad_(False).eval()
+    for each in (unet, vae):
+        each.to(memory_format=torch.channels_last)
+    kept = {**parts, "context": torch.randn(1, 77, 1024), "checkpoint": "random weights"}
+    codec = type(kind, (getattr(module, kind),), kept)
+    options = registered(plugin.register_codecs).options(device="cpu", **given)
+    return codec(plugin.LEVELS[0], options)
+
+
 def plain(network: Any) -> Any:
     """Return CompressAI's network with the weights of ours, which have the same names."""
     from lossylens.toolkit.neural_codec.compressai import Elic2022Chandelier
@@ -151,18 +237,45 @@ def one_round(process: subprocess.Popen[str]) -> list[float]:
 
 
 def main() -> None:
-    """Print a table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", default="512x768", help="height and width")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=list(CONTENDERS))
+    names = [*CONTENDERS, *DIFFUSION]
+    parser.add_argument("--only", nargs="*", choices=names, default=names)
+    parser.add_argument("--diffusion-size", default="64x64", help="the same, of those on diffusion")
     parser.add_argument("--contend", help=argparse.SUPPRESS)
+    parser.add_argument("--share", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     height, width = map(int, arguments.size.split("x"))
     if arguments.contend:
         contend(arguments.contend, height, width)
         return
-    processes = {name: start(name, arguments.size) for name in arguments.only}
+    if arguments.share:
+        share(arguments.share, height, width)
+        return
+    if contenders := [name for name in arguments.only if name in CONTENDERS]:
+        compare(contenders, arguments)
+    if diffusion := [name for name in arguments.only if name in DIFFUSION]:
+        print_shares(diffusion, arguments.diffusion_size)
+
+
+def print_shares(names: list[str], size: str) -> None:
+    """Print a table of the codecs on latent diffusion, each in a process of its own."""
+    print(f"{size}; seconds of processor time; share outside networks")
+    print(f"{'':16}{'encode':>8}{'decode':>8}{'both':>8}{'MiB':>8}{'outside':>9}")
+    for name in names:
+        command = [sys.executable, __file__, "--share", name, "--size", size]
+        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        encode, decode, peak, outside = json.loads(found.splitlines()[-1])
+        both = encode + decode
+        print(f"{name:16}{encode:8.2f}{decode:8.2f}{both:8.2f}{peak:8.0f}{outside:9.1%}")
+
+
+def compare(names: list[str], arguments: argparse.Namespace) -> None:
+    """Print a table of the contenders, which take turns."""
+    height, width = map(int, arguments.size.split("x"))
+    processes = {name: start(name, arguments.size) for name in names}
     rounds = [
         {name: one_round(process) for name, process in processes.items()}
         for _ in range(arguments.rounds)

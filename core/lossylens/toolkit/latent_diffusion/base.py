@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,17 @@ _FILES = (
 _CONSTANT = 0.5
 _DARKER = -1.0
 
+#: What diffusers once called the layers of a VAE's attention.
+_OLD = re.compile(r"(?<=\.attentions\.0\.)(query|key|value|proj_attn)(?=\.)")
+_MODERN = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+def _modern(found: re.Match[str]) -> str:
+    return _MODERN[found[0]]
 
 
 def prompt_tokens(words: Sequence[int] = ()) -> list[int]:
@@ -188,7 +197,8 @@ class BaseWeights:
         if not isinstance(config, dict):
             raise ConfigError(f"{config_file}: not a configuration")
         state = read_weights(weights_file).state
-        return _Part(config, {name: (name, value) for name, value in state.items()})
+        named = {_OLD.sub(_modern, name): (name, value) for name, value in state.items()}
+        return _Part(config, named)
 
     def _built(self, kind: type[T], config: Mapping[str, Any]) -> T:
         """Return a model of diffusers without weights in memory."""

@@ -32,7 +32,7 @@ from lossylens.toolkit.latent_diffusion.vae import STRIDE, Vae
 from lossylens.toolkit.latent_diffusion.weights import Weights, read_weights
 from lossylens.toolkit.neural_codec.container import Content, noise_seed
 from lossylens.toolkit.neural_codec.generative import GenerativeCodec
-from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
+from lossylens.toolkit.neural_codec.network import HyperpriorNetwork, reproducible
 from lossylens.toolkit.neural_codec.options import NANO
 
 T = TypeVar("T")
@@ -254,8 +254,8 @@ class LatentDiffusionCodec(GenerativeCodec):
 
     @contextlib.contextmanager
     def _plain(self) -> Iterator[None]:
-        """Compute without gradients, each network in the type of its weights."""
-        with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
+        """Compute without gradients, each network in the type of its weights, reproducibly."""
+        with torch.inference_mode(), reproducible(self._device):
             yield
 
     @contextlib.contextmanager

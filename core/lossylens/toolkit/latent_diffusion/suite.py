@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -292,6 +292,19 @@ class LatentDiffusionChecks:
             encoder.final_layer_norm.bias.add_(1)
         write_part(tmp_path / "base" / "text_encoder", encoder, TEXT)
         assert torch.allclose(self.build(tmp_path).context, expected + 1, atol=1e-5)
+
+    def test_old_names_in_the_vae(self, folder: Path, tmp_path: Path) -> None:
+        """What diffusers once called its attention's layers is understood."""
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        path = tmp_path / "base" / "vae" / "diffusion_pytorch_model.safetensors"
+        state = load_file(path)
+        old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+        for new, spelt in old.items():
+            state = {name.replace(f".{new}.", f".{spelt}."): v for name, v in state.items()}
+        assert any(".query." in name for name in state)
+        save_file(state, path)
+        image = picture(30, 40)
+        assert self.build(tmp_path).encode(image) == self.build(folder).encode(image)
 
     def test_provenance(self, folder: Path) -> None:
         """It names all that decides bitstreams and pictures."""

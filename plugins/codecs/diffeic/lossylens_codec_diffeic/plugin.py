@@ -54,7 +54,7 @@ def parse_level(name: str) -> Level | None:
 
 def published(level: Level) -> PublishedFile:
     """Return the checkpoint of a level."""
-    return PublishedFile(f"{level.name}/lc.ckpt", SOURCE, "about 0.4 GB")
+    return PublishedFile(f"{level.name}/lc.ckpt", SOURCE, "about 0.3 GB")
 
 
 def missing(options: DiffeicOptions) -> Sequence[Missing]:

@@ -130,9 +130,17 @@ class Codebook(nn.Module):
 
     @property
     def checksum(self) -> int:
-        """CRC-32 of the entries, in float32."""
-        entries = self.embedding.weight.detach().float().cpu()
-        return zlib.crc32(entries.contiguous().numpy().tobytes())
+        """CRC-32 of the entries, in float32, computed when it is first needed."""
+        if self._checksum is None:
+            entries = self.embedding.weight.detach().float().cpu()
+            self._checksum = zlib.crc32(entries.contiguous().numpy().tobytes())
+        return self._checksum
+
+    _checksum: int | None = None
+
+    def update(self) -> None:
+        """Forget the checksum; to be called when the entries have changed."""
+        self._checksum = None
 
     def nearest(self, z: Tensor) -> Tensor:
         """Return the index of the entry nearest to each vector of ``(1, C, h, w)``, flat.
@@ -248,6 +256,13 @@ class Compression(SlicedNetwork):
     def tables(self) -> Any:
         """The codebook, in the place of the tables of z."""
         return self.quantize
+
+    def update(
+        self, scale_table: Any = None, force: bool = False, update_quantiles: bool = False
+    ) -> bool:
+        """See the base."""
+        self.quantize.update()
+        return super().update(scale_table, force)
 
     def reconstruct(self, y_hat: Tensor, z_hat: Tensor) -> dict[str, Tensor]:
         """Return ``c_latent``, the scaled latent as far as it was coded, and ``guide_hint``.

@@ -62,7 +62,7 @@ def parse_level(name: str) -> Level | None:
 def published(level: Level) -> PublishedFile:
     """Return the checkpoint of a level."""
     steps, spelt = level.name.removeprefix("step").split("_")
-    return PublishedFile(f"rdeic_{_WEIGHTS[spelt]}_step{steps}.ckpt", SOURCE, "about 0.4 GB")
+    return PublishedFile(f"rdeic_{_WEIGHTS[spelt]}_step{steps}.ckpt", SOURCE, "about 0.3 GB")
 
 
 def missing(options: RdeicOptions) -> Sequence[Missing]:

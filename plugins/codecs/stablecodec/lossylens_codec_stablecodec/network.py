@@ -138,22 +138,24 @@ class StableCodecChain(nn.Module):
 def build_chain(
     unet: Mapping[str, Any] | None = None,
     vae: Mapping[str, Any] | None = None,
-    codec: Mapping[str, Any] | None = None,
-    auxiliary: Mapping[str, Any] | None = None,
+    codec_config: Mapping[str, Any] | None = None,
+    auxiliary_config: Mapping[str, Any] | None = None,
+    **others: Any,
 ) -> StableCodecChain:
     """Return all networks of StableCodec, by default of the official size.
 
     Args:
         unet: configuration of the UNet in diffusers' terms.
         vae: that of the VAE.
-        codec: arguments of :func:`build`.
-        auxiliary: arguments of the auxiliary encoder.
+        codec_config: arguments of :func:`build`.
+        auxiliary_config: arguments of the auxiliary encoder.
+        others: what does not shape the networks.
     """
     return StableCodecChain(
         unet or unet_config(SD21_UNET),
         vae or vae_config(SD_VAE),
-        build(**(codec or {})),
-        AuxiliaryEncoder(**(auxiliary or {})).eval(),
+        build(**(codec_config or {})),
+        AuxiliaryEncoder(**(auxiliary_config or {})).eval(),
     )
 
 

@@ -89,7 +89,7 @@ def tiny_state(chain):
 @pytest.mark.slow
 def test_golden_chain():
     config, expected = TINY.given["config"], TINY.expected
-    chain = network.build_chain(config["unet"], config["vae"])
+    chain = network.build_chain(**config)
     network.load_official(chain, tiny_state(chain))
     chain.requires_grad_(False)
     context = GoldenNoise(expected["seed"])((1, 7, 24))
