@@ -201,8 +201,7 @@ def missing_checkpoint_files(
     return tuple(
         Missing(
             f"checkpoint of {codec} {level.name}",
-            f"{source(level)}; put it into {folder} under that name, or as {level.name}"
-            f"{SUFFIXES[0]}",
+            f"{source(level)}; put it into {folder}, as published or as {level.name}{SUFFIXES[0]}",
         )
         for level in levels
     )
