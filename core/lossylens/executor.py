@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 J = TypeVar("J")
 R = TypeVar("R")
+J_contra = TypeVar("J_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 #: Called by a worker with the number of jobs, the next without a result, that it begins
 #: to work on together.
@@ -35,10 +37,12 @@ class ExecutorSpec(PluginSpec):
     kind: ClassVar[str] = "executor"
 
 
-class Work(Protocol[J, R]):
+class Work(Protocol[J_contra, R_co]):
     """What a worker does: jobs in, results out, one for each and in their order."""
 
-    def __call__(self, jobs: Iterator[J], begin: Begin) -> Generator[R | Failure, None, None]:
+    def __call__(
+        self, jobs: Iterator[J_contra], begin: Begin, /
+    ) -> Generator[R_co | Failure, None, None]:
         """Yield the result of each job.
 
         Args:
@@ -54,7 +58,7 @@ class Work(Protocol[J, R]):
         ...
 
 
-class Recipe(Protocol[J, R]):
+class Recipe(Protocol[J_contra, R_co]):
     """What a worker is made of; picklable, and equal to those that make the same."""
 
     @property
@@ -62,7 +66,7 @@ class Recipe(Protocol[J, R]):
         """What errors call it, such as ``"vlm 'nano'"``."""
         ...
 
-    def start(self) -> Work[J, R]:
+    def start(self) -> Work[J_contra, R_co]:
         """Return what does the work; called once in each worker.
 
         Raises:

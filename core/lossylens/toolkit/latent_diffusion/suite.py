@@ -206,7 +206,7 @@ class LatentDiffusionChecks:
         tested = self.build(folder)
         latents = tested.latents(tested.encode(picture(70, 50)))
         assert latents.values.shape == self.latents_shape
-        assert latents.network == f"{self.codec.name}/{self.codec.levels[0].name}"
+        assert latents.space == f"{self.codec.name}/{self.codec.levels[0].name}"
         assert latents.stride == tested.network.stride
 
     def test_half_precision(self, folder: Path) -> None:
