@@ -45,14 +45,15 @@ def score(
 
     registry = load_registry()
     spec = registry.find("task", task).spec
-    predicted = read_predictions(predictions)
+    # A plugin may change the working directory.
+    file = predictions.absolute()
     options = {**parse_options(option), **_data(spec, data)}
     if "data" not in options and any(
         each.name == "data" and each.required for each in option_docs(spec.options)
     ):
         raise ConfigError(f"--data must be given: task {spec.name!r} reads a file")
     built = registry.build_task(task, options)
-    result = built.score(predicted)
+    result = built.score(read_predictions(file))
     report = as_report(spec, result, built.provenance())
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False, indent=2))

@@ -38,7 +38,7 @@ def subsampling_with_colons(text: str) -> str:
             return known
     raise ValueError(
         f"subsampling {text!r} is not 4:4:4, 4:2:2 or 4:2:0"
-        " (YAML needs quotes around these, or 420 without colons)"
+        " (YAML needs quotes around these)"
     )
 
 

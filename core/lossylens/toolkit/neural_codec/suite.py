@@ -153,7 +153,8 @@ class NeuralCodecChecks:
             coded, pixels, found = pool.submit(_coded, *elsewhere).result()
         assert coded == bitstream
         assert pixels == tested.decode(bitstream).tobytes()
-        assert np.ptp(expected) > 0.5
+        # It shows more than one colour, also where the network is a generator of few weights.
+        assert np.ptp(expected) > 0.2
         assert 255 * np.abs(found - expected).max() < 1e-8
 
     def test_latents(self, folder: Path) -> None:

@@ -80,5 +80,5 @@ class HificCodec(GenerativeCodec):
         """See the base: the information content of the latents."""
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         with torch.inference_mode():
-            x = (pixels.float() / 255).to(next(self.network.parameters()).device)
+            x = (pixels.float() / 255).to(next(self.network.parameters()))
             return estimated_bits(self.network.estimate(x)).item()
