@@ -193,9 +193,7 @@ def test_questions_about_several_images(tmp_path: Path) -> None:
     )
     command(tmp_path, "run", "run.yaml")
     with Store(tmp_path / "run", writable=False) as store:
-        rows = store.rows(
-            "SELECT failed, samples, images, level FROM scores JOIN cells ON key=cell"
-        )
+        rows = store.rows("SELECT failed, samples, images FROM scores")
         encoded = store.rows("SELECT count(*) FROM encodings")[0][0]
         texts = store.rows("SELECT text FROM predictions")
     assert [tuple(row) for row in rows] == [(0, 16, 4)] * 2
