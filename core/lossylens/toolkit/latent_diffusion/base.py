@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -170,9 +171,9 @@ class BaseWeights:
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of the files that decide bitstreams and pictures, by name."""
         if self.path.is_file():
-            return {"base": file_hash(self.path)}
+            return {"base": _hash(self.path)}
         return {
-            f"base {part}": " ".join(map(file_hash, self._files(part)))
+            f"base {part}": " ".join(map(_hash, self._files(part)))
             for part in ("unet", "vae", "text_encoder")
             if (self.path / part).is_dir()
         }
@@ -313,6 +314,17 @@ def _quick_initialisation() -> Any:
         yield
     finally:
         nn.init.normal_ = before
+
+
+def _hash(path: Path) -> str:
+    """Return a file's SHA-256, computed once in a process for all levels and codecs."""
+    found = path.stat()
+    return _hash_of(path, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache
+def _hash_of(path: Path, size: int, modified: int) -> str:
+    return file_hash(path)
 
 
 class Latest(Generic[T]):

@@ -347,7 +347,7 @@ class LatentDiffusionChecks:
         whole = self.build(folder)
         small = {"latent_tile": 8, "latent_overlap": 4, "encoder_tile": 32, "decoder_tile": 8}
         tested = self.build(folder, **small, **options)
-        image = picture(40, 290)
+        image = picture(40, 250)
         bitstream = tested.encode(image)
         decoded = tested.decode(bitstream)
         assert decoded.size == image.size
