@@ -37,8 +37,7 @@ def subsampling_with_colons(text: str) -> str:
         if text in (known, known.replace(":", "")):
             return known
     raise ValueError(
-        f"subsampling {text!r} is not 4:4:4, 4:2:2 or 4:2:0"
-        " (YAML needs quotes around these)"
+        f"subsampling {text!r} is not 4:4:4, 4:2:2 or 4:2:0 (YAML needs quotes around these)"
     )
 
 
