@@ -95,7 +95,7 @@ def test_strings_are_as_long_as_the_likelihoods_say(name):
 def test_nano_is_never_taken_for_the_official(name, tmp_path):
     nano = codecs(name)[0]
     bitstream = nano_curve(name, HELD_OUT[0])[0].bitstream
-    assert nano.latents(bitstream).network == f"{name}-nano/{nano.level.name}"
+    assert nano.latents(bitstream).space == f"{name}-nano/{nano.level.name}"
     with pytest.raises(ConfigError, match="the variant nano brings its checkpoints"):
         registry().build_codec(name, nano.level, {**OPTIONS, "checkpoints": str(tmp_path)})
     with pytest.raises(RequirementError, match=f"checkpoints? of {name}"):
