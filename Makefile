@@ -32,7 +32,7 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
-	$(BIN)/lossylens scenes export pope --images 18 --seed 8 $(DEMO)/POPE.tsv
+	$(BIN)/lossylens scenes export pope --images 12 --seed 8 $(DEMO)/POPE.tsv
 	$(BIN)/lossylens run examples/demo.yaml run.out=$(DEMO) tasks.pope.data=$(DEMO)/POPE.tsv
 
 benchmark: $(VENV)/installed
