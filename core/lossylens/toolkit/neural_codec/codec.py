@@ -132,7 +132,7 @@ class NeuralCodec(Codec):
             self._check_size(image)
         sizes = [self.padding.padded(*image.size) for image in images]
         results: dict[int, bytes] = {}
-        for batch in _batches(sizes, self._batch_images):
+        for batch in _batches(sizes, self.batch_images):
             strings = self._encode([images[i] for i in batch])
             results.update(zip(batch, strings, strict=True))
         return [results[i] for i in range(len(images))]
@@ -145,7 +145,7 @@ class NeuralCodec(Codec):
             for content in contents
         ]
         results: dict[int, Image.Image] = {}
-        for batch in _batches(keys, self._batch_images):
+        for batch in _batches(keys, self.batch_images):
             images = self._decode([contents[i] for i in batch])
             results.update(zip(batch, images, strict=True))
         return [results[i] for i in range(len(bitstreams))]
@@ -236,7 +236,13 @@ class NeuralCodec(Codec):
         return torch.device(wanted)
 
     @property
-    def _batch_images(self) -> int:
+    def wants_device(self) -> bool:  # type: ignore[override]
+        """Whether it works on a GPU."""
+        return self._device.type == "cuda"
+
+    @property
+    def batch_images(self) -> int:  # type: ignore[override]
+        """Pictures of one size that are coded together: on a GPU as many as the option says."""
         return self.options.batch_images if self._device.type == "cuda" else 1
 
     @contextlib.contextmanager

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig
 
-from lossylens.errors import RequirementError
+from lossylens.errors import ConfigError, RequirementError
 from lossylens.toolkit.transformers_vlm import checkpoint
 from lossylens.toolkit.transformers_vlm.engine import Asked, Encoder, Engine, Row, Shown, Written
 from lossylens.toolkit.transformers_vlm.family import Family, Part
@@ -201,7 +201,13 @@ class TransformersVlm(Vlm):
         return self.family.tower
 
     def with_encoder(self, encode: VisionEncoder) -> TransformersVlm:
-        """Return a VLM of the same weights whose images *encode* encodes."""
+        """Return a VLM of the same weights whose images *encode* encodes.
+
+        Raises:
+            ConfigError: an encoder is in place already; it would be dropped silently.
+        """
+        if self._encode is not None:
+            raise ConfigError("an adaptor is in place already; a VLM takes one at a time")
         self._model()
         adapted = copy.copy(self)
         adapted._encode = encode
