@@ -52,14 +52,19 @@ def test_scores_are_printed_as_reports_show_them(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, high: int
 ) -> None:
     from lossylens.report.reading import read_run
-    from lossylens.task import Primary
+    from lossylens.task import Primary, Resampling
     from lossylens_sample import plugin, task
 
     score = task.Patches.score
 
     def scored(self: task.Patches, predictions: dict[str, str | None]) -> object:
         value = high * 2 / 3
-        return dataclasses.replace(score(self, predictions), value=value, metrics={"right": value})
+        return dataclasses.replace(
+            score(self, predictions),
+            value=value,
+            metrics={"right": value},
+            resampling=Resampling.mean(dict.fromkeys(predictions, 2 / 3), high),
+        )
 
     monkeypatch.setattr(task.Patches, "score", scored)
     monkeypatch.setattr(plugin, "Primary", lambda name, low, _: Primary(name, low, high))
