@@ -125,6 +125,25 @@ def load_codec(network: nn.Module, state: Mapping[str, Tensor], strict: bool = T
     load_parameters(network, given, strict, rename=rename)
 
 
+def load_official(
+    network: nn.Module, state_dict: Mapping[str, Tensor], strict: bool = True
+) -> None:
+    """Load parameters in the names of the official checkpoints.
+
+    Args:
+        network: a codec alone or a :class:`ControlledChain`.
+        state_dict: of the codec, with or without its prefix, or of everything.
+        strict: whether each parameter must be there and no other.
+
+    Raises:
+        ConfigError: names or shapes differ.
+    """
+    if isinstance(network, ControlledChain):
+        network.load(state_dict, strict)
+    else:
+        load_codec(network, state_dict, strict)
+
+
 def official_state_dict(network: nn.Module) -> dict[str, Tensor]:
     """Return the codec's parameters in the names of the official checkpoints, without prefix."""
     return parameters(network.codec if isinstance(network, ControlledChain) else network)

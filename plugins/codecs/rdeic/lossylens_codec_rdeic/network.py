@@ -7,7 +7,7 @@ from typing import Any
 
 from lossylens.toolkit.latent_diffusion.chain import (
     ControlledChain,
-    load_codec,
+    load_official,
     official_state_dict,
 )
 from lossylens.toolkit.latent_diffusion.control import ControlledDiffusion
@@ -20,7 +20,7 @@ from lossylens.toolkit.latent_diffusion.sampling import (
     spaced_times,
 )
 from lossylens.toolkit.latent_diffusion.vae import Vae
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossylens_codec_rdeic.compression import Compression
 
@@ -93,25 +93,6 @@ def build_chain(
     """
     codec = build(**(preprocess_config or {}))
     return ControlledChain(codec, unet_config, control_stage_config, first_stage_ddconfig)
-
-
-def load_official(
-    network: nn.Module, state_dict: Mapping[str, Tensor], strict: bool = True
-) -> None:
-    """Load parameters in the names of the official checkpoints.
-
-    Args:
-        network: of :func:`build` or :func:`build_chain`.
-        state_dict: of the codec, with or without its prefix, or of everything.
-        strict: whether each parameter must be there and no other.
-
-    Raises:
-        ConfigError: names or shapes differ.
-    """
-    if isinstance(network, ControlledChain):
-        network.load(state_dict, strict)
-    else:
-        load_codec(network, state_dict, strict)
 
 
 def inputs(vae: Vae, x: Tensor) -> tuple[Tensor]:
