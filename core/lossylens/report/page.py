@@ -18,14 +18,8 @@ from lossylens.report import charts
 from lossylens.report.analysis import Analysis, CodecCurve, GroupAnalysis
 from lossylens.report.findings import findings, notes_on, progress, warnings
 from lossylens.report.samples import SIDE
-from lossylens.report.tables import (
-    OWN_RANGE,
-    SHARED_RANGE,
-    all_tables,
-    file_name,
-    numeric,
-    shown,
-)
+from lossylens.report.table import file_name, numeric, shown
+from lossylens.report.tables import OWN_RANGE, SHARED_RANGE, all_tables
 
 #: Sections of the page by anchor; one without content is left out.
 _TITLES = {

@@ -27,7 +27,9 @@ from lossylens.report.cells import (
     Unfinished,
 )
 from lossylens.report.fidelity import read_fidelities
+from lossylens.report.gains import topic_gains
 from lossylens.report.replicates import Replicates, replicate
+from lossylens.report.split import read_split
 from lossylens.report.verdicts import TaskVerdicts, read_verdicts
 from lossylens.store import Store
 from lossylens.task import Primary
@@ -121,11 +123,14 @@ def read_run(folder: Path) -> RunReading:
         sizes = _sizes(scored)
         fidelity = read_fidelities(store)
         asked = {row["task"]: row["count"] for row in store.rows(_ASKED_IMAGES)}
+        # Runs of earlier versions did not record it.
+        unseen = {tuple(place) for place in manifest.get("unseen", ())}
         cells = [
             dataclasses.replace(
                 _cell(row, metrics[row["task_label"]], sizes),
                 fidelity=fidelity.get((row["codec"], row["task"]), {}),
                 limited=asked[row["task"]] if row["limited"] else None,
+                unseen=_place(row) in unseen,
             )
             for row in scored
         ]
@@ -152,6 +157,12 @@ def read_run(folder: Path) -> RunReading:
             sources=tuple(_sources(store)),
             notes=(*_notes(cells, replicates), *_notes_of_parts(store, rows)),
             parts=_parts(scored),
+            topics=tuple(
+                gain
+                for task, judged in verdicts.items()
+                for gain in topic_gains([cell for cell in cells if cell.task == task], judged)
+            ),
+            split=read_split(store, folder, metrics),
             manifest={
                 **manifest,
                 "started": runs[0]["started"],
@@ -200,6 +211,10 @@ def _parts(rows: list[Row]) -> dict[tuple[str, ...], Mapping[str, Any]]:
             if key not in found:
                 found[key] = json.loads(row[column])
     return found
+
+
+def _place(row: Row) -> tuple[str, ...]:
+    return (row["vlm_label"], row["adaptor_label"], row["codec_label"], row["level"])
 
 
 def _label(row: Row) -> str:

@@ -66,6 +66,11 @@ class ConditionalVisionEncoder(Adaptor):
         points = _header(path)["points"] if path else []
         return any((p["codec"], p["level"]) == (point.codec, point.level) for p in points)
 
+    def remark(self, vlm: VlmIdentity) -> str:
+        """Return what the checkpoint for *vlm* says of itself."""
+        path = self.options.path(vlm.name, vlm.label)
+        return str(_header(path).get("note", "")) if path else ""
+
     def encoder(self, vision: VisionAccess) -> VisionEncoder:
         """Return the tuned encoder."""
         checkpoint = self._checkpoint(vision)

@@ -1,0 +1,160 @@
+"""The gap split with what it is worth: over images and training seeds, and as bounds.
+
+No training is known to be the best one, so that what an adapted model still lacks is at most
+the information gap, and what it wins back at least the generalisation gap.  Of several
+trainings the best is chosen on other images than those that are reported: the best of
+several on the same images would be the luckiest.
+
+Scores are arrays of shape (seeds, 1 + replicates): a row for each training seed, the score
+as measured first and the same for draws of images behind it.  The same place has the same
+draw in all, so that differences are paired.  A model that is not trained has one row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lossylens.metrics.bootstrap import SEED, Array, interval
+
+#: From so many training seeds on, they are drawn as well; fewer say nothing about their spread.
+LEAST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval.
+
+    Attributes:
+        value: mean over the seeds.
+        low, high: over images, and over seeds where there are :data:`LEAST_SEEDS`.
+        seeds: by itself for each training seed; one value where none was trained.
+    """
+
+    value: float
+    low: float
+    high: float
+    seeds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of tuning, with all its seeds.
+
+    Attributes:
+        choosing: mean score, over seeds, on the images that choose.
+        scores: at the rate point.
+        uncompressed: on images as they are; None where they were not asked about.
+    """
+
+    choosing: float
+    scores: Array
+    uncompressed: Array | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """The gap of one VLM at one rate point and its parts; positive is what compression costs.
+
+    Attributes:
+        tuned: the way of tuning that is the best on the images that choose.
+        uncompressed, compressed, adapted: scores of the model on original images, of the
+            same on compressed ones, and of the adapted model on these.
+        performance: uncompressed minus compressed.
+        information: uncompressed minus adapted, an upper bound.
+        generalisation: adapted minus compressed, a lower bound.
+        recovered: generalisation in percent of performance; None where the interval of
+            that reaches zero.
+        one: the way that serves all points, as adapted and its gain; None without one.
+        clean: adapted minus plain score on uncompressed images; None if not measured.
+        control: gain at the point of the model that was tuned on uncompressed images alone.
+        control_clean: its gain on uncompressed images.
+    """
+
+    tuned: str
+    uncompressed: Estimate
+    compressed: Estimate
+    adapted: Estimate
+    performance: Estimate
+    information: Estimate
+    generalisation: Estimate
+    recovered: Estimate | None
+    one: tuple[Estimate, Estimate] | None
+    clean: Estimate | None
+    control: Estimate | None
+    control_clean: Estimate | None
+
+
+def chooses(cluster: str, share: float) -> bool:
+    """Whether the images of a cluster are among the *share* of all by which trainings are chosen.
+
+    Args:
+        cluster: its name, which has the hashes of its images unless the task names it.
+        share: 0 to 1.
+    """
+    digest = hashlib.sha256(cluster.encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:6], "big") < share * 2**48
+
+
+def estimate(values: Array, seed: int = SEED) -> Estimate:
+    """Return the figure that *values*, of shape (seeds, 1 + replicates), come to."""
+    count, drawn = len(values), values[:, 1:]
+    if count >= LEAST_SEEDS:
+        generator = np.random.Generator(np.random.PCG64(seed))
+        picks = generator.integers(0, count, (count, drawn.shape[1]))
+        means = np.take_along_axis(drawn, picks, axis=0).mean(axis=0)
+    else:
+        means = drawn.mean(axis=0)
+    low, high = interval(means)
+    observed = values[:, 0]
+    return Estimate(float(observed.mean()), low, high, tuple(observed.tolist()))
+
+
+def split(
+    uncompressed: Array,
+    compressed: Array,
+    ways: Mapping[str, Way],
+    *,
+    one: Way | None = None,
+    control: Way | None = None,
+) -> Split:
+    """Return the split at one rate point.
+
+    Args:
+        uncompressed, compressed: scores of the model as it is, more being better.
+        ways: of tuning, by name, at least one; of several that choose alike the first is taken.
+        one: the way that serves all rate points.
+        control: the model tuned on uncompressed images alone.
+    """
+    tuned = max(ways, key=lambda name: ways[name].choosing)
+    best = ways[tuned]
+    performance = uncompressed - compressed
+    gain = best.scores - compressed
+    gap = estimate(performance)
+    return Split(
+        tuned=tuned,
+        uncompressed=estimate(uncompressed),
+        compressed=estimate(compressed),
+        adapted=estimate(best.scores),
+        performance=gap,
+        information=estimate(uncompressed - best.scores),
+        generalisation=estimate(gain),
+        recovered=estimate(_percent(gain, performance)) if gap.low > 0 else None,
+        one=(estimate(one.scores), estimate(one.scores - compressed)) if one else None,
+        clean=_gain(best.uncompressed, uncompressed),
+        control=_gain(control.scores, compressed) if control else None,
+        control_clean=_gain(control.uncompressed, uncompressed) if control else None,
+    )
+
+
+def _gain(scores: Array | None, base: Array) -> Estimate | None:
+    return None if scores is None else estimate(scores - base)
+
+
+def _percent(part: Array, whole: Array) -> Array:
+    # A draw without a gap has no share of it.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(whole > 0, 100 * part / whole, np.nan)
