@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,13 +132,12 @@ def topic_gains(cells: Sequence[CellResult], judged: TaskVerdicts) -> Iterator[T
     if not 1 < len(topics) <= _MOST_TOPICS:
         return
     plain = {(c.vlm, c.codec, c.level): c for c in cells if not c.adaptor}
-    adapted = sorted(
-        (cell for cell in cells if cell.adaptor and not cell.uncompressed),
-        key=lambda cell: (cell.model, cell.codec),
-    )
+    adapted: dict[tuple[str, str], list[CellResult]] = {}
+    for cell in cells:
+        if cell.adaptor and not cell.uncompressed:
+            adapted.setdefault((cell.model, cell.codec), []).append(cell)
     place = np.array([topics.index(each) if each else -1 for each in judged.topics])
-    for (_, codec), group in groupby(adapted, key=lambda cell: (cell.model, cell.codec)):
-        of_codec = list(group)
+    for (_, codec), of_codec in adapted.items():
         pairs = [
             (judged.verdicts[cell.key], judged.verdicts[base.key])
             for cell in of_codec

@@ -29,6 +29,7 @@ _TITLES = {
     "operating": "Operating points",
     "profiles": "Profiles",
     "sizes": "Model size",
+    "adaptors": "Adaptors",
     "gaps": "Gaps",
     "printed": "As printed",
     "samples": "Samples",
@@ -62,6 +63,7 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         "operating": any(measure.groups for measure in measures),
         "profiles": has_radar or has_correlation or "fidelity" in tables,
         "sizes": bool(data["scaling"]["data"]),
+        "adaptors": any(name in tables for name in ADAPTOR_TABLES),
         "gaps": bool(data["gap"]["data"]),
         "printed": bool(printed),
         "samples": bool(samples["items"]),
@@ -92,6 +94,10 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         own_range=OWN_RANGE,
         shared_range=SHARED_RANGE,
     )
+
+
+#: Tables of the section on adaptors.
+ADAPTOR_TABLES = ("adaptor-gains", "adaptor-uncompressed", "adaptor-topics")
 
 
 class _Measure:
@@ -222,6 +228,8 @@ def _data(analysis: Analysis, samples: Mapping[str, Any]) -> dict[str, Any]:
         "scaling": charts.scaling_chart(analysis),
         "correlation": charts.correlation_chart(analysis),
         "gap": charts.gap_chart(analysis),
+        "split": charts.split_chart(analysis),
+        "topics": charts.topic_chart(analysis),
         "samples": samples,
     }
 
