@@ -262,6 +262,7 @@ class Results:
             version, options, weights; by ``("VLM", label)`` or ``("codec", label, level)``.
         published: whether they are somebody's, and no run's.
         topics: what adaptors change by topic of the questions.
+        maps: of feature error, as :func:`~lossylens.report.maps.read_maps` gives them.
         split: the gap split, of a run that ``lossylens gap`` has made.
     """
 
@@ -283,4 +284,5 @@ class Results:
     parts: Mapping[tuple[str, ...], Mapping[str, Any]] = field(default_factory=dict)
     published: bool = False
     topics: Sequence[TopicGain] = ()
+    maps: Sequence[Mapping[str, Any]] = ()
     split: GapSplit | None = None

@@ -56,6 +56,7 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
     has_radar = bool(data["radar"]["data"])
     known = [value for row in data["correlation"]["data"][0]["z"] for value in row]
     has_correlation = any(value is not None for value in known)
+    maps = [each for source in analysis.comparison.sources for each in source.maps]
     content = {
         "overview": True,
         "curves": bool(analysis.groups),
@@ -63,7 +64,7 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         "operating": any(measure.groups for measure in measures),
         "profiles": has_radar or has_correlation or "fidelity" in tables,
         "sizes": bool(data["scaling"]["data"]),
-        "adaptors": any(name in tables for name in ADAPTOR_TABLES),
+        "adaptors": bool(maps) or any(name in tables for name in ADAPTOR_TABLES),
         "gaps": bool(data["gap"]["data"]),
         "printed": bool(printed),
         "samples": bool(samples["items"]),
@@ -91,6 +92,7 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         shown=shown,
         numeric=numeric,
         samples=samples,
+        maps=maps,
         own_range=OWN_RANGE,
         shared_range=SHARED_RANGE,
     )

@@ -28,6 +28,7 @@ from lossylens.report.cells import (
 )
 from lossylens.report.fidelity import read_fidelities
 from lossylens.report.gains import topic_gains
+from lossylens.report.maps import read_maps
 from lossylens.report.replicates import Replicates, replicate
 from lossylens.report.split import read_split
 from lossylens.report.verdicts import TaskVerdicts, read_verdicts
@@ -162,6 +163,7 @@ def read_run(folder: Path) -> RunReading:
                 for task, judged in verdicts.items()
                 for gain in topic_gains([cell for cell in cells if cell.task == task], judged)
             ),
+            maps=read_maps(folder),
             split=read_split(store, folder, metrics),
             manifest={
                 **manifest,

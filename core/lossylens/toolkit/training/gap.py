@@ -27,9 +27,11 @@ from lossylens.names import canonical
 from lossylens.options import resolve_options
 from lossylens.plan import make_plan
 from lossylens.plugins import Registry, load_registry
+from lossylens.report.maps import FOLDER, INDEX
 from lossylens.report.split import CONTROL, JOINT, POINT, GapPlan, Trainings
 from lossylens.run import run
 from lossylens.spec import MANDATORY, PluginSpec
+from lossylens.toolkit.feature_maps import map_features
 from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
 from lossylens.toolkit.training.adaptor import (
     CHECKPOINT,
@@ -360,6 +362,9 @@ class _Gap:
         failed = run(config, self._say)
         if failed:
             self._say(f"{failed} samples failed; why is in the report.")
+        if not (config.run.out / FOLDER / INDEX).exists():
+            first = [each[0].label for each in self.ways.values()]
+            map_features(config, plan.vlm, adaptors=first)
 
 
 #: Sections of this configuration that a run has under another name.
