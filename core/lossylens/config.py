@@ -579,12 +579,16 @@ def check_points(
         return None
     if not isinstance(given, dict) or not given:
         raise ConfigError(f"{where}: expected levels by codec, {{jpeg: [q1]}}, got {given!r}.")
-    known = {canonical(each.label): each for each in codecs}
+    known = {}
+    for each in codecs:
+        # As reports call it, and as the configuration does.
+        for name in (each.label, each.where.removeprefix("codecs.")):
+            known[canonical(name)] = each
     points: dict[str, tuple[str, ...]] = {}
     for name, names in given.items():
         codec = known.get(canonical(str(name)))
         if codec is None:
-            hint = suggestion(str(name), [each.label for each in known.values()])
+            hint = suggestion(str(name), {each.label for each in known.values()})
             raise ConfigError(f"{where}.{name}: not among the codecs. {hint}")
         levels = _levels(codec.spec, names, f"{where}.{name}")
         for level in levels:
