@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lossylens.cli import INTERRUPTED
+from lossylens.cli import FAILED, INTERRUPTED
 from lossylens.cli.overriding import with_keys
 from lossylens.cli.tables import print_table
 from lossylens.errors import RequirementError
@@ -53,7 +53,7 @@ def gap(
             f"training needs {error.name}: pip install 'lossylens[training]'"
         ) from error
     try:
-        folder = find_gap(config, overrides or (), _say, dry=dry_run)
+        folder, failed = find_gap(config, overrides or (), _say, dry=dry_run)
     except KeyboardInterrupt:
         _say("What was finished is kept; the same command goes on with it.")
         raise typer.Exit(INTERRUPTED) from None
@@ -61,6 +61,9 @@ def gap(
         # A plugin may have gone elsewhere; the report reads relative paths of options again.
         os.chdir(here)
         _show(folder)
+    if failed:
+        _say(f"{failed} samples failed; why is in the report.")
+        raise typer.Exit(FAILED)
 
 
 def _say(line: str) -> None:

@@ -19,10 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import release_memory
+
 from lossylens.adaptor import Trainer, Training
 from lossylens.config import Config, check_config, check_points, read_yaml
 from lossylens.environment import Environment, Place
-from lossylens.errors import ConfigError
+from lossylens.errors import ConfigError, LossylensError
 from lossylens.names import canonical
 from lossylens.options import resolve_options
 from lossylens.plan import make_plan
@@ -106,6 +108,9 @@ class GapSections:
         for name in ("out", "cache"):
             if name in self.run:
                 raise ValueError(f"run.{name}: set {name} itself, for trainings and run")
+        for name in ("baseline", "uncompressed"):
+            if name in self.run:
+                raise ValueError(f"run.{name}: the split needs both; leave it out")
 
 
 @dataclass(frozen=True)
@@ -131,14 +136,17 @@ def find_gap(
     say: Callable[[str], None] = print,
     *,
     dry: bool = False,
-) -> Path:
-    """Do all trainings and the run, or what is left of them; return the run folder.
+) -> tuple[Path, int]:
+    """Do all trainings and the run, or what is left of them.
 
     Args:
         config: see :class:`GapSections`.
         overrides: ``key=value``.
         say: is told what is done.
         dry: say what there is to do, and do nothing.
+
+    Returns:
+        The run folder, and how many samples have failed.
 
     Raises:
         LossylensError: something is wrong or missing; what the trainings and the run raise.
@@ -154,9 +162,7 @@ def find_gap(
         # Whatever is wrong with the run shows before the trainings, which take longer.
         make_plan(gap.config(()))
         gap.train(dry=dry)
-        if not dry:
-            gap.run()
-        return Path(gap.sections.out).expanduser() / "run"
+        return Path(gap.sections.out).expanduser() / "run", 0 if dry else gap.run()
 
 
 class _Gap:
@@ -275,6 +281,8 @@ class _Gap:
             else:
                 self._say(f"{place}.")
                 trainer.train(training)
+            del trainer, training
+            release_memory()  # of a device, for the next training and the workers of the run
 
     def _steps_done(self, member: _Member, trainer: Trainer, training: Training) -> int | None:
         """Return the steps of a finished training; None where there is none.
@@ -304,7 +312,10 @@ class _Gap:
                     " away, or name another folder in out"
                 )
             self._say(f"{member.folder}: was trained with {name} {there!r}, not {wanted!r}.")
-        return int(about.get("steps", 0))
+        done, wanted = int(about.get("steps", 0)), getattr(trainer.options, "steps", None)
+        if wanted is not None and done > wanted:
+            self._say(f"{member.folder}: was trained for {done} steps, not {wanted}.")
+        return done
 
     def config(self, members: Iterable[_Member]) -> Config:
         """Return the configuration of the run with the adaptors of *members*."""
@@ -345,8 +356,8 @@ class _Gap:
             entry["points"].setdefault(codec, []).append(level)
         return entry
 
-    def run(self) -> None:
-        """Do the run, and leave in its folder what tells its adaptors apart."""
+    def run(self) -> int:
+        """Do the run, and leave in its folder what tells its adaptors apart; count failures."""
         members = [each for way in self.ways.values() for each in way]
         config = self.config(members)
         plan = GapPlan(
@@ -360,11 +371,16 @@ class _Gap:
         config.run.out.mkdir(parents=True, exist_ok=True)
         plan.write(config.run.out)
         failed = run(config, self._say)
-        if failed:
-            self._say(f"{failed} samples failed; why is in the report.")
-        if not (config.run.out / FOLDER / INDEX).exists():
+        index = config.run.out / FOLDER / INDEX
+        checkpoints = [self.out / each.folder / CHECKPOINT for each in members]
+        newest = max(path.stat().st_mtime for path in checkpoints)
+        if not index.exists() or index.stat().st_mtime < newest:
             first = [each[0].label for each in self.ways.values()]
-            map_features(config, plan.vlm, adaptors=first)
+            try:
+                map_features(config, plan.vlm, adaptors=first)
+            except LossylensError as error:
+                self._say(f"No maps of feature error: {error}")
+        return failed
 
 
 #: Sections of this configuration that a run has under another name.

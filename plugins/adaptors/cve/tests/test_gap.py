@@ -53,7 +53,9 @@ def said() -> list[str]:
 @pytest.fixture(scope="module")
 def finished(config: Path, said: list[str]) -> Path:
     """The run folder of a gap that was found."""
-    return find_gap(config, (), said.append)
+    folder, failed = find_gap(config, (), said.append)
+    assert not failed
+    return folder
 
 
 def lines(said: list[str], word: str) -> list[str]:
@@ -139,6 +141,7 @@ def test_the_report_says_what_a_reader_must_know(finished: Path) -> None:
         "Gains of adaptors by topic of the questions",
         "this condition has no effect",
         "webp (unseen)",
+        "Feature error on the picture",
     ):
         assert text in page
     gains = read_run(finished).results.topics
@@ -182,6 +185,7 @@ def test_another_training_in_a_folder_is_refused(
         ("arms={control: {}}", "control: the trainings have that name twice"),
         ("arms={../x: {}}", "is to be a folder"),
         ("run.out=elsewhere", "run.out: set out itself"),
+        ("run.baseline=false", "run.baseline: the split needs both"),
         ("tasks=null", "tasks"),
     ],
 )
