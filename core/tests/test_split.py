@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from lossylens.metrics.bd import bd_metric
 from lossylens.metrics.bootstrap import resampled_sums
-from lossylens.metrics.split import LEAST_SEEDS, Way, chooses, estimate, split
+from lossylens.metrics.curve import Curve, CurveError
+from lossylens.metrics.split import (
+    LEAST_SEEDS,
+    Way,
+    chooses,
+    estimate,
+    mean_over_rates,
+    recovered,
+    split,
+)
 
 REPLICATES = 50
 
@@ -106,3 +116,25 @@ def test_a_larger_share_chooses_by_more(names, share):
 def test_about_the_share_of_images_chooses():
     chosen = sum(chooses(f"{number:064x}", 0.3) for number in range(2000))
     assert 540 < chosen < 660
+
+
+@given(st.permutations([0.1, 0.25, 0.5, 2.0]), st.lists(scores(2), min_size=4, max_size=4))
+def test_a_mean_over_rates_is_that_of_the_bd_metric(rates, points):
+    found = mean_over_rates(rates, points)
+    assert found.shape == (2, 1 + REPLICATES)
+    for seed, number in ((0, 0), (1, 7)):
+        values = [float(each[seed, number]) for each in points]
+        expected = bd_metric(Curve.of(zip(rates, values, strict=True)), 0.0)
+        assert found[seed, number] == pytest.approx(expected, abs=1e-6)
+
+
+def test_no_mean_over_few_rates():
+    with pytest.raises(CurveError, match="3 points, 4 are needed"):
+        mean_over_rates([1, 2, 3], [constant(1)] * 3)
+
+
+def test_a_share_needs_a_clear_whole():
+    assert recovered(constant(1), constant(0)) is None
+    found = recovered(constant(1, 3), constant(8))
+    assert found is not None
+    assert (found.value, found.seeds) == (25, (12.5, 37.5))

@@ -13,12 +13,13 @@ draw in all, so that differences are paired.  A model that is not trained has on
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lossylens.metrics.bootstrap import SEED, Array, interval
+from lossylens.metrics.curve import LEAST_SCORE, Curve, interpolator
 
 #: From so many training seeds on, they are drawn as well; fewer say nothing about their spread.
 LEAST_SEEDS = 3
@@ -133,16 +134,15 @@ def split(
     best = ways[tuned]
     performance = uncompressed - compressed
     gain = best.scores - compressed
-    gap = estimate(performance)
     return Split(
         tuned=tuned,
         uncompressed=estimate(uncompressed),
         compressed=estimate(compressed),
         adapted=estimate(best.scores),
-        performance=gap,
+        performance=estimate(performance),
         information=estimate(uncompressed - best.scores),
         generalisation=estimate(gain),
-        recovered=estimate(_percent(gain, performance)) if gap.low > 0 else None,
+        recovered=recovered(gain, performance),
         one=(estimate(one.scores), estimate(one.scores - compressed)) if one else None,
         clean=_gain(best.uncompressed, uncompressed),
         control=_gain(control.scores, compressed) if control else None,
@@ -152,6 +152,34 @@ def split(
 
 def _gain(scores: Array | None, base: Array) -> Estimate | None:
     return None if scores is None else estimate(scores - base)
+
+
+def recovered(part: Array, whole: Array) -> Estimate | None:
+    """Return *part* in percent of *whole*; None where the interval of that reaches zero."""
+    return estimate(_percent(part, whole)) if estimate(whole).low > 0 else None
+
+
+def mean_over_rates(rates: Sequence[float], scores: Sequence[Array]) -> Array:
+    """Return mean scores over the rates of a codec, for all seeds and draws.
+
+    The mean of the BD-metric: that of a monotone cubic through the points, over linear rate.
+
+    Args:
+        rates: bits per pixel, as measured of all images.
+        scores: of the points, in the order of the rates, each (seeds, 1 + replicates).
+
+    Raises:
+        CurveError: fewer than four points, or two of one rate.
+    """
+    # Checks the points; of scores, those as measured by the first seed.
+    curve = Curve.of((rate, float(each[0, 0])) for rate, each in zip(rates, scores, strict=True))
+    curve.require()
+    points = np.stack([scores[number] for number in np.argsort(rates)])
+    # As a curve does, for slopes that can be divided.
+    points[np.abs(points) < LEAST_SCORE] = 0.0
+    interpolant = interpolator("pchip")(curve.rates, points, axis=0)
+    means: Array = interpolant.integrate(curve.low, curve.high) / (curve.high - curve.low)
+    return means
 
 
 def _percent(part: Array, whole: Array) -> Array:

@@ -116,9 +116,86 @@ def split_tables(splits: Sequence[GapSplit]) -> list[Table]:
                 " what the reachable one changes on images as they are; control: what tuning on"
                 " uncompressed images alone gains. In points of the score.",
             ),
+            _ways(splits),
+            _way_gains(splits),
+            _arms(splits),
         )
         if table.rows
     ]
+
+
+def _ways(splits: Sequence[GapSplit]) -> Table:
+    """Return the gain of every way of tuning, each a column."""
+    names = list(
+        dict.fromkeys(
+            name
+            for each in splits
+            for name in (*(name for _, name in each.clean), *_measured_ways(each))
+        )
+    )
+    rows: list[tuple[Value, ...]] = []
+    for each in splits:
+        for task in each.images:
+            clean = (_figure(each.clean.get((task, name))) for name in names)
+            rows.append((task, "uncompressed", "", *clean))
+            rows += [
+                (
+                    *(task, point.codec, _level(point)),
+                    *(_figure(_gain_of(point, name)) for name in names),
+                )
+                for point in each.points
+                if point.task == task
+            ]
+    return Table(
+        "gap-split-ways",
+        "Gain of every way of tuning",
+        ("task", "codec", "level", *names),
+        tuple(rows),
+        "In points of the score, mean over the training seeds with its 95 % interval, on the"
+        " reported images. A way that is named by a point was measured there alone.",
+    )
+
+
+def _measured_ways(split: GapSplit) -> Iterator[str]:
+    for point in split.points:
+        yield from point.gains
+
+
+def _gain_of(point: SplitPoint, name: str) -> Estimate | None:
+    return point.split.control if name == "control" else point.gains.get(name)
+
+
+def _way_gains(splits: Sequence[GapSplit]) -> Table:
+    return Table(
+        "gap-split-bd",
+        "BD gain of the trainings for all points",
+        ("task", "codec", "trained on", "tuned as", "BD-metric without", "BD gain", "recovered, %"),
+        tuple(
+            (
+                *(each.task, each.codec, "unseen" if each.unseen else "yes", each.way),
+                *(_figure(each.loss, 2), _figure(each.gain, 2)),
+                _figure(each.recovered, 0) or "no clear gap",
+            )
+            for split in splits
+            for each in split.codecs
+        ),
+        "Over the codec's own rates, on the reported images, over the training seeds.",
+    )
+
+
+def _arms(splits: Sequence[GapSplit]) -> Table:
+    return Table(
+        "gap-split-arms",
+        "Trainings for all points against the first of them",
+        ("task", "codec", "level", "tuned as", "gain minus that of the first"),
+        tuple(
+            (point.task, point.codec, _level(point), name, _figure(figure, 2))
+            for split in splits
+            for point in split.points
+            for name, figure in point.apart.items()
+        ),
+        "Paired by image and training seed.",
+    )
 
 
 def _split_row(point: SplitPoint) -> tuple[Value, ...]:

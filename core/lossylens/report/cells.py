@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lossylens.metrics.split import Split
+from lossylens.metrics.split import Estimate, Split
 
 #: Label of the codec that stands for the original image.
 UNCOMPRESSED = "uncompressed"
@@ -208,6 +208,8 @@ class SplitPoint:
         unseen: whether no training had this codec at this level.
         one: the way of tuning that serves all points, ``""`` without one.
         split: in the unit in which reports show scores.
+        gains: of every way of tuning that was measured here, by name.
+        apart: gain of each joint way but the first minus that of the first, by name.
     """
 
     task: str
@@ -217,6 +219,30 @@ class SplitPoint:
     unseen: bool
     one: str
     split: Split
+    gains: Mapping[str, Estimate] = field(default_factory=dict)
+    apart: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WayGain:
+    """The BD gain of a joint way of tuning on one codec.
+
+    Attributes:
+        task, codec: labels.
+        way: its name.
+        unseen: whether its training had none of the levels.
+        loss: BD-metric of the VLM as it is.
+        gain: BD-metric with the adaptor minus that.
+        recovered: gain in percent of the loss; None where that is not clear.
+    """
+
+    task: str
+    codec: str
+    way: str
+    unseen: bool
+    loss: Estimate
+    gain: Estimate
+    recovered: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -227,6 +253,8 @@ class GapSplit:
         vlm: label.
         seeds: how many trainings of each kind there are.
         points: in the order of the grid.
+        codecs: BD gains of the joint ways, of codecs with enough levels.
+        clean: by task and way of tuning, what it changes on uncompressed images.
         images: by task, how many clusters of images choose and how many are reported.
         left_out: tasks and trainings that are not in it, with the reason.
     """
@@ -234,6 +262,8 @@ class GapSplit:
     vlm: str
     seeds: int
     points: tuple[SplitPoint, ...]
+    codecs: tuple[WayGain, ...]
+    clean: Mapping[tuple[str, str], Estimate]
     images: Mapping[str, tuple[int, int]]
     left_out: tuple[str, ...]
 

@@ -19,8 +19,17 @@ from lossylens.config import NO_ADAPTOR
 from lossylens.errors import StoreError
 from lossylens.metrics.aggregate import aggregate_of_sums
 from lossylens.metrics.bootstrap import Array
-from lossylens.metrics.split import Way, chooses, split
-from lossylens.report.cells import UNCOMPRESSED, GapSplit, SplitPoint
+from lossylens.metrics.curve import CurveError
+from lossylens.metrics.split import (
+    Estimate,
+    Way,
+    chooses,
+    estimate,
+    mean_over_rates,
+    recovered,
+    split,
+)
+from lossylens.report.cells import UNCOMPRESSED, GapSplit, SplitPoint, WayGain
 from lossylens.report.replicates import Clusters
 from lossylens.store import Store
 from lossylens.task import Aggregate, Primary
@@ -123,6 +132,8 @@ def read_split(store: Store, folder: Path, metrics: Mapping[str, Primary]) -> Ga
         return None
     rows = [row for row in store.rows(_CELLS) if row["vlm_label"] == plan.vlm]
     points: list[SplitPoint] = []
+    codecs: list[WayGain] = []
+    clean: dict[tuple[str, str], Estimate] = {}
     left_out: list[str] = []
     images: dict[str, tuple[int, int]] = {}
     for label in dict.fromkeys(row["task_label"] for row in rows):
@@ -133,9 +144,11 @@ def read_split(store: Store, folder: Path, metrics: Mapping[str, Primary]) -> Ga
             continue
         images[label] = task.images
         points += task.points(label, metrics[label].shown(1.0))
+        codecs += task.codecs(label)
+        clean |= {(label, name): each for name, each in task.clean()}
         left_out += (f"{label}: {text}" for text in task.lacking)
     seeds = max(len(each.adaptors) for each in plan.ways.values())
-    return GapSplit(plan.vlm, seeds, tuple(points), images, tuple(left_out))
+    return GapSplit(plan.vlm, seeds, tuple(points), tuple(codecs), clean, images, tuple(left_out))
 
 
 #: Adaptor, codec and level, labels all.
@@ -170,12 +183,7 @@ class _Task:
     def points(self, label: str, shown: float) -> Iterator[SplitPoint]:
         """Yield the split at each codec and level, in the order of the grid."""
         self._measure(shown)
-        clean = self._source()
-        rates = {
-            (row["codec_label"], row["level"]): row["bpp_mean"]
-            for row in self._rows
-            if row["adaptor_label"] == NO_ADAPTOR and row["codec_label"] != clean[0]
-        }
+        clean, rates = self._source(), self._rates()
         names = self._of_kind(JOINT)
         one = self._one(names, clean)
         trained = {point for name in names for point in self._plan.ways[name].points}
@@ -190,6 +198,7 @@ class _Task:
             plain = self._scores((NO_ADAPTOR,), *clean)
             if not ways or base is None or plain is None:
                 continue
+            joint = [name for name in names if name in ways]
             yield SplitPoint(
                 label,
                 *point,
@@ -203,8 +212,61 @@ class _Task:
                     one=ways.get(one),
                     control=self._way(control, point, clean) if control else None,
                 ),
+                gains={name: estimate(way.scores - base) for name, way in ways.items()},
+                apart={
+                    name: estimate(ways[name].scores - ways[joint[0]].scores) for name in joint[1:]
+                },
             )
         self.lacking += self._unfinished(rates, clean)
+
+    def codecs(self, label: str) -> Iterator[WayGain]:
+        """Yield the BD gains of the joint ways, of the codecs that have them."""
+        rates, clean = self._rates(), self._source()
+        plain = self._scores((NO_ADAPTOR,), *clean)
+        for codec in dict.fromkeys(codec for codec, _ in rates):
+            points = [point for point in rates if point[0] == codec]
+            bpp = [rates[point] or float("nan") for point in points]
+            base = [self._scores((NO_ADAPTOR,), *point) for point in points]
+            for name in self._of_kind(JOINT):
+                ways = [self._scores(self._plan.ways[name].adaptors, *point) for point in points]
+                known = [
+                    (one, other)
+                    for one, other in zip(base, ways, strict=True)
+                    if one is not None and other is not None
+                ]
+                if plain is None or len(known) < len(points):
+                    continue
+                try:
+                    loss = plain - mean_over_rates(bpp, [one for one, _ in known])
+                    gain = mean_over_rates(bpp, [other for _, other in known]) - (plain - loss)
+                except CurveError:
+                    continue
+                yield WayGain(
+                    label,
+                    codec,
+                    name,
+                    unseen=not set(points) & set(self._plan.ways[name].points),
+                    loss=estimate(-loss),
+                    gain=estimate(gain),
+                    recovered=recovered(gain, loss),
+                )
+
+    def clean(self) -> Iterator[tuple[str, Estimate]]:
+        """Yield what each way of tuning changes on uncompressed images."""
+        source = self._source()
+        plain = self._scores((NO_ADAPTOR,), *source)
+        for name, each in self._plan.ways.items():
+            scores = self._scores(each.adaptors, *source)
+            if scores is not None and plain is not None:
+                yield name, estimate(scores - plain)
+
+    def _rates(self) -> dict[tuple[str, str], float | None]:
+        """Return codecs and levels that compress, in the order of the grid, with their rates."""
+        return {
+            (row["codec_label"], row["level"]): row["bpp_mean"]
+            for row in self._rows
+            if row["adaptor_label"] == NO_ADAPTOR and row["codec_label"] != UNCOMPRESSED
+        }
 
     def _measure(self, shown: float) -> None:
         """Compute all scores of both parts of the images."""

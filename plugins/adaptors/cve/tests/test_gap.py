@@ -125,8 +125,22 @@ def test_the_reported_images_are_not_those_that_choose(finished: Path) -> None:
 
 def test_what_is_written_has_every_figure(finished: Path, tmp_path: Path) -> None:
     tables = write_split(finished, tmp_path)
-    assert [table.name for table in tables] == ["gap-split", "gap-split-beside"]
-    rows = list(csv.DictReader((tmp_path / "split.csv").open()))
+    assert [table.name for table in tables] == [
+        "gap-split",
+        "gap-split-beside",
+        "gap-split-ways",
+        "gap-split-arms",
+    ]
+    ways = tables[2]
+    assert ways.columns == ("task", "codec", "level", "film", "rope", "jpeg-q1", "control")
+    assert [row[1:3] for row in ways.rows] == [
+        ("uncompressed", ""),
+        ("jpeg", "q1"),
+        ("jpeg", "q5"),
+        ("webp", "q0 (unseen)"),
+    ]
+    assert all(ways.rows[1])
+    rows = list(csv.DictReader((tmp_path / "split.csv").read_text().splitlines()))
     assert json.loads((tmp_path / "split.json").read_text())[0]["task"] == "scenes"
     figures = {row["figure"] for row in rows}
     assert {"information gap (at most)", "generalisation gap (at least)"} <= figures
