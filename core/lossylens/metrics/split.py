@@ -184,5 +184,5 @@ def mean_over_rates(rates: Sequence[float], scores: Sequence[Array]) -> Array:
 
 def _percent(part: Array, whole: Array) -> Array:
     # A draw without a gap has no share of it.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(whole > 0, 100 * part / whole, np.nan)
+    there = whole > LEAST_SCORE
+    return np.where(there, 100 * part / np.where(there, whole, 1.0), np.nan)
