@@ -156,7 +156,7 @@ def _gain(scores: Array | None, base: Array) -> Estimate | None:
 
 def recovered(part: Array, whole: Array) -> Estimate | None:
     """Return *part* in percent of *whole*; None where the interval of that reaches zero."""
-    return estimate(_percent(part, whole)) if estimate(whole).low > 0 else None
+    return estimate(_percent(part, whole)) if estimate(whole).low > LEAST_SCORE else None
 
 
 def mean_over_rates(rates: Sequence[float], scores: Sequence[Array]) -> Array:
