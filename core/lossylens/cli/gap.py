@@ -12,7 +12,7 @@ import typer
 
 from lossylens.cli import FAILED, INTERRUPTED
 from lossylens.cli.overriding import with_keys
-from lossylens.cli.tables import print_table
+from lossylens.cli.tables import print_table, print_text
 from lossylens.errors import RequirementError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _show(folder: Path) -> None:
     from lossylens.report.table import shown
 
     for table in write_split(folder, folder.parent):
-        print(f"{table.title}. {table.note}".rstrip())
+        print_text(f"{table.title}. {table.note}")
         print_table(table.columns, shown(table))
         print()
     print(f"Report: {write_report(folder)}")

@@ -296,7 +296,8 @@ def _gains(group: Group, curves: Mapping[tuple[str, str], CodecCurve]) -> Iterat
         if not curve.cells or not curve.cells[0].adaptor:
             continue
         plain = curves.get((curve.cells[0].vlm, codec))
-        if plain is not None:
+        # One that is measured at some points alone has no curve.
+        if plain is not None and len(curve.cells) == len(plain.cells):
             loss = None if isinstance(plain.bd, str) else plain.bd
             yield codec_gain(curve.cells, plain.cells, loss, group.replicates)
 

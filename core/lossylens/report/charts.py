@@ -408,6 +408,7 @@ def topic_chart(analysis: Analysis) -> Figure:
                         "show": f"{task}, {vlm} + {adaptor}",
                         "color": codecs.index(codec),
                     },
+                    "marker": {},
                     "x": [_safe(each.topic) for each in gains],
                     "y": [each.adapted - each.plain for each in gains],
                     "error_y": {
