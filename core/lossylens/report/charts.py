@@ -265,7 +265,11 @@ def correlation_chart(analysis: Analysis) -> Figure:
 def gap_chart(analysis: Analysis) -> Figure:
     """Return the two parts of the gap, in percent of the uncompressed score, model by model."""
     bars = [
-        (f"{group.group.title}<br>{_safe(each.cell.codec)} {_safe(each.cell.level)}", each)
+        (
+            f"{group.group.title}<br>{_safe(each.cell.codec)} {_safe(each.cell.level)}"
+            f"{'<br>unseen' if each.cell.unseen else ''}",
+            each,
+        )
         for group in analysis.groups
         for each in group.gaps
         if each.gap.uncompressed > 0
@@ -342,7 +346,7 @@ def _split_traces(points: Sequence[SplitPoint], show: Figure) -> Iterator[Figure
         }
     gains = [(label, each.split.generalisation) for label, each in zip(labels, points, strict=True)]
     yield {
-        **_marks("its interval over images and seeds", gains, "line-ew", show, 2),
+        **_marks("95 % interval of the generalisation gap", gains, "line-ew", show, 2),
         "error_y": _bounds([each for _, each in gains]),
     }
     if any(len(each.seeds) > 1 for _, each in gains):
