@@ -35,18 +35,14 @@ from lossylens.run import run
 from lossylens.spec import MANDATORY, PluginSpec
 from lossylens.toolkit.feature_maps import map_features
 from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
-from lossylens.toolkit.training.adaptor import (
-    CHECKPOINT,
-    AdaptorTrainingOptions,
-    identity_of,
-    prepare_training,
-)
+from lossylens.toolkit.training.adaptor import CHECKPOINT, identity_of, prepare_training
+from lossylens.toolkit.training.adaptor_options import AdaptorTrainingOptions
 
 #: What can be part of the name of a folder and of an adaptor's label.
 _NAME = re.compile(r"[\w-][\w.-]*")
 
 #: Settings that change no weights, or that a training may be resumed with.
-_FREE = ("steps", "device", "workers", "validate_every", "state_minutes")
+_FREE = ("steps", "device", "workers", "kept_megabytes", "validate_every", "state_minutes")
 
 
 @dataclass
@@ -304,7 +300,8 @@ class _Gap:
         free = {each.name for each in dataclasses.fields(AdaptorTrainingOptions)}
         for name, wanted in {**options, **identity_of(training)}.items():
             there = record.get(name, wanted)
-            if there == wanted or name in _FREE:
+            # A method may record an option in a form of its own.
+            if there == wanted or name in _FREE or type(there) is not type(wanted):
                 continue
             if name not in free:
                 raise ConfigError(
