@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False)
 
 def _keys() -> Iterator[OptionDoc]:
     from lossylens.optiondocs import option_docs
-    from lossylens.toolkit.training.gap import GapSections
+    from lossylens.toolkit.training.gap_options import GapSections
 
     return option_docs(GapSections)
 
@@ -75,8 +75,11 @@ def _show(folder: Path) -> None:
     from lossylens.report import write_report, write_split
     from lossylens.report.table import shown
 
-    for table in write_split(folder, folder.parent):
+    tables, left_out = write_split(folder, folder.parent)
+    for table in tables:
         print_text(f"{table.title}. {table.note}")
         print_table(table.columns, shown(table))
         print()
+    for reason in left_out:
+        print(f"Left out of the split: {reason}.")
     print(f"Report: {write_report(folder)}")

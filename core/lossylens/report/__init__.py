@@ -92,12 +92,15 @@ def compare_with_printed(*names: str | Path) -> list[tuple[Table, Table]]:
     return compared
 
 
-def write_split(run: Path, folder: Path) -> list[Table]:
-    """Write the gap split of a run that ``lossylens gap`` has made; return its tables.
+def write_split(run: Path, folder: Path) -> tuple[list[Table], tuple[str, ...]]:
+    """Write the gap split of a run that ``lossylens gap`` has made.
 
     Args:
         run: the run folder.
         folder: of the files ``split.csv`` and ``split.json``, which hold every figure.
+
+    Returns:
+        Its tables, and what is left out, with the reason.
 
     Raises:
         StoreError: the run folder cannot be read, or holds no run of that command.
@@ -114,7 +117,7 @@ def write_split(run: Path, folder: Path) -> list[Table]:
         figures = split_figures([found])
         _write_file(folder / "split.csv", to_csv(figures))
         _write_file(folder / "split.json", to_json(figures))
-        return split_tables([found])
+        return split_tables([found]), found.left_out
 
 
 @contextmanager

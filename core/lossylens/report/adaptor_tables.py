@@ -235,7 +235,6 @@ def _said(splits: Sequence[GapSplit]) -> Iterator[str]:
             )
         else:
             yield "Intervals draw images alone; there is one training of each kind."
-        yield from (f"Left out: {text}." for text in each.left_out)
 
 
 def split_figures(splits: Sequence[GapSplit]) -> Table:

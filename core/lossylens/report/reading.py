@@ -137,6 +137,7 @@ def read_run(folder: Path) -> RunReading:
         ]
         verdicts = read_verdicts(store, scored)
         replicates = replicate(store, scored, cells, metrics)
+        split = read_split(store, folder, metrics)
         results = Results(
             name=folder.resolve().name,
             cells=tuple(_with_interval(cell, replicates.get(cell.key)) for cell in cells),
@@ -156,7 +157,14 @@ def read_run(folder: Path) -> RunReading:
                 (row["stage"], row["failure"], row["count"]) for row in store.rows(_FAILURES)
             ),
             sources=tuple(_sources(store)),
-            notes=(*_notes(cells, replicates), *_notes_of_parts(store, rows)),
+            notes=(
+                *_notes(cells, replicates),
+                *_notes_of_parts(store, rows),
+                *(
+                    Note(f"left out of the gap split: {text}.", frozenset({"gaps"}))
+                    for text in (split.left_out if split else ())
+                ),
+            ),
             parts=_parts(scored),
             topics=tuple(
                 gain
@@ -164,7 +172,7 @@ def read_run(folder: Path) -> RunReading:
                 for gain in topic_gains([cell for cell in cells if cell.task == task], judged)
             ),
             maps=read_maps(folder),
-            split=read_split(store, folder, metrics),
+            split=split,
             manifest={
                 **manifest,
                 "started": runs[0]["started"],

@@ -14,8 +14,8 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ from lossylens.plugins import Registry, load_registry
 from lossylens.report.maps import FOLDER, INDEX
 from lossylens.report.split import CONTROL, JOINT, POINT, GapPlan, Trainings
 from lossylens.run import run
-from lossylens.spec import MANDATORY, PluginSpec
+from lossylens.spec import PluginSpec
 from lossylens.toolkit.feature_maps import map_features
 from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
 from lossylens.toolkit.training.adaptor import CHECKPOINT, identity_of, prepare_training
 from lossylens.toolkit.training.adaptor_options import AdaptorTrainingOptions
+from lossylens.toolkit.training.gap_options import GapSections
 
 #: What can be part of the name of a folder and of an adaptor's label.
 _NAME = re.compile(r"[\w-][\w.-]*")
@@ -45,85 +46,38 @@ _NAME = re.compile(r"[\w-][\w.-]*")
 _FREE = ("steps", "device", "workers", "kept_megabytes", "validate_every", "state_minutes")
 
 
-@dataclass
-class GapSections:
-    """The configuration of ``lossylens gap``.
-
-    Attributes:
-        out: folder of the trainings, of the run and of the results.
-        adaptor: that is trained; a run must take its option ``checkpoint``.
-        vlm: the model, with its options: ``{nano: }``.
-        codecs: trained on and measured, as in a run: ``{jpeg: {levels: [q1, q3]}}``.
-        unseen: codecs that are measured alone.
-        pictures: to train on.
-        validation: pictures that the trainings validate on.
-        tasks: what is asked, as in a run.
-        training: options of all trainings; see ``lossylens train adaptor``.
-        arms: joint trainings, on all codecs and levels, by name, with their own options:
-            ``{film: {condition: film}, none: {condition: none}}``; without any there is
-            one, ``joint``.
-        points: codecs and levels for each of which the adaptor is tuned alone:
-            ``{jpeg: [q1]}``; null for all, an empty mapping for none.
-        alone: options of these trainings, and of the control.
-        control: whether one is tuned on uncompressed images alone.
-        seeds: of the trainings; each is done with all.
-        share: of the task's images by which trainings are chosen; the others are reported.
-        run: options of the run, but for its folders; see ``lossylens config --section run``.
-        cache: a folder of bitstreams that trainings and runs share; null for one in ``out``.
-        plugins: which installed plugins are loaded, as in a run.
-
-    Raises:
-        ValueError: a value out of range.
-    """
-
-    out: str = MANDATORY
-    adaptor: str = MANDATORY
-    vlm: dict[str, Any] = field(default_factory=dict)
-    codecs: dict[str, Any] = field(default_factory=dict)
-    unseen: dict[str, Any] = field(default_factory=dict)
-    pictures: dict[str, Any] = field(default_factory=dict)
-    validation: dict[str, Any] = field(default_factory=dict)
-    tasks: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    arms: dict[str, Any] = field(default_factory=dict)
-    points: Any = None
-    alone: dict[str, Any] = field(default_factory=dict)
-    control: bool = True
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    share: float = 0.3
-    run: dict[str, Any] = field(default_factory=dict)
-    cache: str | None = None
-    plugins: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if not 0 < self.share < 1:
-            raise ValueError(f"share is between 0 and 1, got {self.share}")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"seeds: expected different ones, 0 or more, got {self.seeds}")
-        for name in ("out", "cache"):
-            if name in self.run:
-                raise ValueError(f"run.{name}: set {name} itself, for trainings and run")
-        for name in ("baseline", "uncompressed"):
-            if name in self.run:
-                raise ValueError(f"run.{name}: the split needs both; leave it out")
-
-
 @dataclass(frozen=True)
 class _Member:
     """One training.
 
     Attributes:
-        way: name of its kind, which has a member for each seed.
         label: of its adaptor in the run.
-        folder: below that of the trainings.
+        folder: of it, in that of all.
         values: its configuration.
     """
 
-    way: str
     label: str
     folder: str
     values: Mapping[str, Any]
+
+
+#: A codec and a level, labels both.
+_Point = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Trainings that differ in their seed alone.
+
+    Attributes:
+        kind: see :class:`~lossylens.report.split.Trainings`.
+        points: that it is trained on.
+        members: one for each seed.
+    """
+
+    kind: str
+    points: tuple[_Point, ...]
+    members: tuple[_Member, ...]
 
 
 def find_gap(
@@ -178,7 +132,8 @@ class _Gap:
         if both:
             raise ConfigError(f"unseen.{min(both)}: is trained on, among codecs.")
         self._points = self._trained_points()
-        self.ways = dict(self._ways())
+        self._alone = tuple(self._points_alone())
+        self.ways = self._ways()
 
     @property
     def cache(self) -> str:
@@ -196,46 +151,41 @@ class _Gap:
             and canonical(each.where.removeprefix("codecs.")) not in unseen
         }
 
-    def _alone(self) -> Iterator[tuple[str, str]]:
-        """Yield the points for which the adaptor is tuned alone."""
-        chosen: Mapping[str, Sequence[str]] | None = self._points
-        if self.sections.points is not None:
-            trained = [each for each in self.config(()).codecs if each.label in self._points]
-            given = self.sections.points
-            chosen = check_points(given, trained, "points") if given != {} else {}
-        for codec, levels in (chosen or {}).items():
-            for level in levels:
-                yield codec, level
+    def _points_alone(self) -> tuple[_Point, ...]:
+        """Return the points for which the adaptor is tuned alone."""
+        given = self.sections.points
+        if given == {}:
+            return ()
+        trained = [each for each in self.config(()).codecs if each.label in self._points]
+        return _flat(check_points(given, trained, "points") or self._points)
 
-    def _ways(self) -> Iterator[tuple[str, list[_Member]]]:
-        """Yield each way of tuning with its trainings, the tightest bounds last."""
-        sections = self.sections
-        every = tuple((c, level) for c, levels in self._points.items() for level in levels)
-        self._kinds: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {}
-        drafts: list[tuple[str, str, Mapping[str, Any], tuple[tuple[str, str], ...]]] = []
+    def _ways(self) -> dict[str, _Way]:
+        """Return each way of tuning by its name, which is that of a folder too."""
+        sections, every = self.sections, _flat(self._points)
+        drafts: list[tuple[str, str, Mapping[str, Any], tuple[_Point, ...]]] = []
         for name, own in (sections.arms or {"joint": {}}).items():
             if own is not None and not isinstance(own, Mapping):
                 raise ConfigError(f"arms.{name}: expected options of a training, got {own!r}.")
             drafts.append((JOINT, str(name), own or {}, every))
-        for codec, level in self._alone():
+        for codec, level in self._alone:
             drafts.append((POINT, f"{codec}-{level}", sections.alone, ((codec, level),)))
         if sections.control:
             drafts.append((CONTROL, "control", sections.alone, ()))
+        ways: dict[str, _Way] = {}
         for kind, name, own, points in drafts:
             if not _NAME.fullmatch(name):
                 raise ConfigError(f"{name!r}: is to be a folder; use letters, digits, - _ and .")
-            if canonical(name) in map(canonical, self._kinds):
+            if canonical(name) in map(canonical, ways):
                 raise ConfigError(f"arms.{name}: the trainings have that name twice; rename it.")
-            self._kinds[name] = (kind, points)
-            yield name, [self._member(name, seed, own, points) for seed in sections.seeds]
+            members = tuple(self._member(name, seed, own, points) for seed in sections.seeds)
+            ways[name] = _Way(kind, points, members)
+        return ways
 
     def _member(
-        self, name: str, seed: int, own: Mapping[str, Any], points: Iterable[tuple[str, str]]
+        self, name: str, seed: int, own: Mapping[str, Any], points: Iterable[_Point]
     ) -> _Member:
         sections, folder = self.sections, f"adaptors/{name}/seed{seed}"
-        levels: dict[str, list[str]] = {}
-        for codec, level in points:
-            levels.setdefault(codec, []).append(level)
+        levels = _by_codec(points)
         entries = {self._label(key): (key, given) for key, given in sections.codecs.items()}
         codecs = {
             key: {**(given or {}), "levels": levels[label]}
@@ -253,7 +203,7 @@ class _Gap:
             "seed": seed,
             "plugins": sections.plugins,
         }
-        return _Member(name, f"{name}-seed{seed}", folder, values)
+        return _Member(f"{name}-seed{seed}", folder, values)
 
     def _label(self, key: str) -> str:
         """Return what reports call an entry of the section ``codecs``."""
@@ -262,7 +212,8 @@ class _Gap:
 
     def train(self, *, dry: bool) -> None:
         """Do the trainings that are not done, seed by seed."""
-        members = [each for way in zip(*self.ways.values(), strict=True) for each in way]
+        by_seed = zip(*(way.members for way in self.ways.values()), strict=True)
+        members = [each for of_seed in by_seed for each in of_seed]
         for number, member in enumerate(members, 1):
             trainer, training = prepare_training(
                 self.sections.adaptor, member.values, self._environment
@@ -314,14 +265,16 @@ class _Gap:
             self._say(f"{member.folder}: was trained for {done} steps, not {wanted}.")
         return done
 
-    def config(self, members: Iterable[_Member]) -> Config:
-        """Return the configuration of the run with the adaptors of *members*."""
+    def config(self, ways: Iterable[_Way]) -> Config:
+        """Return the configuration of the run with the adaptors of *ways*."""
         sections = self.sections
         values: dict[str, Any] = {
             "codecs": {**sections.codecs, **sections.unseen},
             "vlms": sections.vlm,
             "tasks": sections.tasks,
-            "adaptors": {each.label: self._entry(each) for each in members},
+            "adaptors": {
+                each.label: self._entry(way, each) for way in ways for each in way.members
+            },
             "run": {**sections.run, "out": f"{sections.out}/run", "cache": self.cache},
             "plugins": sections.plugins,
         }
@@ -336,48 +289,54 @@ class _Gap:
         hidden = _hidden(values, self._environment)
         return check_config(values, self._registry, hidden, moved)
 
-    def _entry(self, member: _Member) -> dict[str, Any]:
-        kind, points = self._kinds[member.way]
+    def _entry(self, way: _Way, member: _Member) -> dict[str, Any]:
         entry: dict[str, Any] = {
             "plugin": self.sections.adaptor,
             "checkpoint": f"{self.sections.out}/{member.folder}/{CHECKPOINT}",
         }
-        if kind == JOINT:
+        if way.kind == JOINT:
             return entry
-        if kind == CONTROL:
-            points = tuple(self._alone()) or tuple(
-                (codec, level) for codec, levels in self._points.items() for level in levels
-            )
-        entry["points"] = {}
-        for codec, level in points:
-            entry["points"].setdefault(codec, []).append(level)
-        return entry
+        points = self._alone if way.kind == CONTROL else way.points
+        return {**entry, "points": _by_codec(points or _flat(self._points))}
 
     def run(self) -> int:
         """Do the run, and leave in its folder what tells its adaptors apart; count failures."""
-        members = [each for way in self.ways.values() for each in way]
-        config = self.config(members)
+        ways = self.ways
+        config = self.config(ways.values())
         plan = GapPlan(
             config.vlms[0].label,
             self.sections.share,
             {
-                name: Trainings(kind, tuple(each.label for each in self.ways[name]), points)
-                for name, (kind, points) in self._kinds.items()
+                name: Trainings(way.kind, tuple(each.label for each in way.members), way.points)
+                for name, way in ways.items()
             },
         )
         config.run.out.mkdir(parents=True, exist_ok=True)
         plan.write(config.run.out)
         failed = run(config, self._say)
         index = config.run.out / FOLDER / INDEX
-        checkpoints = [self.out / each.folder / CHECKPOINT for each in members]
+        checkpoints = [
+            self.out / each.folder / CHECKPOINT for way in ways.values() for each in way.members
+        ]
         newest = max(path.stat().st_mtime for path in checkpoints)
         if not index.exists() or index.stat().st_mtime < newest:
-            first = [each[0].label for each in self.ways.values()]
+            first = [way.members[0].label for way in ways.values()]
             try:
                 map_features(config, plan.vlm, adaptors=first)
             except LossylensError as error:
                 self._say(f"No maps of feature error: {error}")
         return failed
+
+
+def _flat(levels: Mapping[str, Iterable[str]]) -> tuple[_Point, ...]:
+    return tuple((codec, level) for codec, names in levels.items() for level in names)
+
+
+def _by_codec(points: Iterable[_Point]) -> dict[str, list[str]]:
+    levels: dict[str, list[str]] = {}
+    for codec, level in points:
+        levels.setdefault(codec, []).append(level)
+    return levels
 
 
 #: Sections of this configuration that a run has under another name.

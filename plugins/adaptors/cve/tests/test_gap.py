@@ -124,7 +124,8 @@ def test_the_reported_images_are_not_those_that_choose(finished: Path) -> None:
 
 
 def test_what_is_written_has_every_figure(finished: Path, tmp_path: Path) -> None:
-    tables = write_split(finished, tmp_path)
+    tables, left_out = write_split(finished, tmp_path)
+    assert not left_out
     assert [table.name for table in tables] == [
         "gap-split",
         "gap-split-beside",
@@ -160,6 +161,34 @@ def test_the_report_says_what_a_reader_must_know(finished: Path) -> None:
         assert text in page
     gains = read_run(finished).results.topics
     assert {each.topic for each in gains} == {"existence", "word"}
+
+
+def test_what_cannot_be_split_is_named(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    with Store(tmp_path / "run", writable=True) as store, store._writing() as database:
+        database.execute("DELETE FROM resamplings")
+    tables, left_out = write_split(tmp_path / "run", tmp_path)
+    assert not tables
+    assert left_out == ("scenes: the task does not say how its score is made of its samples",)
+    page = write_report(tmp_path / "run").read_text()
+    assert f"left out of the gap split: {left_out[0]}" in page
+
+
+def test_an_adaptor_that_is_not_scored_yet_is_named(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    with Store(tmp_path / "run", writable=True) as store:
+        [row] = store.rows(
+            "SELECT key FROM cells WHERE adaptor_label = 'film-seed1' AND level = 'q5'"
+        )
+        store.drop_score(row["key"])
+    found = read_run(tmp_path / "run").results.split
+    assert found is not None
+    assert found.left_out == ("scenes: film: not all of its cells are scored",)
+    points = {each.level: each for each in found.points}
+    assert "film" not in points["q5"].gains
+    assert "film" in points["q1"].gains
+    # It is not known of it how it does at all points.
+    assert points["q1"].one == "rope"
 
 
 def test_what_is_done_is_not_done_again(finished: Path, config: Path) -> None:
