@@ -277,12 +277,12 @@ class _Task:
             place = (row["adaptor_label"], row["codec_label"], row["level"])
             sums: dict[str, Any] = json.loads(row["sums"])
             aggregate, factor = Aggregate(row["aggregate"]), row["factor"] * shown
-            width = len(next(iter(sums.values())))
-            parts = [sums[each] for each in self._choosing if each in sums]
-            total = np.sum([np.zeros(width), *parts], axis=0)
+            # Nothing is known of images whose questions have no verdict.
+            nothing = [0.0] * len(next(iter(sums.values())))
+            total = np.sum([sums.get(each, nothing) for each in self._choosing], axis=0)
             self._chosen_by[place] = float(aggregate_of_sums(aggregate, total, factor))
-            kept = {each: sums[each] for each in self._reported if each in sums}
-            formed.append((place, aggregate, factor, reported.add(kept)))
+            columns = reported.add({each: sums.get(each, nothing) for each in self._reported})
+            formed.append((place, aggregate, factor, columns))
         measured = np.vstack([reported.sums().sum(axis=0), reported.drawn()])
         self._measured = {
             place: aggregate_of_sums(aggregate, measured[:, columns], factor)
