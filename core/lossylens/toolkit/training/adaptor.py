@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,98 +28,18 @@ from lossylens.loading import Registered, import_object
 from lossylens.options import resolve_options
 from lossylens.plan import codec_levels
 from lossylens.plugins import Registry, load_registry
-from lossylens.spec import MANDATORY, PluginSpec
+from lossylens.spec import PluginSpec
 from lossylens.toolkit.neural_codec.checkpoints import write_checkpoint
+from lossylens.toolkit.training.adaptor_options import (
+    AdaptorTrainingOptions,
+    AdaptorTrainingSections,
+)
 from lossylens.toolkit.training.loop import TrainingLoop, cosine, make_accelerator
-from lossylens.toolkit.training.options import DEVICES, PRECISIONS, PictureOptions
+from lossylens.toolkit.training.memory import check_memory, saved_bytes
+from lossylens.toolkit.training.options import PictureOptions
 from lossylens.toolkit.training.pairs import CodedPictures, Pair, Pairs
 from lossylens.toolkit.training.pictures import find_pictures
 from lossylens.vlm import VlmIdentity
-
-
-@dataclass
-class AdaptorTrainingOptions:
-    """Options that the trainings of all adaptors have.
-
-    Attributes:
-        steps: of the whole training; may be changed on resuming.
-        batch: pictures in a step, of all processes together.
-        variants: compressed variants of each picture in a step.
-        clean: share of variants that are the picture as it is.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW.
-        warmup: steps of linear rise of the rate.
-        decay: share of the steps, at the end, in which it falls to zero, as a cosine.
-        clip: largest norm of the gradient.
-        mixed_precision: ``no``, ``bf16`` or ``fp16``; weights stay in float32.
-        device: ``auto`` or ``cpu``; ``accelerate launch`` chooses among GPUs.
-        workers: processes that read, encode and decode pictures; 0 for the process itself.
-        validate_every: steps between validations.
-        state_minutes: between two states on disk.
-
-    Raises:
-        ValueError: a value out of range.
-    """
-
-    steps: int = 1000
-    batch: int = 16
-    variants: int = 1
-    clean: float = 0.15
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    warmup: int = 100
-    decay: float = 1.0
-    clip: float = 1.0
-    mixed_precision: str = "no"
-    device: str = "auto"
-    workers: int = 0
-    validate_every: int = 250
-    state_minutes: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name, known in (("mixed_precision", PRECISIONS), ("device", DEVICES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
-        for name in ("steps", "batch", "variants", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "warmup", "workers", "state_minutes"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("decay", "clean"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share, 0 to 1, got {getattr(self, name)}")
-
-
-@dataclass
-class AdaptorTrainingSections:
-    """The configuration of ``lossylens train adaptor``.
-
-    Attributes:
-        out: folder of states, record and checkpoints.
-        vlm: the model, with its options: ``{nano: }``.
-        codecs: to be trained on, as in a run: ``{jpeg: {levels: [q1, q3]}}``.
-        pictures: to train on.
-        validation: pictures to validate on.
-        training: options of the method's trainer.
-        cache: a folder of bitstreams that trainings and runs share; null for one in ``out``.
-        seed: of weights, pictures and order.
-        plugins: which installed plugins are loaded, as in a run.
-    """
-
-    out: Path = MANDATORY  # type: ignore[assignment]
-    vlm: dict[str, Any] = field(default_factory=dict)
-    codecs: dict[str, Any] = field(default_factory=dict)
-    pictures: PictureOptions = field(default_factory=PictureOptions)
-    validation: PictureOptions = field(default_factory=PictureOptions)
-    training: dict[str, Any] = field(default_factory=dict)
-    cache: Path | None = None
-    seed: int = 0
-    plugins: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,6 +147,9 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         say: is given a line for each validation.
     """
 
+    #: What a user can do where a step does not fit into memory.
+    memory_remedy = "lower training.batch or training.variants"
+
     def __init__(
         self,
         method: str,
@@ -240,7 +163,7 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         own = {
             "method": method,
             "vlm": training.identity.name,
-            "weights": training.identity.weights,
+            "vlm_weights": training.identity.weights,
             "points": [each.point.key for each in training.points],
             "pictures": _names_hash(training.pictures),
             "seed": training.seed,
@@ -258,7 +181,9 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         )
         self.method, self.training, self.options = method, training, options
         cache = training.cache or training.folder / "bitstreams"
-        self.coded = CodedPictures(training.pictures, training.points, cache, needs)
+        self.coded = CodedPictures(
+            training.pictures, training.points, cache, needs, kept=options.kept_megabytes << 20
+        )
         self.held_out = CodedPictures(training.validation, training.points, cache, needs)
         set_seed(training.seed, device_specific=True)
 
@@ -280,7 +205,27 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         ]
         optimizer = torch.optim.AdamW(given, lr=self.options.learning_rate)
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
+        self._check_memory([each for group in given for each in group["params"]])
         self.begin()
+
+    def _check_memory(self, trained: Sequence[nn.Parameter]) -> None:
+        """Say what a step takes, from the loss of one pair.
+
+        Raises:
+            RequirementError: it does not fit.
+        """
+        wrapped = self.module
+        # Processes would wait for the gradient of a forward pass in the wrapper.
+        self.module = self.accelerator.unwrap_model(wrapped)
+        try:
+            with self.accelerator.autocast():
+                each = saved_bytes(lambda: self.loss([self._pairs(1)[0]]), self.module)
+        finally:
+            self.module = wrapped
+        share = self.options.batch // self.accelerator.num_processes or 1
+        told = check_memory(trained, share * each, self.accelerator.device, self.memory_remedy)
+        if self.accelerator.is_main_process:
+            self.say(f"Memory: {told}.")
 
     @abstractmethod
     def loss(self, pairs: Sequence[Pair]) -> Mapping[str, Tensor]:
@@ -299,13 +244,7 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         options = self.options
         count = options.steps * options.batch
         loader: DataLoader[Any] = DataLoader(
-            Pairs(
-                self.coded,
-                count,
-                self.training.seed,
-                variants=options.variants,
-                clean=options.clean,
-            ),
+            self._pairs(count),
             batch_size=options.batch // self.accelerator.num_processes or 1,
             sampler=self._numbers(count),
             num_workers=options.workers,
@@ -314,6 +253,16 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
             generator=torch.Generator(),
         )
         yield from loader
+
+    def _pairs(self, count: int) -> Pairs:
+        options = self.options
+        return Pairs(
+            self.coded,
+            count,
+            self.training.seed,
+            variants=options.variants,
+            clean=options.clean,
+        )
 
     def _numbers(self, count: int) -> list[int]:
         """Return the numbers of this process's pairs: in each batch its share, in order."""
@@ -347,7 +296,9 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         path = self.folder / name
         if self.accelerator.is_main_process:
             temporary = path.with_suffix(".tmp")
-            write_checkpoint(temporary, self.state(), self._header())
+            dtype = getattr(torch, self.options.weights)
+            state = {name: value.to(dtype) for name, value in self.state().items()}
+            write_checkpoint(temporary, state, self._header())
             temporary.replace(path)
         self.accelerator.wait_for_everyone()
         return Trained(path)
