@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from lossylens.spec import Missing
-from lossylens.toolkit.training.adaptor import AdaptorTrainingOptions
-from lossylens.toolkit.training.options import DEVICES, WEIGHTS
+from lossylens.toolkit.training.adaptor_options import AdaptorTrainingOptions
+from lossylens.toolkit.training.options import DEVICES, one_of
 
 #: Shifts of the grid of blocks by less than a block.
 MOST_SHIFTS = 64
@@ -45,8 +45,7 @@ class RestoreOptions:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.device not in DEVICES:
-            raise ValueError(f"device {self.device!r} is not one of {', '.join(DEVICES)}")
+        one_of("device", self.device, DEVICES)
         if not 1 <= self.shifts <= MOST_SHIFTS:
             raise ValueError(f"shifts must be 1 to {MOST_SHIFTS}, got {self.shifts}")
         for codec, other in self.map.items():
@@ -88,7 +87,7 @@ class RestorationLoss:
 
 @dataclass
 class RestoreTrainingOptions(AdaptorTrainingOptions):
-    """Options of ``lossylens train adaptor restore``, section ``training``.
+    """Options of ``lossylens train adaptor restore``, section ``training``; the others are shared.
 
     Attributes:
         loss: what is minimised.
@@ -96,7 +95,6 @@ class RestoreTrainingOptions(AdaptorTrainingOptions):
         crops: squares of each variant of a picture, which is decoded once for all.
         width: channels of the network.
         dilations: of its residual blocks, one after the other.
-        weights: type in which the checkpoint is written, ``float32`` or ``float16``.
 
     Raises:
         ValueError: a value out of range.
@@ -110,13 +108,10 @@ class RestoreTrainingOptions(AdaptorTrainingOptions):
     crops: int = 2
     width: int = 32
     dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 4, 2])
-    weights: str = "float32"
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        if self.weights not in WEIGHTS:
-            raise ValueError(f"weights {self.weights!r} is not one of {', '.join(WEIGHTS)}")
         if self.crop < 2 or self.crop % 2:
             raise ValueError(f"crop must be an even number of pixels, got {self.crop}")
         if self.crops < 1:

@@ -138,8 +138,8 @@ class RestoreTraining(AdaptorTraining):
 
     def state(self) -> Mapping[str, Tensor]:
         """Return the weights of the network."""
-        dtype = torch.float16 if self._own.weights == "float16" else torch.float32
-        return {name: value.to(dtype) for name, value in self.network.state_dict().items()}
+        weights: Mapping[str, Tensor] = self.network.state_dict()
+        return weights
 
     def about(self) -> Mapping[str, Any]:
         """Return the network, and the VLM if its features took part."""
