@@ -127,17 +127,7 @@ class TransformersVlm(Vlm):
         Raises:
             RequirementError: its files cannot be read.
         """
-        try:
-            return loader.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=False
-            )
-        # The tokenizers' library knows no other error.
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise RequirementError(
-                f"{self.folder}: the files of the {loader.__name__} cannot be read; get them"
-                f" again: {reason}"
-            ) from error
+        return checkpoint.read_part(self.folder, loader)
 
     def answer(self, batch: Sequence[ImageQuestions]) -> list[list[Answer]]:
         """Answer all questions of all images, in order; see :class:`Vlm`."""
