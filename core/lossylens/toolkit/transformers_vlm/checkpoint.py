@@ -109,7 +109,7 @@ def _weight_names(folder: Path) -> list[str]:
         if any(folder.glob("*.bin")):
             hint = "; its .bin files are pickles, which are never loaded"
         raise RequirementError(f"{folder} holds no {_SINGLE} or {_INDEX}{hint}")
-    index = _json_object(folder / _INDEX)
+    index = read_json(folder / _INDEX)
     shards = index.get("weight_map")
     names = set(shards.values()) if isinstance(shards, dict) else set()
     # A name with a folder in it could be any file of this machine.
@@ -122,7 +122,12 @@ def _is_file_name(name: str) -> bool:
     return name == Path(name).name != ""
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in *path*.
+
+    Raises:
+        RequirementError: it cannot be read, or is none.
+    """
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -140,7 +145,7 @@ def parameters(files: Sequence[Path]) -> int:
 def model_type(folder: Path) -> str:
     """Return the architecture that a checkpoint's configuration names."""
     path = folder / "config.json"
-    return str(_json_object(path).get("model_type", ""))
+    return str(read_json(path).get("model_type", ""))
 
 
 def read_part(folder: Path, loader: Any) -> Any:

@@ -110,14 +110,17 @@ class TransformersVlm(Vlm):
             model.to(self.placement.devices[0])
         return model.eval().requires_grad_(False)
 
+    def model_config(self) -> Any:
+        """Return the configuration with which the class in transformers makes the model."""
+        return AutoConfig.from_pretrained(
+            self.folder, local_files_only=True, trust_remote_code=False
+        )
+
     def _device_map(self) -> Any:
         devices = self.placement.devices
         if len(devices) > 1:
-            config = AutoConfig.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=False
-            )
             with torch.device("meta"):
-                model = self.model_class(config)
+                model = self.model_class(self.model_config())
             return spread(model, {n: free_memory(device) for n, device in enumerate(devices)})
         return {"": devices[0]} if self.placement.quantization != "none" else None
 
