@@ -59,8 +59,8 @@ class Adaptor(ABC):  # noqa: B024 - either method may be the one that is left ou
     """A method that adapts a VLM to compressed images.
 
     Built when a run is planned, so it is light: checkpoints are hashed, their headers are
-    read, and weights are loaded in :meth:`encoder`.  Subclasses override :meth:`picture`,
-    :meth:`encoder`, or both.
+    read, and weights are loaded in :meth:`encoder` or at the first :meth:`picture`.
+    Subclasses override :meth:`picture`, :meth:`encoder`, or both.
     """
 
     #: What it takes of a compressed image.
