@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lossylens.adaptor import Needs, Trained, Trainer, Training, TrainingPicture, TrainingPoint
+from lossylens.codec import CodecPoint
 from lossylens.config import codec_choices, only_choice, read_yaml
 from lossylens.environment import Environment
 from lossylens.errors import ConfigError
@@ -376,3 +377,14 @@ def check_header(about: Mapping[str, Any], method: str, vlm: VlmIdentity, path: 
         other = "other weights" if about.get("vlm") == vlm.name else "another model"
         return f"{path} was trained for {about.get('vlm')}: {other} than {vlm.label}'s"
     return ""
+
+
+def has_seen(about: Mapping[str, Any], point: CodecPoint) -> bool:
+    """Whether the training of a checkpoint had a codec at a level.
+
+    Args:
+        about: header of the checkpoint.
+        point: codec and level.
+    """
+    trained = {(each["codec"], each["level"]) for each in about["points"]}
+    return (point.codec, point.level) in trained

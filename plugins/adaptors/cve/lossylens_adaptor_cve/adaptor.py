@@ -13,7 +13,7 @@ from lossylens.adaptor import Adaptor, Needs
 from lossylens.codec import CodecPoint
 from lossylens.errors import ConfigError
 from lossylens.toolkit.neural_codec.checkpoints import Checkpoint, file_hash, read_checkpoint
-from lossylens.toolkit.training.adaptor import check_header
+from lossylens.toolkit.training.adaptor import check_header, has_seen
 from lossylens.vlm import Condition, VisionAccess, VisionEncoder, VlmIdentity
 from torch import Tensor, nn
 
@@ -72,8 +72,7 @@ class ConditionalVisionEncoder(Adaptor):
     def is_seen(self, vlm: VlmIdentity, point: CodecPoint) -> bool:
         """Whether the training had this codec at this level."""
         path = self.options.path(vlm.name, vlm.label)
-        points = _header(path)["points"] if path else []
-        return any((p["codec"], p["level"]) == (point.codec, point.level) for p in points)
+        return path is not None and has_seen(_header(path), point)
 
     def remark(self, vlm: VlmIdentity) -> str:
         """Return what the checkpoint for *vlm* says of itself."""

@@ -11,7 +11,7 @@ import torch
 from lossylens.adaptor import Adaptor, Needs
 from lossylens.codec import CodecPoint
 from lossylens.toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
-from lossylens.toolkit.training.adaptor import check_header
+from lossylens.toolkit.training.adaptor import check_header, has_seen
 from lossylens.vlm import Condition, VlmIdentity
 from PIL import features
 from PIL.Image import Image
@@ -51,6 +51,10 @@ class Restorer(Adaptor):
         if self.options.map.get(point.codec, point.codec) == JPEG:
             return ""
         return f"method shifts is for JPEG, and {point.label} is {point.codec}"
+
+    def is_seen(self, vlm: VlmIdentity, point: CodecPoint) -> bool | None:
+        """Whether the network's training had this codec at this level; None with shifts."""
+        return None if self._by_shifts else has_seen(self._about, point)
 
     def picture(self, image: Image, condition: Condition) -> Image:
         """Return *image* repaired.

@@ -126,6 +126,7 @@ def test_shifts_serve_jpeg_alone():
     assert adaptor.fits(ANYONE, Q1) == adaptor.fits(ANYONE, CodecPoint("mozjpeg", "q9")) == ""
     webp = CodecPoint("webp", "q1", "my-webp")
     assert adaptor.fits(ANYONE, webp) == "method shifts is for JPEG, and my-webp is webp"
+    assert adaptor.is_seen(ANYONE, Q1) is None
     assert set(adaptor.provenance()) == {"pillow", "jpeg_library"}
     # What is context comes without a bitstream.
     assert adaptor.picture(picture(3), Condition(SOURCE, (120, 90))) == picture(3)
@@ -213,6 +214,8 @@ def test_training_with_pixels_repairs_what_it_has_not_seen(identity, tmp_path, c
     assert {value.dtype for value in checkpoint.state.values()} == {torch.float16}
     adaptor = Restorer(RestoreOptions(checkpoint=found.checkpoint, device="cpu"))
     assert adaptor.fits(ANYONE, CodecPoint("webp", "q1")) == ""
+    assert adaptor.is_seen(ANYONE, Q1)
+    assert adaptor.is_seen(ANYONE, CodecPoint("webp", "q1")) is False
     assert len(adaptor.provenance()["checkpoint adaptor.safetensors"]) == 64
     gains = []
     for seed in range(20, 26):
