@@ -21,7 +21,8 @@ from lossylens.report.comparing import Source, compare
 from lossylens.report.findings import findings, warnings
 from lossylens.report.page import render_page
 from lossylens.report.reproduction import compare_printed
-from lossylens.report.tables import all_tables, to_csv, to_latex, to_markdown
+from lossylens.report.table import to_csv, to_latex, to_markdown
+from lossylens.report.tables import all_tables
 
 NO_SAMPLES = {"items": [], "pictures": {}, "notes": []}
 RATES = {"q1": 0.1, "q5": 0.2, "q10": 0.3, "q20": 0.4}

@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "score": "lossylens.cli.score:score",
     "bd": "lossylens.cli.bd:bd",
     "train": "lossylens.cli.train:app",
+    "gap": "lossylens.cli.gap:app",
     "new": "lossylens.cli.new:app",
 }
 

@@ -76,7 +76,7 @@ def _say(line: str) -> None:
 
 def _print_comparison(sources: list[str]) -> None:
     from lossylens.report import compare_with_printed
-    from lossylens.report.tables import shown
+    from lossylens.report.table import shown
 
     for pair in compare_with_printed(*sources):
         for table in pair:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lossylens.metrics.split import Estimate, Split
+
 #: Label of the codec that stands for the original image.
 UNCOMPRESSED = "uncompressed"
 
@@ -39,6 +41,7 @@ class CellResult:
         key: of the cell in its run folder.
         fidelity: how far the decoded images are from their originals, by title of the
             metric; what was not measured is left out.
+        unseen: whether the adaptor was trained, and not with this codec at this level.
     """
 
     vlm: str
@@ -63,6 +66,7 @@ class CellResult:
     interval: tuple[float, float] | None = None
     key: str = ""
     fidelity: Mapping[str, float] = field(default_factory=dict)
+    unseen: bool = False
 
     @property
     def model(self) -> str:
@@ -171,6 +175,100 @@ class NotApplicable:
 
 
 @dataclass(frozen=True)
+class TopicGain:
+    """What an adaptor changes on the questions of one topic, all levels of a codec together.
+
+    Attributes:
+        vlm, adaptor, codec, task: labels.
+        topic: what the task calls it.
+        questions: how many, each being asked at all levels.
+        plain, adapted: share of right answers without and with the adaptor, in percent.
+        low, high: 95 % interval of the difference, over images.
+    """
+
+    vlm: str
+    adaptor: str
+    codec: str
+    task: str
+    topic: str
+    questions: int
+    plain: float
+    adapted: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SplitPoint:
+    """The gap split of one task at one codec and level.
+
+    Attributes:
+        task, codec, level: labels.
+        bpp: mean over all images of the task.
+        unseen: whether no training had this codec at this level.
+        one: the way of tuning that serves all points, ``""`` without one.
+        split: in the unit in which reports show scores.
+        gains: of every way of tuning that was measured here, by name.
+        apart: gain of each joint way but the first minus that of the first, by name.
+    """
+
+    task: str
+    codec: str
+    level: str
+    bpp: float
+    unseen: bool
+    one: str
+    split: Split
+    gains: Mapping[str, Estimate] = field(default_factory=dict)
+    apart: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WayGain:
+    """The BD gain of a joint way of tuning on one codec.
+
+    Attributes:
+        task, codec: labels.
+        way: its name.
+        unseen: whether its training had none of the levels.
+        loss: BD-metric of the VLM as it is.
+        gain: BD-metric with the adaptor minus that.
+        recovered: gain in percent of the loss; None where that is not clear.
+    """
+
+    task: str
+    codec: str
+    way: str
+    unseen: bool
+    loss: Estimate
+    gain: Estimate
+    recovered: Estimate | None
+
+
+@dataclass(frozen=True)
+class GapSplit:
+    """What ``lossylens gap`` has found out of one VLM.
+
+    Attributes:
+        vlm: label.
+        seeds: how many trainings of each kind there are.
+        points: in the order of the grid.
+        codecs: BD gains of the joint ways, of codecs with enough levels.
+        clean: by task and way of tuning, what it changes on uncompressed images.
+        images: by task, how many clusters of images choose and how many are reported.
+        left_out: tasks and trainings that are not in it, with the reason.
+    """
+
+    vlm: str
+    seeds: int
+    points: tuple[SplitPoint, ...]
+    codecs: tuple[WayGain, ...]
+    clean: Mapping[tuple[str, str], Estimate]
+    images: Mapping[str, tuple[int, int]]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Results:
     """The results of a run, or published ones.
 
@@ -193,6 +291,9 @@ class Results:
         parts: what decides the answers of a VLM, or the bits of a codec at a level: plugin,
             version, options, weights; by ``("VLM", label)`` or ``("codec", label, level)``.
         published: whether they are somebody's, and no run's.
+        topics: what adaptors change by topic of the questions.
+        maps: of feature error, as :func:`~lossylens.report.maps.read_maps` gives them.
+        split: the gap split, of a run that ``lossylens gap`` has made.
     """
 
     name: str
@@ -212,3 +313,6 @@ class Results:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[tuple[str, ...], Mapping[str, Any]] = field(default_factory=dict)
     published: bool = False
+    topics: Sequence[TopicGain] = ()
+    maps: Sequence[Mapping[str, Any]] = ()
+    split: GapSplit | None = None

@@ -27,7 +27,10 @@ from lossylens.report.cells import (
     Unfinished,
 )
 from lossylens.report.fidelity import read_fidelities
+from lossylens.report.gains import topic_gains
+from lossylens.report.maps import read_maps
 from lossylens.report.replicates import Replicates, replicate
+from lossylens.report.split import read_split
 from lossylens.report.verdicts import TaskVerdicts, read_verdicts
 from lossylens.store import Store
 from lossylens.task import Primary
@@ -121,16 +124,20 @@ def read_run(folder: Path) -> RunReading:
         sizes = _sizes(scored)
         fidelity = read_fidelities(store)
         asked = {row["task"]: row["count"] for row in store.rows(_ASKED_IMAGES)}
+        # Runs of earlier versions did not record it.
+        unseen = {tuple(place) for place in manifest.get("unseen", ())}
         cells = [
             dataclasses.replace(
                 _cell(row, metrics[row["task_label"]], sizes),
                 fidelity=fidelity.get((row["codec"], row["task"]), {}),
                 limited=asked[row["task"]] if row["limited"] else None,
+                unseen=_place(row) in unseen,
             )
             for row in scored
         ]
         verdicts = read_verdicts(store, scored)
         replicates = replicate(store, scored, cells, metrics)
+        split = read_split(store, folder, metrics)
         results = Results(
             name=folder.resolve().name,
             cells=tuple(_with_interval(cell, replicates.get(cell.key)) for cell in cells),
@@ -150,8 +157,22 @@ def read_run(folder: Path) -> RunReading:
                 (row["stage"], row["failure"], row["count"]) for row in store.rows(_FAILURES)
             ),
             sources=tuple(_sources(store)),
-            notes=(*_notes(cells, replicates), *_notes_of_parts(store, rows)),
+            notes=(
+                *_notes(cells, replicates),
+                *_notes_of_parts(store, rows),
+                *(
+                    Note(f"left out of the gap split: {text}.", frozenset({"gaps"}))
+                    for text in (split.left_out if split else ())
+                ),
+            ),
             parts=_parts(scored),
+            topics=tuple(
+                gain
+                for task, judged in verdicts.items()
+                for gain in topic_gains([cell for cell in cells if cell.task == task], judged)
+            ),
+            maps=read_maps(folder),
+            split=split,
             manifest={
                 **manifest,
                 "started": runs[0]["started"],
@@ -200,6 +221,10 @@ def _parts(rows: list[Row]) -> dict[tuple[str, ...], Mapping[str, Any]]:
             if key not in found:
                 found[key] = json.loads(row[column])
     return found
+
+
+def _place(row: Row) -> tuple[str, ...]:
+    return (row["vlm_label"], row["adaptor_label"], row["codec_label"], row["level"])
 
 
 def _label(row: Row) -> str:

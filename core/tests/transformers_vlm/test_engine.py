@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lossylens.codec import SOURCE
+from lossylens.toolkit.out_of_memory import is_out_of_memory
 from lossylens.toolkit.transformers_vlm.attention import grouped_attention
 from lossylens.toolkit.transformers_vlm.cache import new_cache, selected
 from lossylens.toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown, distinct
-from lossylens.toolkit.transformers_vlm.memory import Budget, is_out_of_memory
+from lossylens.toolkit.transformers_vlm.memory import Budget
 from lossylens.toolkit.transformers_vlm.testing import blocks
 from lossylens.vlm import Condition, Question, QuestionKind
 from torch.nn.functional import scaled_dot_product_attention

@@ -41,6 +41,9 @@ from lossylens.toolkit.training.pairs import CodedPictures, Pair, Pairs
 from lossylens.toolkit.training.pictures import find_pictures
 from lossylens.vlm import VlmIdentity
 
+#: Name of the checkpoint in the folder of a training that has come to its end.
+CHECKPOINT = "adaptor.safetensors"
+
 
 @dataclass(frozen=True)
 class _Build:
@@ -70,14 +73,31 @@ def train_adaptor(
     """
     values, environment = read_yaml(config, overrides)
     with environment.out_of_messages():
-        spec = PluginSpec(name="training", summary="", factory="", options=AdaptorTrainingSections)
-        sections: AdaptorTrainingSections = resolve_options(spec, values, "")
-        registry = load_registry(
-            only=sections.plugins.get("only"), disable=sections.plugins.get("disable")
-        )
-        found = registry.find("adaptor", name)
-        trainer = _trainer(found, sections.training)
-        return trainer.train(_training(sections, values, registry, environment))
+        trainer, training = prepare_training(name, values, environment)
+        return trainer.train(training)
+
+
+def prepare_training(
+    name: str, values: Mapping[str, Any], environment: Environment
+) -> tuple[Trainer, Training]:
+    """Return a trainer with what it is to be given; no weights are loaded.
+
+    Args:
+        name: of the adaptor.
+        values: of a configuration; see :class:`AdaptorTrainingSections`.
+        environment: what they owe to it.
+
+    Raises:
+        LossylensError: something is wrong or missing.
+    """
+    spec = PluginSpec(name="training", summary="", factory="", options=AdaptorTrainingSections)
+    sections: AdaptorTrainingSections = resolve_options(spec, values, "")
+    registry = load_registry(
+        only=sections.plugins.get("only"), disable=sections.plugins.get("disable")
+    )
+    found = registry.find("adaptor", name)
+    trainer = _trainer(found, sections.training)
+    return trainer, _training(sections, values, registry, environment)
 
 
 def _trainer(found: Registered[Any], given: Mapping[str, Any]) -> Trainer:
@@ -160,15 +180,7 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         needs: Needs = Needs.PIXELS,
         say: Callable[[str], object] = print,
     ) -> None:
-        own = {
-            "method": method,
-            "vlm": training.identity.name,
-            "vlm_weights": training.identity.weights,
-            "points": [each.point.key for each in training.points],
-            "pictures": _names_hash(training.pictures),
-            "seed": training.seed,
-            **identity,
-        }
+        own = {"method": method, **identity_of(training), **identity}
         super().__init__(
             folder=training.folder,
             identity=own,
@@ -288,7 +300,7 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         self.optimizer.step()
         return terms
 
-    def export(self, name: str = "adaptor.safetensors") -> Trained:
+    def export(self, name: str = CHECKPOINT) -> Trained:
         """Write the checkpoint.
 
         Its header names method, VLM by name and hash, codec points, data and seed.
@@ -326,6 +338,17 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
             "steps": self.step,
             **self.about(),
         }
+
+
+def identity_of(training: Training) -> dict[str, Any]:
+    """Return what makes a training this and no other, but for what is its method's own."""
+    return {
+        "vlm": training.identity.name,
+        "vlm_weights": training.identity.weights,
+        "points": [each.point.key for each in training.points],
+        "pictures": _names_hash(training.pictures),
+        "seed": training.seed,
+    }
 
 
 def _as_list(pairs: list[Pair]) -> list[Pair]:

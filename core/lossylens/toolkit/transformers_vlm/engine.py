@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from lossylens.toolkit.out_of_memory import is_out_of_memory
 from lossylens.toolkit.transformers_vlm.cache import new_cache, selected
 from lossylens.toolkit.transformers_vlm.family import Family, Prefix
-from lossylens.toolkit.transformers_vlm.memory import Budget, is_out_of_memory
+from lossylens.toolkit.transformers_vlm.memory import Budget
 from lossylens.toolkit.transformers_vlm.pictures import Picture, VisualTokens
 from lossylens.vlm import Condition
 

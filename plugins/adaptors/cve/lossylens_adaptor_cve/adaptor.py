@@ -54,7 +54,7 @@ class ConditionalVisionEncoder(Adaptor):
         """Return why the checkpoint does not serve *vlm*, or ``""``; any codec is served."""
         path = self.options.path(vlm.name, vlm.label)
         if path is None:
-            return f"no checkpoint for vlm {vlm.label}"
+            return f"no checkpoint for vlm {vlm.label}; `lossylens train adaptor cve` makes one"
         about = _header(path)
         reason = check_header(about, METHOD, vlm, path)
         if reason:
@@ -74,6 +74,11 @@ class ConditionalVisionEncoder(Adaptor):
         path = self.options.path(vlm.name, vlm.label)
         points = _header(path)["points"] if path else []
         return any((p["codec"], p["level"]) == (point.codec, point.level) for p in points)
+
+    def remark(self, vlm: VlmIdentity) -> str:
+        """Return what the checkpoint for *vlm* says of itself."""
+        path = self.options.path(vlm.name, vlm.label)
+        return str(_header(path).get("note", "")) if path else ""
 
     def encoder(self, vision: VisionAccess) -> VisionEncoder:
         """Return the tuned encoder."""

@@ -1,0 +1,80 @@
+"""Maps of feature error that ``lossylens analyze features`` has drawn into a run folder."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lossylens.errors import StoreError
+
+#: Folder in the run folder, and the file in it that says what its pictures show.
+FOLDER, INDEX = "features", "features.json"
+
+#: Bytes of a map beyond which it is not what that command draws.
+_LARGEST = 500_000
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """A map of one image behind a codec.
+
+    Attributes:
+        image: its name in its task.
+        codec, level: labels.
+        adaptor: label, ``""`` for the VLM as it is.
+        error: mean over the visual tokens, relative to the variance of the original's.
+        bpp: rate of the image, in bits per pixel.
+        file: name of the picture, a PNG file.
+    """
+
+    image: str
+    codec: str
+    level: str
+    adaptor: str
+    error: float
+    bpp: float
+    file: str
+
+
+def read_maps(folder: Path) -> list[dict[str, Any]]:
+    """Return the maps of a run, grouped by image, codec and level, as data for the page.
+
+    Raises:
+        StoreError: the folder of maps is malformed.
+    """
+    index = folder / FOLDER / INDEX
+    if not index.exists():
+        return []
+    groups: dict[tuple[str, str, str], dict[str, Any]] = {}
+    try:
+        for given in json.loads(index.read_bytes()):
+            each = FeatureMap(**given)
+            group = groups.setdefault(
+                (each.image, each.codec, each.level),
+                {
+                    "image": str(each.image),
+                    "point": f"{each.codec} {each.level}, {float(each.bpp):.3f} bpp",
+                    "maps": [],
+                },
+            )
+            group["maps"].append(_shown(each, index.parent))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{index}: no record of maps; run `lossylens analyze features` again, or delete it"
+        ) from error
+    return list(groups.values())
+
+
+def _shown(each: FeatureMap, folder: Path) -> Mapping[str, Any]:
+    # A name that leads elsewhere is none that the command has written.
+    content = (folder / Path(each.file).name).read_bytes()
+    if len(content) > _LARGEST or not content.startswith(_PNG):
+        raise ValueError(each.file)
+    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return {"adaptor": each.adaptor, "error": float(each.error), "src": source}
