@@ -48,6 +48,8 @@ class RestoreTraining(AdaptorTraining):
         ConfigError: a loss of features, and the VLM's encoder is none that it can be had of.
     """
 
+    memory_remedy = "lower training.batch, training.variants, training.crops or training.crop"
+
     def __init__(self, training: Training, options: RestoreTrainingOptions) -> None:
         own = {
             "loss": asdict(options.loss),
