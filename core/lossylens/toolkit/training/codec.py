@@ -145,7 +145,7 @@ class CodecTraining(TrainingLoop[Tensor]):
         transforms, model, auxiliary = _parameters(network)
         # The rates of the groups are set at each step, from these.
         self.rates = [
-            *(_transform_rate(each, options) for each in transforms),
+            *(transform_rate(each, options) for each in transforms),
             options.learning_rate,
             *([options.auxiliary_learning_rate] if auxiliary else []),
         ]
@@ -342,7 +342,7 @@ def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], ...]:
     return tuple(parts.values())
 
 
-def _transform_rate(parameter: nn.Parameter, options: CodecTrainingOptions) -> float:
+def transform_rate(parameter: nn.Parameter, options: CodecTrainingOptions) -> float:
     """Return the learning rate of a tensor of the transforms.
 
     Latents are tens of steps large and pixels a few tenths, so the weights between them
