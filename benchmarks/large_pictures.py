@@ -1,72 +1,86 @@
-"""Memory and time to decode large pictures with Stable Diffusion's VAE, in tiles and whole.
+"""Memory that Stable Diffusion's VAE and UNet take for large pictures, in tiles and whole.
 
-The VAE has its real layers, tiles their default sizes; channels are an eighth of the real
-ones, and so is what is held at a group norm, so that eight times the memory is that of the
-real one. Weights are random. Each size is decoded in a process of its own; memory is its
-peak above what the process had before. The UNet is not here: it works on tiles of one size,
-whatever the picture's.
+The networks have the official sizes, in float32, tiles their default ones.  Nothing is
+computed: tensors have shapes alone, and their storages are followed while they are alive
+(:mod:`lossylens.testing.live_memory`).  What kernels need for themselves is not seen, nor are
+the weights, 3.8 GB in float32.  Columns are the most that is alive at once, in MiB: for
+encoding and decoding by the VAE, and for one evaluation of the UNet, on one tile or on all.
 
-    python benchmarks/large_pictures.py [--sizes 1024x768 2000x1500 4000x3000] [--whole 1024x768]
+    python benchmarks/large_pictures.py [--sizes 1024x768 2048x1024 4000x3000 8000x6000]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 
-#: By which channels are divided.
-PART = 8
+import torch
+from lossylens.testing.live_memory import LiveMemory
+from lossylens.toolkit.latent_diffusion.ldm import (
+    SD21_UNET,
+    SD_VAE,
+    AutoencoderKL,
+    UNet2DConditionModel,
+    unet_config,
+    vae_config,
+)
+from lossylens.toolkit.latent_diffusion.options import LatentDiffusionOptions
+from lossylens.toolkit.latent_diffusion.tiles import UNetTiles, VaeTiles
+from lossylens.toolkit.latent_diffusion.vae import STRIDE, Vae
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+#: Of the pictures, padded.
+MULTIPLE = 64
 
 
-def decode(width: int, height: int, whole: bool) -> None:
-    """Print MiB and seconds of one decoding as JSON."""
-    import torch
-    from lossylens.toolkit.latent_diffusion.ldm import SD_VAE, AutoencoderKL, vae_config
-    from lossylens.toolkit.latent_diffusion.options import LatentDiffusionOptions
-    from lossylens.toolkit.latent_diffusion.tiles import HELD, VaeTiles
-    from lossylens.toolkit.latent_diffusion.vae import STRIDE, Vae
+def most(compute: Callable[[], Tensor]) -> float:
+    """Return the MiB that are alive at most, what is computed included."""
+    with LiveMemory() as live:
+        compute()
+    return live.most / 2**20
 
-    torch.manual_seed(0)
+
+def row(width: int, height: int, tiled: bool) -> tuple[float, float, float]:
+    """Return the MiB of encoding, decoding and the UNet."""
+    options = LatentDiffusionOptions()
     config = vae_config(SD_VAE)
-    channels = [each // PART for each in config["block_out_channels"]]
-    config = {**config, "block_out_channels": channels, "norm_num_groups": channels[0]}
-    model = AutoencoderKL(**config).requires_grad_(False).eval()
-    size = LatentDiffusionOptions().decoder_tile
-    tiles = None if whole else VaeTiles(size, 11, HELD // PART)
-    latent = torch.randn(1, 4, -(-height // STRIDE), -(-width // STRIDE))
-    with torch.inference_mode():
-        Vae(model).decode(latent[..., :8, :8])
-        before, start = _peak(), time.process_time()
-        Vae(model, None, tiles).decode(latent)
-    print(json.dumps([_peak() - before, time.process_time() - start]))
+    with FakeTensorMode(), torch.no_grad():
+        vae = AutoencoderKL(**config).eval()
+        unet = UNet2DConditionModel(**unet_config(SD21_UNET)).eval()
+        x = torch.empty(1, 3, height, width)
+        latent = torch.empty(1, 4, height // STRIDE, width // STRIDE)
+        context = torch.empty(1, 77, 1024)
+        tiles = (VaeTiles(options.encoder_tile, 32), VaeTiles(options.decoder_tile, 11))
+        split = Vae(vae, *tiles) if tiled else Vae(vae)
+        side = options.latent_tile
+        whole = side**2 if tiled else latent.shape[-1] * latent.shape[-2]
+        unet_tiles = UNetTiles(side, options.latent_overlap, whole)
 
+        def predicted(rows: slice, columns: slice) -> Tensor:
+            noise: Tensor = unet(latent[..., rows, columns], 999, context, return_dict=False)[0]
+            return noise
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return (
+            most(lambda: split.encode(x)),
+            most(lambda: split.decode(latent)),
+            most(lambda: unet_tiles.apply(predicted, *latent.shape[-2:])),
+        )
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--sizes", nargs="*", default=["1024x768", "2000x1500", "4000x3000"])
-    parser.add_argument("--whole", nargs="*", default=["1024x768", "2000x1500"])
-    parser.add_argument("--decode", nargs=2, help=argparse.SUPPRESS)
+    sizes = ["1024x768", "2048x1024", "4000x3000", "8000x6000"]
+    parser.add_argument("--sizes", nargs="*", default=sizes, help="width and height")
     arguments = parser.parse_args()
-    if arguments.decode:
-        width, height = map(int, arguments.decode[0].split("x"))
-        decode(width, height, arguments.decode[1] == "whole")
-        return
-    print(f"{'':24}{'MiB':>8}{'x8':>8}{'seconds':>9}")
-    for way, sizes in (("tiles", arguments.sizes), ("whole", arguments.whole)):
-        for size in sizes:
-            command = [sys.executable, __file__, "--decode", size, way]
-            found = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-            memory, seconds = json.loads(found)
-            print(f"{size} in {way:10}{memory:10.0f}{PART * memory:8.0f}{seconds:9.1f}", flush=True)
+    print(f"{'MiB':20}{'encode':>10}{'decode':>10}{'UNet':>10}")
+    for tiled in (True, False):
+        for size in arguments.sizes:
+            width, height = (-(-int(each) // MULTIPLE) * MULTIPLE for each in size.split("x"))
+            found = row(width, height, tiled)
+            name = f"{size} {'tiles' if tiled else 'whole'}"
+            print(f"{name:20}" + "".join(f"{each:10.0f}" for each in found), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
-import weakref
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lossylens.testing.live_memory import LiveMemory
 from lossylens.testing.weights import weights
 from lossylens.toolkit.latent_diffusion.ldm import SCALE, build_vae, load_module
 from lossylens.toolkit.latent_diffusion.tiles import UNetTiles, VaeTiles
 from lossylens.toolkit.latent_diffusion.vae import Vae
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 CONFIG = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
@@ -64,40 +61,13 @@ def test_what_is_held_changes_nothing(model):
     assert not torch.allclose(held[0], Vae(model).decode(latent), atol=1e-3)
 
 
-class Live(TorchDispatchMode):
-    """Follows how many bytes the tensors that are alive have, and had at most."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.most = 0
-        self.known = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for each in tree_leaves(result):
-            if isinstance(each, torch.Tensor):
-                self.add(each.untyped_storage())
-        return result
-
-    def add(self, storage):
-        if storage._cdata not in self.known:
-            self.known.add(storage._cdata)
-            self.now += storage.nbytes()
-            self.most = max(self.most, self.now)
-            weakref.finalize(storage, self.remove, storage._cdata, storage.nbytes())
-
-    def remove(self, key, size):
-        self.known.remove(key)
-        self.now -= size
-
-
 NARROW = {**CONFIG, "block_out_channels": [8, 8, 8, 8], "norm_num_groups": 8}
 
 
 def most(model, tiles, width):
     """Return how many bytes a latent 22 high takes to decode, beside the picture."""
     latent = noise(1, 4, 22, width)
-    with torch.no_grad(), Live() as live:
+    with torch.no_grad(), LiveMemory() as live:
         picture = Vae(model, None, tiles).decode(latent)
     return live.most - picture.untyped_storage().nbytes()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lossylens.cli.train import load_options
 from lossylens.errors import ConfigError
-from lossylens.toolkit.training.codec import schedule
+from lossylens.toolkit.training.codec import schedule, transform_rate
 from lossylens.toolkit.training.curve import Curve
 from lossylens.toolkit.training.objective import Objective, estimated_bits, psnr
 from lossylens.toolkit.training.options import CodecTrainingOptions
@@ -48,6 +48,21 @@ def test_what_must_be_given(tmp_path):
     config.write_text("level: q1\n")
     with pytest.raises(ConfigError, match="out: must be given"):
         load_options(config, [])
+
+
+def test_rates_of_transforms_follow_the_magnitude_of_their_tensors():
+    """Gains that begin as zeros learn as those at one do; other zeros have a usual magnitude."""
+    chosen = options(transform_learning_rate=0.01)
+    rates = {
+        (0.5, (8, 4, 3, 3)): 0.005,
+        (0.0, (8, 4, 3, 3)): 0.0003,
+        (0.001, (8,)): 0.0003,
+        (0.0, (1, 8, 1, 1)): 0.01,
+        (3.0, (1, 8, 1, 1)): 0.03,
+    }
+    for (value, shape), rate in rates.items():
+        parameter = torch.nn.Parameter(torch.full(shape, value))
+        assert transform_rate(parameter, chosen) == pytest.approx(rate)
 
 
 def test_schedule():

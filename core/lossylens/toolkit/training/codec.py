@@ -45,6 +45,9 @@ _SAMPLE = 32
 #: Root mean square of weights of some hundred inputs.
 _USUAL = 0.03
 
+#: Of gains and shifts of norms, whose inputs have unit variance.
+_OF_NORMS = 1.0
+
 #: What the rates fall to at the end, as a share.
 _LAST_RATE = 0.01
 
@@ -142,7 +145,7 @@ class CodecTraining(TrainingLoop[Tensor]):
         transforms, model, auxiliary = _parameters(network)
         # The rates of the groups are set at each step, from these.
         self.rates = [
-            *(_transform_rate(each, options) for each in transforms),
+            *(transform_rate(each, options) for each in transforms),
             options.learning_rate,
             *([options.auxiliary_learning_rate] if auxiliary else []),
         ]
@@ -339,7 +342,7 @@ def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], ...]:
     return tuple(parts.values())
 
 
-def _transform_rate(parameter: nn.Parameter, options: CodecTrainingOptions) -> float:
+def transform_rate(parameter: nn.Parameter, options: CodecTrainingOptions) -> float:
     """Return the learning rate of a tensor of the transforms.
 
     Latents are tens of steps large and pixels a few tenths, so the weights between them
@@ -348,6 +351,9 @@ def _transform_rate(parameter: nn.Parameter, options: CodecTrainingOptions) -> f
     if options.transform_learning_rate is None:
         return options.learning_rate
     magnitude = parameter.detach().square().mean().sqrt().item()
-    if parameter.ndim == 1 or not magnitude:
+    if parameter.ndim == 4 and parameter.numel() == parameter.shape[1]:
+        # Gains and shifts of channel norms; those of residual blocks begin as zeros.
+        magnitude = max(magnitude, _OF_NORMS)
+    elif parameter.ndim == 1 or not magnitude:
         magnitude = max(magnitude, _USUAL)
     return options.transform_learning_rate * magnitude
