@@ -9,10 +9,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DISTRIBUTIONS := core $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/*/pyproject.toml))
+DISTRIBUTIONS := core toolkit $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/*/pyproject.toml))
 MANIFESTS := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)) constraints.txt Makefile
-comma := ,
-EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter core,$(d)),[report$(comma)figures],))
+EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter plugins/reports/html,$(d)),[figures],))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?= runs/demo
 BENCHMARK ?= runs/benchmark

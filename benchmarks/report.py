@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from lossylens.plan import Cell, Part
-from lossylens.store import Prediction, Store, StoredSample, to_json
+from lossylens.grid.plan import Cell, Part
+from lossylens.store.database import Prediction, Store, StoredSample, to_json
 from lossylens.task import Resampling, Score
 
 SEED = 7

@@ -25,7 +25,7 @@ from lossylens.errors import (
     PluginError,
     TransientError,
 )
-from lossylens.loading import describe
+from lossylens.registry.loading import describe
 
 A = TypeVar("A")
 R = TypeVar("R")

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from lossylens.jpegfile import (
+from lossylens.images.jpegfile import (
     EOI,
     SOS,
     JpegFormatError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from lossylens.config import Config
-from lossylens.plan import Plan, make_plan, plain
+from lossylens.grid.config import Config
+from lossylens.grid.plan import Plan, make_plan, plain
 
 MakeConfig = Callable[..., Config]
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lossylens.collect import Picture
-from lossylens.schedule import Schedule, Work
+from lossylens.run.collect import Picture
+from lossylens.run.schedule import Schedule, Work
 
 
 def level(plugin, name):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lossylens.errors import BitstreamError, StoreError
-from lossylens.plan import Cell, Part
-from lossylens.store import SCHEMA_VERSION, Prediction, Store, StoredSample, to_json
+from lossylens.grid.plan import Cell, Part
+from lossylens.store.database import SCHEMA_VERSION, Prediction, Store, StoredSample, to_json
 from lossylens.task import Resampling, Score
 
 CODEC, VLM, TASK = Part("codec", {"n": 1}), Part("vlm", {"n": 2}), Part("task", {"n": 3})
@@ -193,7 +193,7 @@ def test_what_a_killed_process_had_begun_is_removed(folder: Path) -> None:
 def test_a_store_is_locked_against_other_processes(folder: Path) -> None:
     script = f"""
 from pathlib import Path
-from lossylens.store import Store
+from lossylens.store.database import Store
 Store(Path({str(folder)!r}), writable=True)
 """
     with filled(folder):

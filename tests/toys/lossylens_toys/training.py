@@ -7,7 +7,7 @@ import time
 
 import torch
 from lossylens.adaptor import Trainer
-from lossylens.toolkit.training.adaptor import AdaptorTraining, AdaptorTrainingOptions
+from lossylens_toolkit.training.adaptor_training import AdaptorTraining, AdaptorTrainingOptions
 
 from lossylens_toys.adaptors import Condition, Entry, States
 

@@ -94,7 +94,8 @@ class CveTrainingOptions:
         condition_rate: learning rate of the condition, as a multiple of the encoder's.
         steps, batch, variants, clean, learning_rate, weight_decay, warmup, decay, clip,
             mixed_precision, device, workers, validate_every, state_minutes: as for all
-            adaptors; see :class:`~lossylens.toolkit.training.adaptor.AdaptorTrainingOptions`.
+            adaptors; see
+            :class:`~lossylens_toolkit.training.adaptor_training.AdaptorTrainingOptions`.
 
     Raises:
         ValueError: a value out of range.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from lossylens.adaptor import Needs, Trained, Trainer, Training
-from lossylens.toolkit.training.adaptor import AdaptorTraining, AdaptorTrainingOptions
-from lossylens.toolkit.training.pairs import Pair, Variant
+from lossylens_toolkit.training.adaptor_training import AdaptorTraining, AdaptorTrainingOptions
+from lossylens_toolkit.training.pairs import Pair, Variant
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 

@@ -13,13 +13,13 @@ import torch
 from lossylens.adaptor import Training, TrainingPicture, TrainingPoint
 from lossylens.codec import SOURCE, CodecPoint
 from lossylens.errors import ConfigError
-from lossylens.plugins import load_registry
-from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
+from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Condition, VlmIdentity
 from lossylens_adaptor_cve.adaptor import ConditionalVisionEncoder, Student
 from lossylens_adaptor_cve.conditions import CLEAN, UNKNOWN, Conditioner, Labels, Vocabulary
 from lossylens_adaptor_cve.options import CONDITIONS, CveOptions, CveTrainingOptions, LossOptions
 from lossylens_adaptor_cve.training import CveTrainer
+from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.vlm import Nano
 from PIL import Image

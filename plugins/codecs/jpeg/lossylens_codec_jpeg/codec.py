@@ -14,7 +14,7 @@ from typing import Any
 
 import PIL
 from lossylens.images import MAX_PIXELS
-from lossylens.jpegfile import (
+from lossylens.images.jpegfile import (
     APP0,
     DHT,
     DQT,
@@ -29,7 +29,7 @@ from lossylens.jpegfile import (
     read_scans,
     standard_tables,
 )
-from lossylens.toolkit.pillow_codec import PillowCodec
+from lossylens_toolkit.pillow_codec import PillowCodec
 from PIL import ImageFile, features
 from PIL.Image import Image
 

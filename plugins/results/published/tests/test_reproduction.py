@@ -8,12 +8,12 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from lossylens.metrics.bd import bd_metric
-from lossylens.metrics.curve import Curve, CurveError
-from lossylens.report.analysis import analyse
-from lossylens.report.cells import CellResult, Reported, Results
-from lossylens.report.comparing import Source, compare
-from lossylens.report.reproduction import Agreement, compare_printed
+from lossylens.cells import CellResult, Reported, Results
+from lossylens_report.analysis import analyse
+from lossylens_report.comparing import Source, compare
+from lossylens_report.metrics.bd import bd_metric
+from lossylens_report.metrics.curve import Curve, CurveError
+from lossylens_report.reproduction import Agreement, compare_printed
 from lossylens_result_published.results import METRICS, Published
 
 #: Largest relative difference between a printed and a recomputed cell.
@@ -153,7 +153,7 @@ def test_table_3_agrees_once_its_two_scores_are_exchanged(agreements: list[Agree
 
 
 def test_metrics_are_named_as_the_task_plugins_name_them() -> None:
-    from lossylens.plugins import load_registry
+    from lossylens.registry.plugins import load_registry
 
     known = {each.spec.name: each.spec.primary.name for each in load_registry().all("task")}
     assert {task: name for task, name in METRICS.items() if task in known} == {

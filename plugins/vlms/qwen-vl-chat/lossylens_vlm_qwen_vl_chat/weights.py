@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from lossylens.errors import RequirementError
-from lossylens.toolkit.checkpoint_file import load
+from lossylens_toolkit.checkpoint_file import load
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
