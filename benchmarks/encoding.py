@@ -56,7 +56,7 @@ import numpy as np
 import x265_program
 from lossylens.codec import Codec, Level
 from lossylens.grid.config import CodecChoice
-from lossylens.grid.plan import CodecLevel, Part, Plan
+from lossylens.grid.plan import CodecLevel, Plan
 from lossylens.images import read_image
 from lossylens.images.pixels import source_image
 from lossylens.registry.loading import import_object
@@ -64,6 +64,7 @@ from lossylens.registry.plugins import Registry, load_registry
 from lossylens.run.collect import Material, Picture
 from lossylens.run.encoding import encode_all
 from lossylens.store.database import Store
+from lossylens.store.records import Part
 from lossylens.testing.pictures import picture
 from lossylens_toolkit.external_codec.program_codec import ProgramCodec
 from lossylens_toolkit.external_codec.program_testing import stand_ins

@@ -18,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from lossylens.grid.plan import Cell, Part
-from lossylens.store.database import Prediction, Store, StoredSample, to_json
+from lossylens.store.database import Store
+from lossylens.store.jsonable import to_json
+from lossylens.store.records import Cell, Part, Prediction, StoredSample
 from lossylens.task import Resampling, Score
 
 SEED = 7

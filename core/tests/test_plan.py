@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from lossylens.grid.config import Config
-from lossylens.grid.plan import Plan, make_plan, plain
+from lossylens.grid.plan import Plan, make_plan
+from lossylens.store.jsonable import plain
 
 MakeConfig = Callable[..., Config]
 

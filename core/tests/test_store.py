@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lossylens.errors import BitstreamError, StoreError
-from lossylens.grid.plan import Cell, Part
-from lossylens.store.database import SCHEMA_VERSION, Prediction, Store, StoredSample, to_json
+from lossylens.store.database import SCHEMA_VERSION, Store
+from lossylens.store.jsonable import to_json
+from lossylens.store.records import Cell, Part, Prediction, StoredSample
 from lossylens.task import Resampling, Score
 
 CODEC, VLM, TASK = Part("codec", {"n": 1}), Part("vlm", {"n": 2}), Part("task", {"n": 3})

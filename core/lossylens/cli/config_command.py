@@ -102,7 +102,7 @@ def _show(path: Path, overrides: list[str], sections: list[Section]) -> None:
 
 def as_values(config: Config) -> dict[str, Any]:
     """Return a checked configuration as its file would have it, with all defaults."""
-    from lossylens.grid.plan import plain
+    from lossylens.store.jsonable import plain
 
     values: dict[str, Any] = {
         "codecs": {

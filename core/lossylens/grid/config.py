@@ -30,15 +30,13 @@ from lossylens.registry.fidelity import FIDELITIES
 from lossylens.registry.loading import Registered, S
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.spec import PluginSpec
+from lossylens.store.database.records import NO_ADAPTOR
 from lossylens.task import TaskSpec
 from lossylens.vlm import VlmSpec
 
 #: Sections that must be there and not empty, with an example for the error.
 REQUIRED = {"codecs": "jpeg:", "vlms": "nano:", "tasks": "pope: {data: POPE.tsv}"}
 SECTIONS = (*REQUIRED, "adaptors", "run", "plugins")
-
-#: What the VLM as it is is called among its adaptors.
-NO_ADAPTOR = "none"
 
 
 @dataclass

@@ -12,9 +12,11 @@ from typing import Any
 
 from lossylens import __version__
 from lossylens.grid.config import Choice, Config
-from lossylens.grid.plan import KEY_VERSION, Plan, plain
+from lossylens.grid.plan import Plan
 from lossylens.registry.discovery import CORE
 from lossylens.registry.fidelity import FIDELITIES
+from lossylens.store.jsonable import plain
+from lossylens.store.records import KEY_VERSION
 
 #: Whose versions are recorded wherever they are installed.
 _LIBRARIES = ("numpy", "omegaconf", "pillow", "pluggy", "pyyaml", "safetensors")

@@ -4,50 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from functools import cached_property
 from itertools import groupby, product
-from math import isfinite
-from numbers import Integral, Real
 from typing import Any
 
 from lossylens.adaptor import Adaptor, AdaptorSpec, Needs
 from lossylens.codec import CodecPoint, Level
 from lossylens.errors import ConfigError
 from lossylens.failure import guarded
-from lossylens.grid.config import NO_ADAPTOR, Choice, CodecChoice, Config
+from lossylens.grid.config import Choice, CodecChoice, Config
 from lossylens.options.environment import Environment, Place
 from lossylens.registry.plugins import Registry
 from lossylens.spec import OPERATIONAL
+from lossylens.store.jsonable import plain
+from lossylens.store.records import NO_ADAPTOR, Absence, Cell, Part, with_adaptor
 from lossylens.task import Task, TaskSpec
 from lossylens.vlm import Vlm, VlmIdentity, VlmSpec
 
-#: Part of every key; raised when the core itself changes pixels or prompts.
-KEY_VERSION = 1
-
 _NOTHING = object()
-
-
-@dataclass(frozen=True)
-class Part:
-    """A codec at a level, a VLM with its adaptor, or a task, by what it is made of.
-
-    Attributes:
-        kind: ``codec``, ``vlm`` or ``task``.
-        description: plugin, version, options and provenance; equal descriptions
-            give equal results.
-    """
-
-    kind: str
-    description: Mapping[str, Any]
-
-    @cached_property
-    def key(self) -> str:
-        """Hash of the description."""
-        return short_hash([KEY_VERSION, self.kind, self.description])
 
 
 @dataclass(frozen=True)
@@ -137,19 +112,7 @@ class Model:
     @property
     def label(self) -> str:
         """Name in messages."""
-        return _with(self.choice.label, self.adaptor_label)
-
-
-@dataclass(frozen=True)
-class Absence:
-    """Cells that the grid has not, and why: labels as in :class:`Cell`."""
-
-    vlm: str
-    adaptor: str
-    codec: str
-    level: str
-    task: str
-    reason: str
+        return with_adaptor(self.choice.label, self.adaptor_label)
 
 
 @dataclass(frozen=True)
@@ -159,29 +122,6 @@ class Benchmark:
     choice: Choice[TaskSpec]
     task: Task
     part: Part
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One VLM, adaptor, codec, level and task: labels, and keys of their parts."""
-
-    vlm: str
-    adaptor: str
-    codec: str
-    level: str
-    task: str
-    vlm_key: str
-    codec_key: str
-    task_key: str
-
-    @property
-    def key(self) -> str:
-        """Hash of the parts' keys."""
-        return short_hash([self.vlm_key, self.codec_key, self.task_key])
-
-    def __str__(self) -> str:
-        """Return the labels."""
-        return f"{_with(self.vlm, self.adaptor)}, {self.codec} {self.level}, {self.task}"
 
 
 @dataclass(frozen=True)
@@ -320,10 +260,6 @@ def _cell(model: Model, codec: CodecLevel, benchmark: Benchmark) -> Cell:
         codec_key=codec.part.key,
         task_key=benchmark.part.key,
     )
-
-
-def _with(vlm: str, adaptor: str) -> str:
-    return vlm if adaptor == NO_ADAPTOR else f"{vlm} with {adaptor}"
 
 
 def make_plan(config: Config) -> Plan:
@@ -519,29 +455,3 @@ def _deciding(options: Any) -> Any:
         for each in dataclasses.fields(options)
         if not OPERATIONAL.items() <= each.metadata.items()
     }
-
-
-def plain(value: Any) -> Any:
-    """Return *value* as JSON and the store can hold it; what is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(member) for member in value]
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if isinstance(value, str):
-        # Half a surrogate pair, from a file name or a model, has no UTF-8.
-        return value.encode(errors="replace").decode()
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        return float(value) if isfinite(value) else None
-    return str(value)
-
-
-def short_hash(value: Any) -> str:
-    """Return a hash of a JSON value, short enough to read and long enough to be unique."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

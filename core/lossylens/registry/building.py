@@ -8,9 +8,10 @@ from typing import Any
 
 from lossylens.adaptor import Adaptor
 from lossylens.codec import Codec
-from lossylens.errors import LossylensError, PluginError, RequirementError
+from lossylens.errors import LossylensError, PluginError, RequirementError, describe
 from lossylens.executor import Executor
-from lossylens.registry.loading import Registered, describe, import_object
+from lossylens.registry.loading import Registered, import_object
+from lossylens.reporting import Report
 from lossylens.result import PublishedResults
 from lossylens.spec import Missing
 from lossylens.task import Task
@@ -22,6 +23,7 @@ _CONTRACTS: dict[str, type] = {
     "task": Task,
     "adaptor": Adaptor,
     "result": PublishedResults,
+    "report": Report,
     "executor": Executor,
 }
 

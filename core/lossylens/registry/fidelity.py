@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from lossylens.errors import RequirementError
+from lossylens.registry.loading import import_object
 from lossylens.spec import Missing
 
 
@@ -60,12 +61,13 @@ class Weights:
 
     def _instead(self) -> str:
         """Say in parentheses what the file is, if it is no checkpoint at all."""
-        from lossylens_toolkit.checkpoint_file import CheckpointFileError, kind
-
         try:
-            kind(self.path)
-        except CheckpointFileError as error:
+            import_object(_CHECKPOINT_KIND)(self.path)
+        except RequirementError as error:
             return f" ({str(error).removeprefix(f'{self.path}: ')})"
+        except ModuleNotFoundError:
+            # Without the toolkit there are no metrics that need weights.
+            return ""
         return ""
 
 
@@ -136,7 +138,9 @@ def _version(package: str) -> str:
         return ""
 
 
+# What computes these metrics is named as plugins name theirs, and imported when it is needed.
 _NETWORKS = "lossylens_toolkit.fidelity_networks"
+_CHECKPOINT_KIND = "lossylens_toolkit.checkpoint_file:kind"
 
 #: All metrics by name.
 FIDELITIES = {

@@ -22,13 +22,13 @@ import pluggy
 from lossylens import hookspecs
 from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec
-from lossylens.errors import LossylensError, PluginError
+from lossylens.errors import PluginError, describe
 from lossylens.executor import ExecutorSpec
 from lossylens.hookspecs import GROUP
 from lossylens.names import canonical, suggestion
 from lossylens.registry.conforming import type_problems
 from lossylens.registry.discovery import CORE, DISABLE_VARIABLE, Candidate, core_mismatch
-from lossylens.report import ReportSpec
+from lossylens.reporting import ReportSpec
 from lossylens.result import ResultSpec
 from lossylens.spec import PluginSpec
 from lossylens.task import TaskSpec
@@ -147,14 +147,6 @@ class Registered(Generic[S]):
 
     spec: S
     plugin: PluginInfo
-
-
-def describe(error: BaseException) -> str:
-    """Return *error* in words: an error for users as it is, others with their type."""
-    if isinstance(error, LossylensError):
-        return str(error)
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def load(candidate: Candidate) -> pluggy.PluginManager:

@@ -12,13 +12,15 @@ from lossylens.codec import SOURCE
 from lossylens.executor import Executor, Resources
 from lossylens.failure import Failure, FaultError, FaultWatch
 from lossylens.grid.config import Config
-from lossylens.grid.plan import Cell, CodecLevel, Model, Plan, short_hash
+from lossylens.grid.plan import CodecLevel, Model, Plan
 from lossylens.run.asking import AdaptorRecipe, Answered, AnswerJob, AnswerRecipe, ModelRecipe
 from lossylens.run.collect import Asked, Material, Picture
 from lossylens.run.decoding import Bitstream, DecodeJob
 from lossylens.run.jobs import CodecRecipe, portable
 from lossylens.run.progress import Step
-from lossylens.store.database import Prediction, Store
+from lossylens.store.database import Store
+from lossylens.store.jsonable import short_hash
+from lossylens.store.records import Cell, Prediction
 from lossylens.vlm import Answer, Question
 
 #: Stages at which a sample can fail, as stored.

@@ -25,7 +25,7 @@ from lossylens.images.pixels import given_image, source_image
 from lossylens.run.collect import Picture
 from lossylens.run.executors.process import TICK, WorkerProcess
 from lossylens.run.jobs import CodecRecipe, JobByJob
-from lossylens.store.database import read_bitstream
+from lossylens.store.bitstreams import read_bitstream
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -23,7 +23,9 @@ from lossylens.run.encoding import encode_all
 from lossylens.run.measuring import measure_all
 from lossylens.run.progress import Unseen, progress
 from lossylens.run.scoring import Scoring
-from lossylens.store.database import Store, StoredSample, to_json
+from lossylens.store.database import Store
+from lossylens.store.jsonable import to_json
+from lossylens.store.records import StoredSample
 
 
 def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int:

@@ -26,7 +26,8 @@ from lossylens.run.jobs import (
 )
 from lossylens.run.progress import Step, progress
 from lossylens.run.schedule import Work
-from lossylens.store.database import Store, write_bitstream
+from lossylens.store.bitstreams import write_bitstream
+from lossylens.store.database import Store
 from lossylens.store.sharing import SharedBitstreams
 
 

@@ -26,7 +26,7 @@ from lossylens.errors import StoreError
 from lossylens.executor import Executor, Resources
 from lossylens.failure import Failure, attempt
 from lossylens.grid.config import Config
-from lossylens.grid.plan import CodecLevel, Plan, short_hash
+from lossylens.grid.plan import CodecLevel, Plan
 from lossylens.images.pixels import decoded_image
 from lossylens.registry.fidelity import FIDELITIES, Fidelity
 from lossylens.registry.loading import import_object
@@ -34,7 +34,9 @@ from lossylens.run.collect import Material
 from lossylens.run.jobs import CodecJob, JobByJob, backlogs, count_images, run_works
 from lossylens.run.progress import progress
 from lossylens.run.schedule import Work
-from lossylens.store.database import Store, read_bitstream
+from lossylens.store.bitstreams import read_bitstream
+from lossylens.store.database import Store
+from lossylens.store.jsonable import short_hash
 from lossylens.store.sharing import SharedBitstreams
 
 #: Values of an encoding by metric, or why there are none.

@@ -11,11 +11,13 @@ from typing import Any
 from lossylens.codec import bits_per_pixel
 from lossylens.errors import PluginError
 from lossylens.failure import guarded
-from lossylens.grid.plan import Benchmark, Cell, CodecLevel, Model, Plan, short_hash
+from lossylens.grid.plan import Benchmark, CodecLevel, Model, Plan
 from lossylens.run.aggregate import aggregate_of_sums, takes
 from lossylens.run.answering import pending
 from lossylens.run.collect import Material
-from lossylens.store.database import Store, to_json
+from lossylens.store.database import Store
+from lossylens.store.jsonable import short_hash, to_json
+from lossylens.store.records import Cell
 from lossylens.task import Aggregate, Primary, Resampling, Score
 
 #: Number of images, mean bits per pixel, total bits over total pixels.

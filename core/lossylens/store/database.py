@@ -24,23 +24,28 @@ and knows them by their hash.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import fcntl
 import hashlib
-import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lossylens.errors import BitstreamError, StoreError
-from lossylens.grid.plan import Absence, Cell, Part, plain
+from lossylens.errors import StoreError
+from lossylens.store.database.bitstreams import (
+    bitstream_path,
+    has_size,
+    read_bitstream,
+    remove_unfinished,
+    unusable,
+    write_bitstream,
+)
+from lossylens.store.database.jsonable import plain, to_json
+from lossylens.store.database.records import Absence, Cell, Part, Prediction, StoredSample
 from lossylens.task import Score
 
 #: Raised with every change to ``schema.sql``.
@@ -48,56 +53,6 @@ SCHEMA_VERSION = 4
 
 # "llns" in SQLite's field for the application.
 _APPLICATION = 0x6C6C6E73
-
-#: Files in ``bitstreams/`` begin with this, and the number of the process, until they are whole.
-_UNFINISHED = "writing-"
-
-_OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A row of the table ``predictions``: an answer, or why there is none."""
-
-    cell: str
-    sample: str
-    text: str | None
-    stage: str | None = None
-    failure: str | None = None
-    transient: bool = False
-    usage: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def row(self) -> tuple[Any, ...]:
-        """The row, in the order of the columns."""
-        usage = to_json(self.usage) if self.usage else None
-        known = (plain(self.text), usage, self.stage, plain(self.failure), int(self.transient))
-        return (self.cell, self.sample, *known)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSample:
-    """A row of the table ``samples`` with its images.
-
-    Attributes:
-        images: hash, None where the file could not be read, and whether it is context.
-        question, fields: as JSON.
-    """
-
-    id: str
-    images: tuple[tuple[str | None, bool], ...]
-    question: str
-    fields: str
-    cluster: str
-
-    def with_known(self, other: StoredSample) -> StoredSample:
-        """Return the sample with the hashes of *other* where it has none, and its cluster then."""
-        if len(self.images) != len(other.images):
-            return self
-        pairs = zip(self.images, other.images, strict=True)
-        images = tuple((image or known, context) for (image, context), (known, _) in pairs)
-        cluster = self.cluster if images == self.images else other.cluster
-        return replace(self, images=images, cluster=cluster)
 
 
 class Store:
@@ -137,7 +92,7 @@ class Store:
             self._db.close()
             self._db = None
         if self._lock is not None:
-            _remove_unfinished(self.folder)
+            remove_unfinished(self.folder)
             os.close(self._lock)
             self._lock = None
 
@@ -147,7 +102,7 @@ class Store:
         try:
             return _open_database(self.path, writable)
         except (sqlite3.Error, OSError) as error:
-            raise _unusable(self.folder, error) from error
+            raise unusable(self.folder, error) from error
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -166,7 +121,7 @@ class Store:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error | OSError):
-                raise _unusable(self.folder, error) from error
+                raise unusable(self.folder, error) from error
             raise
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
@@ -174,7 +129,7 @@ class Store:
         try:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise _unusable(self.folder, error) from error
+            raise unusable(self.folder, error) from error
 
     # Runs and the grid
 
@@ -356,17 +311,14 @@ class Store:
         return len(lost)
 
     def _is_kept(self, sha256: str, size: int, thorough: bool) -> bool:
-        path = self._bitstream_path(sha256)
-        if not _has_size(path, size):
+        path = bitstream_path(self.folder, sha256)
+        if not has_size(path, size):
             return False
         if thorough and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             # Were it still there, an equal size would pass for an equal bitstream.
             path.unlink()
             return False
         return True
-
-    def _bitstream_path(self, sha256: str) -> Path:
-        return _bitstream_path(self.folder, sha256)
 
     # Predictions and scores
 
@@ -520,70 +472,6 @@ class Store:
             database.execute("INSERT OR REPLACE INTO set_fidelity VALUES (?, ?, ?, ?, ?, ?)", row)
 
 
-def read_bitstream(folder: Path, sha256: str) -> bytes:
-    """Return a bitstream of the run in *folder*.
-
-    Raises:
-        BitstreamError: its file is gone or is not what was stored.
-    """
-    try:
-        bitstream = _bitstream_path(folder, sha256).read_bytes()
-    except OSError as error:
-        raise BitstreamError(f"cannot read the stored bitstream: {error.strerror}") from error
-    if hashlib.sha256(bitstream).hexdigest() != sha256:
-        raise BitstreamError("the stored bitstream is damaged")
-    return bitstream
-
-
-def write_bitstream(folder: Path, bitstream: bytes) -> str:
-    """Put a bitstream into the run in *folder*, complete or not at all; return its SHA-256.
-
-    Several processes may do so at once.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    sha256 = hashlib.sha256(bitstream).hexdigest()
-    path = _bitstream_path(folder, sha256)
-    try:
-        if not _has_size(path, len(bitstream)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = folder / "bitstreams" / f"{_UNFINISHED}{os.getpid()}"
-            temporary.write_bytes(bitstream)
-            temporary.replace(path)
-    except OSError as error:
-        raise _unusable(folder, error) from error
-    return sha256
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed had begun to write."""
-    for path in (folder / "bitstreams").glob(f"{_UNFINISHED}*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def _unusable(folder: Path, error: Exception) -> StoreError:
-    """Return what became of an operation on the database or a file, in one line."""
-    number = getattr(error, "errno", None)
-    if number in _OUT_OF_SPACE or "disk is full" in str(error):
-        return StoreError(
-            f"no space left to write to {folder}; what was finished is kept:"
-            " free some and run the same command again"
-        )
-    reason = getattr(error, "strerror", None) or error
-    return StoreError(f"cannot use run folder {folder}: {reason}")
-
-
-def _bitstream_path(folder: Path, sha256: str) -> Path:
-    return folder / "bitstreams" / sha256[:2] / sha256
-
-
-def to_json(value: Any) -> str:
-    """Return *value* as JSON: keys sorted, so that equal values give equal text."""
-    return json.dumps(plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
 def _number(value: float | None) -> float | None:
     # Tasks may give bools, and those of NumPy.
     return None if value is None else float(value)
@@ -591,13 +479,6 @@ def _number(value: float | None) -> float | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
 
 
 def _locked(folder: Path) -> int:

@@ -15,6 +15,7 @@ from lossylens.failure import Failure, attempt
 from lossylens.grid.config import Choice, Config
 from lossylens.images.pixels import decoded_image, source_image
 from lossylens.names import canonical, suggestion
+from lossylens.registry.loading import import_object
 from lossylens.run.progress import progress
 from lossylens.task import ImageRef
 from lossylens.vlm import VisionAccess, VlmSpec
@@ -241,6 +242,11 @@ def _compress(reference: ImageRef, codecs: Mapping[str, _Coder], parity: bool) -
     return _Versions(original, decoded, rates)
 
 
+# Of the report, which need not be installed before there is something to show.
+_PAGE = "lossylens_report.layer_page:render_layers"
+_TABLE = "lossylens_report.layer_page:table"
+
+
 def write_layers(analysis: LayerAnalysis, folder: Path) -> Path:
     """Write the page and a table of all curves; return the page.
 
@@ -248,7 +254,7 @@ def write_layers(analysis: LayerAnalysis, folder: Path) -> Path:
         RequirementError: a package that reports need is not installed.
     """
     try:
-        from lossylens_report.layer_page import render_layers, table
+        render_layers, table = import_object(_PAGE), import_object(_TABLE)
     except ModuleNotFoundError as error:
         raise RequirementError(
             f"the page needs {error.name}: pip install 'lossylens[report]'"

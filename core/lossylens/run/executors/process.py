@@ -30,10 +30,9 @@ from typing import Any, Generic
 
 import psutil
 
-from lossylens.errors import LossylensError, PluginError
+from lossylens.errors import LossylensError, PluginError, describe
 from lossylens.executor import J, R, Recipe, Resources
 from lossylens.failure import Failure
-from lossylens.registry.loading import describe
 from lossylens.run.threads import WAITING
 
 #: Seconds that a process gets to end when it is asked to.

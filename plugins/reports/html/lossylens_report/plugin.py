@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lossylens.hookspecs import hookimpl
-from lossylens.report import ReportSpec
+from lossylens.reporting import ReportSpec
 
 if TYPE_CHECKING:
     import typer

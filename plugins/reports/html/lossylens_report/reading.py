@@ -22,10 +22,10 @@ from lossylens.cells import (
     Unfinished,
 )
 from lossylens.errors import PluginError, StoreError
-from lossylens.grid.config import NO_ADAPTOR
 from lossylens.images import SourceFormat
 from lossylens.registry.plugins import load_registry
 from lossylens.store.database import Store
+from lossylens.store.records import NO_ADAPTOR
 from lossylens.task import Primary
 
 from lossylens_report.measured_fidelity import read_fidelities

@@ -23,12 +23,11 @@ import numpy as np
 import psutil
 from lossylens.cells import CellResult
 from lossylens.codec import Level, bits_per_pixel
-from lossylens.errors import DataError, LossylensError, PluginError
+from lossylens.errors import DataError, LossylensError, PluginError, describe
 from lossylens.failure import Failure
 from lossylens.images import content_hash
 from lossylens.images.pixels import source_image
 from lossylens.registry import building
-from lossylens.registry.loading import describe
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.run import collect
 from lossylens.run.decoding import Bitstream, DecodeJob, Decoder

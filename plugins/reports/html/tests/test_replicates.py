@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from lossylens.cells import CellResult
 from lossylens.codec import bits_per_pixel
-from lossylens.grid.plan import Cell, Part
 from lossylens.run.aggregate import aggregate_of_sums
 from lossylens.run.collect import Asked
 from lossylens.run.driver import run
-from lossylens.store.database import Store, StoredSample
+from lossylens.store.database import Store
+from lossylens.store.records import Cell, Part, StoredSample
 from lossylens.task import ImageRef, Primary, Resampling, Sample, Score
 from lossylens.vlm import Question, QuestionKind
 from lossylens_report.analysis import _bd_interval
