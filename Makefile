@@ -1,7 +1,7 @@
 # make demo   the whole thing at work, ending in a report
 # make benchmark   the demo's larger grid
 # make test   all tests
-# make lint   ruff and mypy
+# make lint   ruff, mypy, and which room may import which
 # make bench  ratios measured side by side
 # make dist   a wheel of every distribution, in dist/
 # make gpu-check   a folder that carries the check on a GPU to a machine without an index
@@ -45,6 +45,7 @@ test: $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	BIN=$(BIN) ./tools/typecheck
 
 bench: $(VENV)/installed-dev

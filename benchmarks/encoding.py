@@ -61,10 +61,10 @@ from lossylens.images import read_image
 from lossylens.images.pixels import source_image
 from lossylens.registry.loading import import_object
 from lossylens.registry.plugins import Registry, load_registry
-from lossylens.run.collect import Material, Picture
+from lossylens.run.collect import Material
 from lossylens.run.encoding import encode_all
 from lossylens.store.database import Store
-from lossylens.store.records import Part
+from lossylens.store.records import Part, Picture
 from lossylens.testing.pictures import picture
 from lossylens_toolkit.external_codec.program_codec import ProgramCodec
 from lossylens_toolkit.external_codec.program_testing import stand_ins

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from lossylens.registry.plugins import Registry, load_registry
-from lossylens_task_scenes.photographs import HELD_OUT, load_photograph
+from lossylens_toolkit.photographs import HELD_OUT, load_photograph
 from lossylens_toolkit.testing.rate_distortion import Point, curve, jpeg_curve, psnr_at
 from matplotlib.figure import Figure
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lossylens.adaptor import AdaptorSpec
     from lossylens.codec import CodecSpec
     from lossylens.executor import ExecutorSpec
-    from lossylens.reporting import ReportSpec
+    from lossylens.report import ReportSpec
     from lossylens.result import ResultSpec
     from lossylens.task import TaskSpec
     from lossylens.vlm import VlmSpec
@@ -103,7 +103,7 @@ def register_reports(register: Callable[[ReportSpec], None]) -> None:
     Called and guarded as :func:`register_codecs`.
 
     :param register: to be called with each
-        :class:`~lossylens.reporting.ReportSpec`.
+        :class:`~lossylens.report.ReportSpec`.
 
     .. versionadded:: 0.1
     """

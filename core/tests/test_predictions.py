@@ -7,6 +7,16 @@ from lossylens.errors import DataError
 from lossylens.files.predictions import named, read_predictions
 
 
+@pytest.fixture
+def write(tmp_path):
+    def write(content: str | bytes):
+        path = tmp_path / "data.tsv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
 @pytest.mark.parametrize(
     "content",
     [

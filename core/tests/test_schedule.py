@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lossylens.run.collect import Picture
 from lossylens.run.schedule import Schedule, Work
+from lossylens.store.records import Picture
 
 
 def level(plugin, name):

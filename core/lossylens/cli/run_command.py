@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import sys
 from pathlib import Path
 from types import FrameType
@@ -17,6 +16,7 @@ from lossylens.errors import RequirementError
 
 if TYPE_CHECKING:
     from lossylens.grid.config import Config
+    from lossylens.store.records import ScoredCell
     from lossylens.task import Primary
 
 
@@ -102,34 +102,28 @@ def _show_results(config: Config) -> None:
     from lossylens.store.database import Store
 
     with Store(config.run.out, writable=False) as store:
-        rows = store.rows(
-            "SELECT *, (SELECT count(DISTINCT image) FROM sample_images"
-            " WHERE sample_images.task = cells.task)"
-            " AS asked_images FROM cells JOIN scores ON scores.cell = cells.key"
-            " WHERE position IS NOT NULL ORDER BY position"
-        )
+        cells = store.scored_cells()
     primary = {each.label: each.spec.primary for each in config.tasks}
-    tasks = list(dict.fromkeys(row["task_label"] for row in rows))
+    tasks = list(dict.fromkeys(each.task for each in cells))
     table: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
-    for row in rows:
-        key = (row["vlm_label"], row["adaptor_label"], row["codec_label"], row["level"])
-        cell = (_number(row["bpp_mean"], 3), _score(row, primary[row["task_label"]]))
-        table.setdefault(key, {})[row["task_label"]] = cell
+    for each in cells:
+        key = (each.vlm, each.adaptor, each.codec, each.level)
+        shown = (_number(each.rate, 3), _score(each, primary[each.task]))
+        table.setdefault(key, {})[each.task] = shown
     headers = ["VLM", "adaptor", "codec", "level"]
     headers += [name for task in tasks for name in (f"{task} bpp", task)]
-    cells = [
-        [*key, *(cell for task in tasks for cell in results[task])]
+    rows = [
+        [*key, *(text for task in tasks for text in results[task])]
         for key, results in table.items()
     ]
-    print_table(headers, cells)
+    print_table(headers, rows)
 
 
-def _score(row: sqlite3.Row, primary: Primary) -> str:
-    value = row["value"]
-    score = _number(None if value is None else primary.shown(value), 2)
-    counts = [f"{row['failed']} failed"] if row["failed"] else []
-    if row["limited"]:
-        counts.append(f"limited to {row['asked_images']} images")
+def _score(cell: ScoredCell, primary: Primary) -> str:
+    score = _number(None if cell.value is None else primary.shown(cell.value), 2)
+    counts = [f"{cell.failed} failed"] if cell.failed else []
+    if cell.limited:
+        counts.append(f"limited to {cell.asked_images} images")
     return f"{score} ({', '.join(counts)})" if counts else score
 
 

@@ -30,7 +30,7 @@ from lossylens.registry.fidelity import FIDELITIES
 from lossylens.registry.loading import Registered, S
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.spec import PluginSpec
-from lossylens.store.database.records import NO_ADAPTOR
+from lossylens.store.records import NO_ADAPTOR
 from lossylens.task import TaskSpec
 from lossylens.vlm import VlmSpec
 

@@ -11,7 +11,7 @@ from lossylens.codec import Codec
 from lossylens.errors import LossylensError, PluginError, RequirementError, describe
 from lossylens.executor import Executor
 from lossylens.registry.loading import Registered, import_object
-from lossylens.reporting import Report
+from lossylens.report import Report
 from lossylens.result import PublishedResults
 from lossylens.spec import Missing
 from lossylens.task import Task

@@ -28,7 +28,7 @@ from lossylens.hookspecs import GROUP
 from lossylens.names import canonical, suggestion
 from lossylens.registry.conforming import type_problems
 from lossylens.registry.discovery import CORE, DISABLE_VARIABLE, Candidate, core_mismatch
-from lossylens.reporting import ReportSpec
+from lossylens.report import ReportSpec
 from lossylens.result import ResultSpec
 from lossylens.spec import PluginSpec
 from lossylens.task import TaskSpec

@@ -22,7 +22,7 @@ from lossylens.names import canonical, nearest, suggestion
 from lossylens.registry import building, discovery, loading
 from lossylens.registry.discovery import Candidate, Selection
 from lossylens.registry.loading import KINDS, PluginInfo, Registered
-from lossylens.reporting import Report, ReportSpec
+from lossylens.report import Report, ReportSpec
 from lossylens.result import PublishedResults, ResultSpec
 from lossylens.spec import Missing, PluginSpec
 from lossylens.task import Task, TaskSpec

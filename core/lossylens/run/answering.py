@@ -14,13 +14,13 @@ from lossylens.failure import Failure, FaultError, FaultWatch
 from lossylens.grid.config import Config
 from lossylens.grid.plan import CodecLevel, Model, Plan
 from lossylens.run.asking import AdaptorRecipe, Answered, AnswerJob, AnswerRecipe, ModelRecipe
-from lossylens.run.collect import Asked, Material, Picture
+from lossylens.run.collect import Asked, Material
 from lossylens.run.decoding import Bitstream, DecodeJob
 from lossylens.run.jobs import CodecRecipe, portable
 from lossylens.run.progress import Step
 from lossylens.store.database import Store
 from lossylens.store.jsonable import short_hash
-from lossylens.store.records import Cell, Prediction
+from lossylens.store.records import Cell, Picture, Prediction, StoredEncoding, Timing
 from lossylens.vlm import Answer, Question
 
 #: Stages at which a sample can fail, as stored.
@@ -138,7 +138,9 @@ class _Obstacle:
     transient: bool = False
 
 
-def _obstacle(asked: Asked, material: Material, encodings: Mapping[str, Any]) -> _Obstacle | None:
+def _obstacle(
+    asked: Asked, material: Material, encodings: Mapping[str, StoredEncoding]
+) -> _Obstacle | None:
     if asked.failure:
         return _Obstacle(IMAGE, asked.failure)
     for image in asked.images:
@@ -147,8 +149,8 @@ def _obstacle(asked: Asked, material: Material, encodings: Mapping[str, Any]) ->
             return _Obstacle(IMAGE, picture.failure)
     for image in asked.compressed:
         encoding = encodings.get(image)
-        if encoding and encoding["failure"]:
-            return _Obstacle(ENCODE, encoding["failure"], bool(encoding["transient"]))
+        if encoding and encoding.failure:
+            return _Obstacle(ENCODE, encoding.failure, encoding.transient)
     return None
 
 
@@ -168,7 +170,11 @@ class _Session:
         self._executor, self._store, self._step = executor, store, step
         self._recipe = CodecRecipe.of(codec) if codec.encodes else None
         self._bitstreams = (
-            {image: row["bitstream"] for image, row in store.encodings(codec.part.key).items()}
+            {
+                image: each.bitstream
+                for image, each in store.encodings(codec.part.key).items()
+                if each.bitstream
+            }
             if codec.encodes
             else {}
         )
@@ -258,9 +264,9 @@ class _Session:
         self._answering.succeeded()
         hidden = self._config.environment.hidden
         rows = [_row(*each, hidden) for each in zip(todo.asked, result.answers, strict=True)]
-        timings = [("answer", self._model.part.key, len(rows), result.answer_seconds)]
+        timings = [Timing("answer", self._model.part.key, len(rows), result.answer_seconds)]
         if result.decode_seconds is not None:
-            timings.append(("decode", self._codec.part.key, 1, result.decode_seconds))
+            timings.append(Timing("decode", self._codec.part.key, 1, result.decode_seconds))
         self._store.add_predictions(rows, timings)
         self._step.advance(len(rows))
 

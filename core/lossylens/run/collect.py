@@ -3,56 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from lossylens.errors import DataError
 from lossylens.failure import Failure, attempt, guarded
 from lossylens.grid.plan import Benchmark, Demand
 from lossylens.images import content_hash, read_image, source_format
 from lossylens.run.progress import Step
+from lossylens.store.records import Picture
 from lossylens.task import ImageRef, Sample
 from lossylens.vlm import QuestionKind
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A distinct image file.
-
-    Attributes:
-        sha256: of the file.
-        file_bytes: size of the file.
-        width, height: of the decoded image; 0 if it cannot be decoded.
-        format: :class:`~lossylens.images.SourceFormat` as a mapping.
-        failure: why it cannot be decoded, or ``""``.
-        read: returns the file's content.
-    """
-
-    sha256: str
-    file_bytes: int
-    width: int = 0
-    height: int = 0
-    format: Mapping[str, Any] | None = field(hash=False, default=None)
-    failure: str = ""
-    read: Callable[[], bytes] = field(repr=False, compare=False, default=bytes)
-
-    def content(self) -> bytes:
-        """Read the file again.
-
-        Raises:
-            DataError: it has changed since the run has begun.
-        """
-        data = self.read()
-        if content_hash(data) != self.sha256:
-            raise DataError("the image file has changed since the run has begun")
-        return data
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self.width, self.height
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def estimate(plan: Plan, material: Material, store: Store | None) -> Cost:
     stored_encodings = stored_answers = failed = 0
     if store:
         for codec in coded:
-            stored_encodings += len(readable.keys() & store.encodings(codec.part.key).keys())
+            stored_encodings += len(readable.keys() & store.encoded(codec.part.key))
         for cell in plan.cells:
             answers = store.predictions(cell.key)
             ids = [each.sample.id for each in material.samples[cell.task_key]]

@@ -22,10 +22,10 @@ from lossylens.codec import Latents
 from lossylens.executor import Resources
 from lossylens.failure import Failure, attempt
 from lossylens.images.pixels import given_image, source_image
-from lossylens.run.collect import Picture
 from lossylens.run.executors.process import TICK, WorkerProcess
 from lossylens.run.jobs import CodecRecipe, JobByJob
 from lossylens.store.bitstreams import read_bitstream
+from lossylens.store.records import Picture
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -17,7 +16,7 @@ from lossylens.grid.manifest import make_manifest
 from lossylens.grid.plan import CodecLevel, Model, Plan, make_plan
 from lossylens.registry.fidelity import check_fidelities
 from lossylens.run.answering import Answering, pending
-from lossylens.run.collect import Asked, Material, Picture, collect
+from lossylens.run.collect import Asked, Material, collect
 from lossylens.run.cost import describe_cost, estimate
 from lossylens.run.encoding import encode_all
 from lossylens.run.measuring import measure_all
@@ -47,7 +46,9 @@ def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int
         store = None
         if (config.run.out / "run.sqlite").exists():
             store = stack.enter_context(Store(config.run.out, writable=not dry))
-        known = _known_pictures(store, with_failures=not config.run.retry_failed)
+        known = store.pictures() if store else {}
+        if config.run.retry_failed:
+            known = {image: each for image, each in known.items() if not each.failure}
         with progress("Reading", None, "images") as step:
             material = collect(plan.benchmarks, config.run.limit, known, step)
         plan = plan.restricted({task: material.demand(task) for task in material.samples})
@@ -73,7 +74,7 @@ def _do(
     store.drop_lost_bitstreams(thorough=config.run.retry_failed)
     store.set_grid(plan.parts, plan.cells)
     store.set_absences(plan.absences)
-    store.add_images(map(_image_row, material.pictures.values()))
+    store.add_pictures(material.pictures.values())
     for benchmark in plan.benchmarks:
         key = benchmark.part.key
         store.set_samples(key, map(_stored_sample, material.samples[key]))
@@ -154,8 +155,8 @@ class _Steps:
             for codec in levels:
                 if due[codec.part.key]:
                     answering.answer(model, codec)
-                for cell, score, (_, bpp, _) in self._scoring.score(model, codec):
-                    rate = "" if bpp is None else f" at {bpp:.3f} bpp"
+                for cell, score, scored_rate in self._scoring.score(model, codec):
+                    rate = "" if scored_rate.mean is None else f" at {scored_rate.mean:.3f} bpp"
                     self._say(f"Scored: {cell}: {score.value:.2f}{rate}")
 
     def _count_pending(self, model: Model, codec: CodecLevel) -> int:
@@ -211,34 +212,6 @@ def _recorded(store: Store, config: Config, plan: Plan) -> Iterator[None]:
         # When the disk is full, this fails as well, and matters less.
         with contextlib.suppress(StoreError):
             store.end_run(number, outcome)
-
-
-def _known_pictures(store: Store | None, *, with_failures: bool) -> dict[str, Picture]:
-    """Return the pictures that an earlier start has examined."""
-    rows = store.rows("SELECT * FROM images") if store else []
-    return {
-        row["sha256"]: Picture(
-            sha256=row["sha256"],
-            file_bytes=row["bytes"],
-            width=row["width"] or 0,
-            height=row["height"] or 0,
-            format=json.loads(row["format"] or "null"),
-            failure=row["failure"] or "",
-        )
-        for row in rows
-        if with_failures or row["failure"] is None
-    }
-
-
-def _image_row(picture: Picture) -> tuple[object, ...]:
-    return (
-        picture.sha256,
-        picture.file_bytes,
-        picture.width or None,
-        picture.height or None,
-        to_json(picture.format) if picture.format else None,
-        picture.failure or None,
-    )
 
 
 def _stored_sample(asked: Asked) -> StoredSample:

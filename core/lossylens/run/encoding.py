@@ -15,7 +15,7 @@ from lossylens.grid.config import Config
 from lossylens.grid.plan import CodecLevel
 from lossylens.images import content_hash
 from lossylens.images.pixels import source_image
-from lossylens.run.collect import Material, Picture
+from lossylens.run.collect import Material
 from lossylens.run.jobs import (
     CodecJob,
     JobByJob,
@@ -28,6 +28,7 @@ from lossylens.run.progress import Step, progress
 from lossylens.run.schedule import Work
 from lossylens.store.bitstreams import write_bitstream
 from lossylens.store.database import Store
+from lossylens.store.records import Picture
 from lossylens.store.sharing import SharedBitstreams
 
 
@@ -111,13 +112,10 @@ def pending_encodings(
         if not each.failure and each.sha256 in material.compressed
     ]
     hashes = {each.sha256 for each in readable}
-    pending = {codec.part.key: hashes - _encoded(store, codec) for codec in codecs if codec.encodes}
+    pending = {
+        codec.part.key: hashes - store.encoded(codec.part.key) for codec in codecs if codec.encodes
+    }
     return backlogs(codecs, readable, pending)
-
-
-def _encoded(store: Store, codec: CodecLevel) -> set[str]:
-    rows = store.rows("SELECT image FROM encodings WHERE codec = ?", (codec.part.key,))
-    return {row["image"] for row in rows}
 
 
 def encode_all(
@@ -154,7 +152,7 @@ def encode_all(
         if not pending:
             return
         folder = store.folder if executor.shares_folder else None
-        begun = {codec.part.key for codec in codecs if _encoded(store, codec)}
+        begun = {codec.part.key for codec in codecs if store.encoded(codec.part.key)}
         jobs = _Jobs(folder, run.evaluator_parity, shared, begun)
         on_device = any(codec.wants_device for codec in codecs)
         resources = Resources(

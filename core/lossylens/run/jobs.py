@@ -22,8 +22,8 @@ from lossylens.failure import Failure, attempt
 from lossylens.grid.plan import CodecLevel
 from lossylens.images.pixels import source_image
 from lossylens.registry.loading import import_object
-from lossylens.run.collect import Picture
 from lossylens.run.schedule import Schedule, Work
+from lossylens.store.records import Picture
 
 
 @dataclass(frozen=True)

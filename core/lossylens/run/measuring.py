@@ -37,6 +37,7 @@ from lossylens.run.schedule import Work
 from lossylens.store.bitstreams import read_bitstream
 from lossylens.store.database import Store
 from lossylens.store.jsonable import short_hash
+from lossylens.store.records import StoredFidelity, StoredSetFidelity
 from lossylens.store.sharing import SharedBitstreams
 
 #: Values of an encoding by metric, or why there are none.
@@ -128,9 +129,9 @@ def _pending(
     done = store.fidelities(key)
     lacking: dict[str, list[str]] = {}
     streams = {
-        image: row["bitstream"]
-        for image, row in store.encodings(key).items()
-        if row["bitstream"] and image in material.pictures
+        image: each.bitstream
+        for image, each in store.encodings(key).items()
+        if each.bitstream and image in material.pictures
     }
     for metric in metrics:
         images: Iterable[str] = streams
@@ -180,7 +181,7 @@ def _measure_images(
                 values = result.values
             store.add_fidelities(
                 [
-                    _row(done, metric, values[metric.name])
+                    _record(done, metric, values[metric.name])
                     for metric in done.metrics
                     if metric.name in values
                 ]
@@ -188,11 +189,11 @@ def _measure_images(
             step.advance()
 
 
-def _row(job: MeasureJob, metric: Fidelity, value: float | Failure) -> tuple[Any, ...]:
+def _record(job: MeasureJob, metric: Fidelity, value: float | Failure) -> StoredFidelity:
     known = (job.codec.key, job.picture.sha256, metric.name, metric.method)
     if isinstance(value, Failure):
-        return (*known, None, value.reason)
-    return (*known, value, None)
+        return StoredFidelity(*known, None, value.reason)
+    return StoredFidelity(*known, value)
 
 
 def measure(job: MeasureJob) -> Measured:
@@ -296,7 +297,7 @@ def _members(
         image
         for image in sorted(used)
         if image in encodings
-        and encodings[image]["bitstream"]
+        and encodings[image].bitstream
         and (metric.name, metric.method) not in done.get(image, ())
     )
 
@@ -351,8 +352,10 @@ def _measure_sets(
     with progress(f"Computing {metric.title}", len(pending), "sets") as step:
         for codec, task, members, inputs in pending:
             value = _distance(metric, codec.part.key, members, config, shelf)
-            row = (codec.part.key, task, metric.name, inputs, value, len(members))
-            store.set_set_fidelity(row)
+            key = codec.part.key
+            store.set_set_fidelity(
+                StoredSetFidelity(key, task, metric.name, inputs, value, len(members))
+            )
             step.advance()
 
 

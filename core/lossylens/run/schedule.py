@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lossylens.grid.plan import CodecLevel
-from lossylens.run.collect import Picture
+from lossylens.store.records import Picture
 
 #: Seconds that a chunk is to take, at the very end as well, and the most images in one.
 _CHUNK = 0.25

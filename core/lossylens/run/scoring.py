@@ -17,11 +17,8 @@ from lossylens.run.answering import pending
 from lossylens.run.collect import Material
 from lossylens.store.database import Store
 from lossylens.store.jsonable import short_hash, to_json
-from lossylens.store.records import Cell
+from lossylens.store.records import Cell, Rate
 from lossylens.task import Aggregate, Primary, Resampling, Score
-
-#: Number of images, mean bits per pixel, total bits over total pixels.
-Rate = tuple[int, float | None, float | None]
 
 # Scores are computed in floating point.
 _SLACK = 1e-6
@@ -202,16 +199,16 @@ def _rate(codec: CodecLevel, cell: Cell, material: Material, store: Store) -> Ra
     ]
     nominal = codec.choice.spec.nominal_bpp
     if nominal is not None:
-        return len(pictures), nominal, nominal
+        return Rate(len(pictures), nominal, nominal)
     encodings = store.encodings(cell.codec_key)
     coded = [
-        (picture, encodings[picture.sha256]["bytes"])
+        (picture, encoding.size)
         for picture in pictures
-        if picture.sha256 in encodings and encodings[picture.sha256]["bytes"] is not None
+        if (encoding := encodings.get(picture.sha256)) and encoding.size is not None
     ]
     if not coded:
-        return 0, None, None
+        return Rate(0, None, None)
     rates = [bits_per_pixel(size, *picture.size) for picture, size in coded]
     bits = sum(8 * size for _, size in coded)
     pixels = sum(picture.width * picture.height for picture, _ in coded)
-    return len(coded), sum(rates) / len(rates), bits / pixels
+    return Rate(len(coded), sum(rates) / len(rates), bits / pixels)

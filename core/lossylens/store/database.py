@@ -26,17 +26,19 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from lossylens.errors import StoreError
-from lossylens.store.database.bitstreams import (
+from lossylens.store.bitstreams import (
     bitstream_path,
     has_size,
     read_bitstream,
@@ -44,8 +46,21 @@ from lossylens.store.database.bitstreams import (
     unusable,
     write_bitstream,
 )
-from lossylens.store.database.jsonable import plain, to_json
-from lossylens.store.database.records import Absence, Cell, Part, Prediction, StoredSample
+from lossylens.store.jsonable import plain, to_json
+from lossylens.store.records import (
+    Absence,
+    Cell,
+    Part,
+    Picture,
+    Prediction,
+    Rate,
+    ScoredCell,
+    StoredEncoding,
+    StoredFidelity,
+    StoredSample,
+    StoredSetFidelity,
+    Timing,
+)
 from lossylens.task import Score
 
 #: Raised with every change to ``schema.sql``.
@@ -173,12 +188,35 @@ class Store:
 
     # Images and samples
 
-    def add_images(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Add rows of the table ``images``."""
-        with self._writing() as database:
-            database.executemany(
-                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", plain(list(rows))
+    def pictures(self) -> dict[str, Picture]:
+        """Return the images that were examined, by hash; they cannot be read from here."""
+        return {
+            row["sha256"]: Picture(
+                sha256=row["sha256"],
+                file_bytes=row["bytes"],
+                width=row["width"] or 0,
+                height=row["height"] or 0,
+                format=json.loads(row["format"] or "null"),
+                failure=row["failure"] or "",
             )
+            for row in self.rows("SELECT * FROM images")
+        }
+
+    def add_pictures(self, pictures: Iterable[Picture]) -> None:
+        """Add images."""
+        rows = [
+            (
+                each.sha256,
+                each.file_bytes,
+                each.width or None,
+                each.height or None,
+                to_json(each.format) if each.format else None,
+                plain(each.failure) or None,
+            )
+            for each in pictures
+        ]
+        with self._writing() as database:
+            database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def set_absences(self, absences: Iterable[Absence]) -> None:
         """Record which cells of the latest configuration do not exist, and why."""
@@ -255,10 +293,18 @@ class Store:
 
     # Encodings
 
-    def encodings(self, codec: str) -> dict[str, sqlite3.Row]:
-        """Return the rows of a codec's encodings by image."""
-        rows = self.rows("SELECT * FROM encodings WHERE codec = ?", (codec,))
-        return {row["image"]: row for row in rows}
+    def encodings(self, codec: str) -> dict[str, StoredEncoding]:
+        """Return a codec's encodings by image, failures among them."""
+        query = "SELECT image, bitstream, bytes, failure, transient FROM encodings WHERE codec = ?"
+        return {
+            image: StoredEncoding(bitstream, size, failure, bool(transient))
+            for image, bitstream, size, failure, transient in self.rows(query, (codec,))
+        }
+
+    def encoded(self, codec: str) -> set[str]:
+        """Return the images that a codec has encoded, or failed to encode."""
+        rows = self.rows("SELECT image FROM encodings WHERE codec = ?", (codec,))
+        return {row["image"] for row in rows}
 
     def add_encoding(self, codec: str, image: str, bitstream: bytes, seconds: float | None) -> None:
         """Keep a bitstream and the seconds that it took, None if it was not made here."""
@@ -338,9 +384,9 @@ class Store:
         return int(self.rows(query, (cell,))[0][0])
 
     def add_predictions(
-        self, predictions: Iterable[Prediction], timings: Iterable[Sequence[Any]] = ()
+        self, predictions: Iterable[Prediction], timings: Iterable[Timing] = ()
     ) -> None:
-        """Add predictions, and rows of the table ``timings``, together."""
+        """Add predictions, and what took how long, together."""
         with self._writing() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -400,12 +446,12 @@ class Store:
         cell: str,
         inputs: str,
         score: Score,
-        rate: tuple[int, float | None, float | None],
+        rate: Rate,
         *,
         limited: bool = False,
         sums: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
-        """Keep a cell's score, verdicts and rate (images, mean bpp, total bpp).
+        """Keep a cell's score, verdicts and rate.
 
         Args:
             limited: whether the task has more images than were asked about.
@@ -435,6 +481,30 @@ class Store:
                     (cell, str(aggregate), factor, to_json(sums)),
                 )
 
+    def scored_cells(self) -> list[ScoredCell]:
+        """Return the scored cells of the latest configuration, in its order."""
+        rows = self.rows(
+            "SELECT *, (SELECT count(DISTINCT image) FROM sample_images"
+            " WHERE sample_images.task = cells.task) AS asked_images"
+            " FROM cells JOIN scores ON scores.cell = cells.key"
+            " WHERE position IS NOT NULL ORDER BY position"
+        )
+        return [
+            ScoredCell(
+                vlm=row["vlm_label"],
+                adaptor=row["adaptor_label"],
+                codec=row["codec_label"],
+                level=row["level"],
+                task=row["task_label"],
+                value=row["value"],
+                rate=row["bpp_mean"],
+                failed=row["failed"],
+                limited=bool(row["limited"]),
+                asked_images=row["asked_images"],
+            )
+            for row in rows
+        ]
+
     def drop_score(self, cell: str) -> None:
         """Forget a cell's score, because its predictions are not what they were."""
         with self._writing() as database:
@@ -453,10 +523,12 @@ class Store:
             found.setdefault(image, set()).add((metric, method))
         return found
 
-    def add_fidelities(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Add rows of the table ``fidelity``, together; values may be infinite."""
+    def add_fidelities(self, found: Sequence[StoredFidelity]) -> None:
+        """Add what was measured, together; values may be infinite."""
         with self._writing() as database:
-            database.executemany("INSERT OR REPLACE INTO fidelity VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.executemany(
+                "INSERT OR REPLACE INTO fidelity VALUES (?, ?, ?, ?, ?, ?)", map(astuple, found)
+            )
 
     def set_fidelity_inputs(self, codec: str, task: str, metric: str) -> str | None:
         """Return the hash of what was measured of a set, None if nothing was."""
@@ -466,10 +538,12 @@ class Store:
         )
         return rows[0]["inputs"] if rows else None
 
-    def set_set_fidelity(self, row: Sequence[Any]) -> None:
-        """Keep a row of the table ``set_fidelity``."""
+    def set_set_fidelity(self, found: StoredSetFidelity) -> None:
+        """Keep what was measured of all images of a task."""
         with self._writing() as database:
-            database.execute("INSERT OR REPLACE INTO set_fidelity VALUES (?, ?, ?, ?, ?, ?)", row)
+            database.execute(
+                "INSERT OR REPLACE INTO set_fidelity VALUES (?, ?, ?, ?, ?, ?)", astuple(found)
+            )
 
 
 def _number(value: float | None) -> float | None:

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lossylens.cli.single_files import parse_options
 from lossylens.codec import Codec, CodecSpec, Level
 from lossylens.errors import (
     BitstreamError,
@@ -25,6 +24,7 @@ from lossylens.errors import (
     LossylensError,
     RequirementError,
 )
+from lossylens.options.overrides import parse_pairs
 from lossylens.testing.decoding_process import SETTINGS, Outcome, raised
 from lossylens.testing.pictures import picture, squared_error
 from lossylens.testing.subject import Subject, check, fail
@@ -71,7 +71,7 @@ class CodecConformance:
     def subject(cls, request: pytest.FixtureRequest) -> Iterator[Subject | Untestable]:
         """The codec under test, where it can run."""
         try:
-            pairs = parse_options(request.config.getoption("--codec-option"), "--codec-option")
+            pairs = parse_pairs(request.config.getoption("--codec-option") or (), "--codec-option")
             given = {**cls.options, **pairs}
             subject = Subject(request.param, given, request.config.getoption("--codec-examples"))
             subject.skip_unless_it_can_run()

@@ -67,7 +67,7 @@ def train_codec(
         ConfigError: the codec has no network to train, a level or a picture folder is
             unknown, the checkpoint to start from is another codec's, or the folder holds
             another training.
-        RequirementError: what names the photographs is not installed.
+        RequirementError: what brings the photographs is not installed.
         TrainingError: the loss is no number any more.
     """
     codec = _codec(name, options, registry)

@@ -11,6 +11,7 @@ from lossylens.images import read_image
 from lossylens.registry.plugins import Registry
 from PIL.Image import Image
 
+from lossylens_toolkit.photographs import check_photographs, photograph_names, photograph_path
 from lossylens_toolkit.training.training_options import PictureOptions
 
 #: Endings of the files that are taken from a folder.
@@ -31,7 +32,7 @@ def find_pictures(options: PictureOptions, registry: Registry, where: str) -> Pi
     Raises:
         ConfigError: a folder is missing, a set or a task is unknown, or there are no
             pictures at all.
-        RequirementError: the distribution that names the photographs is not installed.
+        RequirementError: a package that brings the photographs is not installed.
     """
     found: dict[str, Callable[[], bytes]] = {}
     for folder in options.folders:
@@ -67,19 +68,14 @@ def _files(folder: Path, where: str) -> Iterator[tuple[str, Callable[[], bytes]]
 
 def _photographs(name: str, where: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     try:
-        from lossylens_task_scenes.options import check_photographs
-        from lossylens_task_scenes.photographs import photograph_names, photograph_path
-    except ImportError as error:
-        raise RequirementError(
-            f"{where}: needs the distribution lossylens-task-scenes, which names the photographs:"
-            " pip install ./plugins/tasks/scenes in a clone of lossylens"
-        ) from error
-    try:
-        chosen = check_photographs(name)
+        for each in photograph_names(check_photographs(name)):
+            yield f"photograph {each}", photograph_path(each).read_bytes
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    for each in photograph_names(chosen):
-        yield f"photograph {each}", photograph_path(each).read_bytes
+    except FileNotFoundError as error:
+        raise RequirementError(
+            f"{where}: {error}: pip install 'lossylens-toolkit[photographs]'"
+        ) from error
 
 
 def _task_images(

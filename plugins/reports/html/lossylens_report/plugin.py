@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lossylens.hookspecs import hookimpl
-from lossylens.reporting import ReportSpec
+from lossylens.report import ReportSpec
 
 if TYPE_CHECKING:
     import typer

@@ -29,10 +29,10 @@ from lossylens.images import content_hash
 from lossylens.images.pixels import source_image
 from lossylens.registry import building
 from lossylens.registry.plugins import Registry, load_registry
-from lossylens.run import collect
 from lossylens.run.decoding import Bitstream, DecodeJob, Decoder
 from lossylens.run.jobs import CodecRecipe
 from lossylens.store.database import Store
+from lossylens.store.records import Picture as StoredPicture
 from lossylens.task import Task
 from PIL import Image
 
@@ -388,7 +388,7 @@ class _Point:
         row = rows[0]
         size = (row["width"], row["height"])
         job = DecodeJob(
-            collect.Picture(image, 0, *size),
+            StoredPicture(image, 0, *size),
             self._ready(),
             Bitstream(row["bitstream"], self._store.folder),
             self._parity,

@@ -14,7 +14,7 @@ from lossylens.run.aggregate import aggregate_of_sums
 from lossylens.run.collect import Asked
 from lossylens.run.driver import run
 from lossylens.store.database import Store
-from lossylens.store.records import Cell, Part, StoredSample
+from lossylens.store.records import Cell, Part, Picture, StoredSample
 from lossylens.task import ImageRef, Primary, Resampling, Sample, Score
 from lossylens.vlm import Question, QuestionKind
 from lossylens_report.analysis import _bd_interval
@@ -81,7 +81,7 @@ def stored(folder, groups, samples, encoded=tuple(SIZES)):
     value = sum(sum(group.values()) / len(group) for group in groups)
     with Store(folder, writable=True) as store:
         store.set_grid([CODEC, VLM, TASK], [CELL])
-        store.add_images([(name, 9, 8, 8, None, None) for name in SIZES])
+        store.add_pictures([Picture(name, 9, 8, 8) for name in SIZES])
         store.set_samples(TASK.key, samples)
         for name in encoded:
             store.add_encoding(CODEC.key, name, bytes(SIZES[name]), None)

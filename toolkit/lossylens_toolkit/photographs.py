@@ -1,4 +1,7 @@
-"""The photographs behind the scenes: files that scikit-image and scikit-learn ship."""
+"""Photographs at hand without a download: files that scikit-image and scikit-learn ship.
+
+Scenes are cut from them, and codecs and adaptors are trained on them.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,16 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from PIL import Image
+from lossylens.errors import ConfigError
+from lossylens.names import suggestion
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PhotographSet = Literal["all", "held-in", "held-out"]
+PHOTOGRAPH_SETS: tuple[PhotographSet, ...] = ("all", "held-in", "held-out")
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,14 @@ def photograph_names(which: PhotographSet) -> tuple[str, ...]:
     raise ValueError(f"unknown set of photographs {which!r}; known: all, held-in, held-out")
 
 
+def check_photographs(name: str) -> PhotographSet:
+    """The name of a set of photographs, or ConfigError."""
+    for known in PHOTOGRAPH_SETS:
+        if name == known:
+            return known
+    raise ConfigError(f"unknown set of photographs {name!r}. {suggestion(name, PHOTOGRAPH_SETS)}")
+
+
 def photograph_path(name: str) -> Path:
     """Where the installed package keeps the file; the package itself is not imported."""
     photograph = PHOTOGRAPHS[name]
@@ -98,8 +114,11 @@ def photograph_path(name: str) -> Path:
 
 
 @lru_cache(maxsize=len(_ALL))
-def load_photograph(name: str) -> Image.Image:
+def load_photograph(name: str) -> Image:
     """The decoded picture, mode RGB or (grey ones) L.  Shared: do not modify it."""
+    # Listing plugins imports this module, and no pictures.
+    from PIL import Image
+
     photograph = PHOTOGRAPHS[name]
     with Image.open(photograph_path(name)) as opened:
         image = opened.convert("L" if photograph.grey else "RGB")
