@@ -19,7 +19,7 @@ from lossylens.registry.fidelity import (
     FIDELITIES,
     INCEPTION,
     VGG16,
-    Weights,
+    BackboneWeights,
     check_fidelities,
 )
 from lossylens.run.driver import run
@@ -301,7 +301,9 @@ def test_weights_are_checked_against_their_name(monkeypatch, tmp_path):
     monkeypatch.delenv("TORCH_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     content = b"weights"
-    weights = Weights(f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth", 1, "https://a.example")
+    weights = BackboneWeights(
+        f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth", 1, "https://a.example"
+    )
     weights.path.parent.mkdir(parents=True)
     assert weights.path.is_relative_to(tmp_path / "torch/hub/checkpoints")
     weights.path.write_bytes(content[:-1])

@@ -24,7 +24,7 @@ from lossylens.spec import Missing
 
 
 @dataclass(frozen=True)
-class Weights:
+class BackboneWeights:
     """Weights of a backbone.
 
     Attributes:
@@ -78,9 +78,11 @@ def hub_folder() -> Path:
 
 
 _TORCHVISION = "https://download.pytorch.org/models"
-ALEXNET = Weights("alexnet-owt-7be5be79.pth", 233, f"{_TORCHVISION}/alexnet-owt-7be5be79.pth")
-VGG16 = Weights("vgg16-397923af.pth", 528, f"{_TORCHVISION}/vgg16-397923af.pth")
-INCEPTION = Weights(
+ALEXNET = BackboneWeights(
+    "alexnet-owt-7be5be79.pth", 233, f"{_TORCHVISION}/alexnet-owt-7be5be79.pth"
+)
+VGG16 = BackboneWeights("vgg16-397923af.pth", 528, f"{_TORCHVISION}/vgg16-397923af.pth")
+INCEPTION = BackboneWeights(
     "weights-inception-2015-12-05-6726825d.pth",
     91,
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
@@ -110,7 +112,7 @@ class Fidelity:
     definition: str
     factory: str
     packages: tuple[str, ...] = ()
-    weights: Weights | None = None
+    weights: BackboneWeights | None = None
     per_set: bool = False
     higher_is_better: bool = False
 

@@ -25,7 +25,7 @@ from lossylens.run.jobs import (
     run_works,
 )
 from lossylens.run.progress import Step, progress
-from lossylens.run.schedule import Work
+from lossylens.run.schedule import ImageWork
 from lossylens.store.bitstreams import write_bitstream
 from lossylens.store.database import Store
 from lossylens.store.records import Picture
@@ -104,7 +104,7 @@ class _Made:
 
 def pending_encodings(
     codecs: Sequence[CodecLevel], material: Material, store: Store
-) -> list[list[Work]]:
+) -> list[list[ImageWork]]:
     """Return what is not in the store, apart for each codec of the configuration."""
     readable = [
         each
@@ -240,13 +240,13 @@ class _Jobs:
         self._folder, self._parity, self._shared = folder, parity, shared
         self._begun = begun
 
-    def __call__(self, works: Sequence[Work]) -> list[EncodeJob]:
+    def __call__(self, works: Sequence[ImageWork]) -> list[EncodeJob]:
         jobs = [self._job(work, codec) for work in works for codec in work.codecs]
         if all(job.codec.batch_images == 1 for job in jobs):
             return jobs
         return list(_together(jobs))
 
-    def _job(self, work: Work, codec: CodecLevel) -> EncodeJob:
+    def _job(self, work: ImageWork, codec: CodecLevel) -> EncodeJob:
         key = codec.part.key
         twice = key not in self._begun
         self._begun.add(key)
@@ -275,8 +275,8 @@ def _together(jobs: Iterable[EncodeJob]) -> Iterator[EncodeJob]:
 
 
 def _not_shared(
-    works: Sequence[Work], store: Store, shared: SharedBitstreams, step: Step
-) -> Iterator[Work]:
+    works: Sequence[ImageWork], store: Store, shared: SharedBitstreams, step: Step
+) -> Iterator[ImageWork]:
     """Store what other runs have made; yield the rest."""
     for work in works:
         lacking = []
@@ -288,7 +288,7 @@ def _not_shared(
             store.add_encoding(codec.part.key, work.picture.sha256, bitstream, None)
             step.advance()
         if lacking:
-            yield Work(work.picture, tuple(lacking))
+            yield ImageWork(work.picture, tuple(lacking))
 
 
 def encode(job: EncodeJob) -> EncodedTogether:

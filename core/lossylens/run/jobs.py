@@ -22,7 +22,7 @@ from lossylens.failure import Failure, attempt
 from lossylens.grid.plan import CodecLevel
 from lossylens.images.pixels import source_image
 from lossylens.registry.loading import import_object
-from lossylens.run.schedule import Schedule, Work
+from lossylens.run.schedule import ImageWork, Schedule
 from lossylens.store.records import Picture
 
 
@@ -137,7 +137,7 @@ def backlogs(
     codecs: Iterable[CodecLevel],
     pictures: Iterable[Picture],
     pending: Mapping[str, Iterable[str]],
-) -> list[list[Work]]:
+) -> list[list[ImageWork]]:
     """Return images with the levels at which they are pending, apart for each codec.
 
     Args:
@@ -154,13 +154,13 @@ def backlogs(
         for picture in pictures:
             due = tuple(each for each in levels if picture.sha256 in pending[each.part.key])
             if due:
-                works.append(Work(picture, due))
+                works.append(ImageWork(picture, due))
         if works:
             found.append(works)
     return found
 
 
-def count_images(backlogs: Iterable[Iterable[Work]]) -> int:
+def count_images(backlogs: Iterable[Iterable[ImageWork]]) -> int:
     """Return the number of images, counted at each level anew."""
     return sum(len(work.codecs) for works in backlogs for work in works)
 
@@ -168,8 +168,8 @@ def count_images(backlogs: Iterable[Iterable[Work]]) -> int:
 def run_works(
     executor: Executor[Any, Any],
     recipe: Recipe[J, R],
-    jobs: Callable[[Sequence[Work]], Sequence[J]],
-    backlogs: Sequence[Sequence[Work]],
+    jobs: Callable[[Sequence[ImageWork]], Sequence[J]],
+    backlogs: Sequence[Sequence[ImageWork]],
     resources: Resources,
 ) -> Iterator[tuple[J, R | Failure]]:
     """Have the jobs of all works done; yield each with its result as it is done.
@@ -209,7 +209,7 @@ def _built(where: str) -> dict[str, Codec]:
     return {}
 
 
-def _portable_work(work: Work) -> Work:
+def _portable_work(work: ImageWork) -> ImageWork:
     return replace(work, picture=portable(work.picture))
 
 

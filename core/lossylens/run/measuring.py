@@ -33,7 +33,7 @@ from lossylens.registry.loading import import_object
 from lossylens.run.collect import Material
 from lossylens.run.jobs import CodecJob, JobByJob, backlogs, count_images, run_works
 from lossylens.run.progress import progress
-from lossylens.run.schedule import Work
+from lossylens.run.schedule import ImageWork
 from lossylens.store.bitstreams import read_bitstream
 from lossylens.store.database import Store
 from lossylens.store.jsonable import short_hash
@@ -145,7 +145,7 @@ def _pending(
 
 def _measure_images(
     config: Config,
-    works: list[list[Work]],
+    works: list[list[ImageWork]],
     pending: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]],
     executor: Executor[Any, Any],
     store: Store,
@@ -155,7 +155,7 @@ def _measure_images(
     if not count:
         return
 
-    def job(work: Work, codec: CodecLevel) -> MeasureJob:
+    def job(work: ImageWork, codec: CodecLevel) -> MeasureJob:
         bitstream, metrics = pending[codec.part.key][work.picture.sha256]
         return MeasureJob.of(
             codec,
@@ -167,7 +167,7 @@ def _measure_images(
             shelf=shelf,
         )
 
-    def jobs(works: Iterable[Work]) -> list[MeasureJob]:
+    def jobs(works: Iterable[ImageWork]) -> list[MeasureJob]:
         return [job(work, codec) for work in works for codec in work.codecs]
 
     with progress("Measuring fidelity", count, "images") as step:

@@ -23,7 +23,7 @@ _MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ImageWork:
     """An image and the levels of one codec at which it is to be encoded."""
 
     picture: Picture
@@ -39,7 +39,7 @@ class Work:
         """Pixels to be encoded, at all levels together."""
         return self.picture.width * self.picture.height * len(self.codecs)
 
-    def split(self, levels: int) -> tuple[Work, Work]:
+    def split(self, levels: int) -> tuple[ImageWork, ImageWork]:
         """Return the first so many levels, and the rest."""
         return (
             replace(self, codecs=self.codecs[:levels]),
@@ -55,11 +55,11 @@ class Schedule:
         workers: how many processes there are.
     """
 
-    def __init__(self, backlogs: Sequence[Sequence[Work]], workers: int) -> None:
+    def __init__(self, backlogs: Sequence[Sequence[ImageWork]], workers: int) -> None:
         self._backlogs = {works[0].plugin: _Backlog(works) for works in backlogs}
         self._workers = workers
 
-    def __iter__(self) -> Iterator[list[Work]]:
+    def __iter__(self) -> Iterator[list[ImageWork]]:
         """Yield chunks; which ones depends on what has been learnt until then."""
         # One small image of each codec tells how slow it is.
         for backlog in self._backlogs.values():
@@ -85,7 +85,7 @@ class _Backlog:
         pixels_done, seconds: what has been learnt.
     """
 
-    def __init__(self, works: Sequence[Work]) -> None:
+    def __init__(self, works: Sequence[ImageWork]) -> None:
         self.works = deque(sorted(works, key=lambda work: work.pixels, reverse=True))
         self.pixels = sum(work.pixels for work in works)
         self.pixels_done = 0
@@ -96,7 +96,7 @@ class _Backlog:
         """Zero as long as it is not known."""
         return self.seconds / self.pixels_done if self.pixels_done else 0.0
 
-    def take_smallest(self) -> Work:
+    def take_smallest(self) -> ImageWork:
         """Return the smallest image at one level."""
         first, rest = self.works.pop().split(1)
         if rest.codecs:
@@ -104,11 +104,11 @@ class _Backlog:
         self.pixels -= first.pixels
         return first
 
-    def take(self, seconds: float) -> list[Work]:
+    def take(self, seconds: float) -> list[ImageWork]:
         """Return works, at least one at one level, that take about so many seconds."""
         # Nothing is known yet: one at a time.
         room = seconds / self.seconds_per_pixel if self.seconds_per_pixel else 0.0
-        chunk: list[Work] = []
+        chunk: list[ImageWork] = []
         while self.works and len(chunk) < _MOST:
             work = self.works[0]
             levels = min(len(work.codecs), int(room * len(work.codecs) / work.pixels))

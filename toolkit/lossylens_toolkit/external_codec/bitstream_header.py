@@ -34,7 +34,7 @@ _LIMITED, _DEEP, _CROPPED, _CHECKED = 4, 8, 16, 32
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class BitstreamHeader:
     """What is needed to show a coded picture as it was.
 
     Attributes:
@@ -46,7 +46,7 @@ class Header:
     size: tuple[int, int] | None = None
 
 
-def wrap(header: Header, stream: bytes, *, checked: bool) -> bytes:
+def wrap(header: BitstreamHeader, stream: bytes, *, checked: bool) -> bytes:
     """Return the bitstream of *stream*, which begins with a start code.
 
     Args:
@@ -66,7 +66,7 @@ def wrap(header: Header, stream: bytes, *, checked: bool) -> bytes:
     return head + stream
 
 
-def unwrap(bitstream: bytes) -> tuple[Header, bytes]:
+def unwrap(bitstream: bytes) -> tuple[BitstreamHeader, bytes]:
     """Return header and coded stream of a bitstream.
 
     Raises:
@@ -90,7 +90,9 @@ def unwrap(bitstream: bytes) -> tuple[Header, bytes]:
         if zlib.crc32(bitstream[:position] + stream).to_bytes(4, "big") != expected:
             raise BitstreamError("the bitstream is cut or damaged: its checksum is wrong")
     depth = 10 if flags & _DEEP else 8
-    return Header(Conversion(_MATRICES[flags & 3], not flags & _LIMITED, depth), size), stream
+    return BitstreamHeader(
+        Conversion(_MATRICES[flags & 3], not flags & _LIMITED, depth), size
+    ), stream
 
 
 def _leb128(value: int) -> bytes:

@@ -21,7 +21,7 @@ from lossylens.images import plain_rgb
 from PIL import Image as PillowImage
 from PIL.Image import Image
 
-from lossylens_toolkit.external_codec.bitstream_header import Header, unwrap, wrap
+from lossylens_toolkit.external_codec.bitstream_header import BitstreamHeader, unwrap, wrap
 from lossylens_toolkit.external_codec.nal import (
     CodedPicture,
     NoPictureError,
@@ -130,7 +130,7 @@ class StillCodec(Codec):
             raise TransientError(f"{self.name}: the encoder failed: {error}") from error
         self._check_stream(stream, frame)
         size = None if image.size == (width, height) else image.size
-        return wrap(Header(self.conversion, size), stream, checked=self.checked)
+        return wrap(BitstreamHeader(self.conversion, size), stream, checked=self.checked)
 
     def decode(self, bitstream: bytes) -> Image:
         """Return the image in *bitstream*.
@@ -181,7 +181,7 @@ class StillCodec(Codec):
                 f" instead of {frame.width}x{frame.height} {frame.subsampling}"
             )
 
-    def _check_size(self, header: Header, coded: CodedPicture) -> None:
+    def _check_size(self, header: BitstreamHeader, coded: CodedPicture) -> None:
         """Refuse sizes that this codec does not write, before they are allocated."""
         if max(coded.width, coded.height) > MAX_SIDE + 1 or (
             coded.width * coded.height > MAX_PIXELS + 2 * MAX_SIDE

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from lossylens_toolkit.layer_analysis.layer_metrics import (
-    Flow,
+    AttentionFlow,
     attention_flow,
     principal_maps,
     token_similarity,
@@ -25,12 +25,12 @@ from lossylens_toolkit.layer_analysis.layer_metrics import (
 #: Bytes of attention that are asked for at once.
 _ATTENTION = 2**30
 
-#: Measures that attention gives, as attributes of :class:`.layer_metrics.Flow`.
+#: Measures that attention gives, as attributes of :class:`.layer_metrics.AttentionFlow`.
 FLOWS = ("distance", "most_attended", "mixing", "concentration")
 
 
 @dataclass
-class Curve:
+class LayerCurve:
     """Measures by layer, means over images.
 
     Attributes:
@@ -44,7 +44,7 @@ class Curve:
     flows: dict[str, list[float]] = field(default_factory=dict)
     images: int = 0
 
-    def add(self, similarity: Sequence[float], flows: Sequence[Flow]) -> None:
+    def add(self, similarity: Sequence[float], flows: Sequence[AttentionFlow]) -> None:
         """Add one image."""
         self.similarity = self._mean(self.similarity, similarity)
         for name in FLOWS:
@@ -81,7 +81,7 @@ def measure_layers(
     vision: VisionAccess,
     original: Image,
     decoded: Mapping[str, Image],
-    curves: Mapping[str, Curve],
+    curves: Mapping[str, LayerCurve],
     mapped: Collection[int] = (),
 ) -> dict[int, dict[str, Maps]]:
     """Measure all layers on one image.
@@ -99,7 +99,7 @@ def measure_layers(
     """
     reference, layout = _states(vision, original)
     outputs: dict[str, dict[int, NDArray[np.float32]]] = {}
-    flows: dict[str, list[Flow]] = {}
+    flows: dict[str, list[AttentionFlow]] = {}
     for label, image in {"": original, **decoded}.items():
         states = _states(vision, image)[0] if label else reference
         flows[label] = list(_flows(vision, image))
@@ -125,7 +125,7 @@ def _patches(states: Any, layout: Any) -> NDArray[np.float32]:
     return values[:, layout.extra :].reshape(-1, values.shape[-1])
 
 
-def _flows(vision: VisionAccess, image: Image) -> Iterator[Flow]:
+def _flows(vision: VisionAccess, image: Image) -> Iterator[AttentionFlow]:
     """Yield the flow of each layer, asking for as many at once as the memory holds."""
     pictures = vision.prepare([image])
     layout = pictures[0].layout
@@ -144,7 +144,7 @@ def _flows(vision: VisionAccess, image: Image) -> Iterator[Flow]:
 def _maps(
     layer: int,
     outputs: Mapping[str, Mapping[int, NDArray[np.float32]]],
-    flows: Mapping[str, Sequence[Flow]],
+    flows: Mapping[str, Sequence[AttentionFlow]],
     layout: Any,
 ) -> dict[str, Maps]:
     labels = [label for label in outputs if label]

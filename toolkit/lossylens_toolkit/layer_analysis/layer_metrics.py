@@ -28,7 +28,7 @@ TOP = 0.1
 
 
 @dataclass(frozen=True)
-class Flow:
+class AttentionFlow:
     """Where one layer's attention goes.
 
     Attributes:
@@ -64,7 +64,7 @@ def token_similarity(original: NDArray[Any], decoded: NDArray[Any]) -> float:
     return float(np.mean(products / np.maximum(norms, np.finfo(np.float32).tiny)))
 
 
-def attention_flow(weights: NDArray[Any], rows: int, columns: int) -> Flow:
+def attention_flow(weights: NDArray[Any], rows: int, columns: int) -> AttentionFlow:
     """Return where attention goes.
 
     Args:
@@ -82,7 +82,7 @@ def attention_flow(weights: NDArray[Any], rows: int, columns: int) -> Flow:
     inflow = 1 - np.diagonal(attention, axis1=1, axis2=2)
     outflow = attention.sum(axis=1) - np.diagonal(attention, axis1=1, axis2=2)
     shape = (len(attention), rows, columns)
-    return Flow(
+    return AttentionFlow(
         distance=float((attention * gaps).sum(-1).mean()),
         most_attended=float(gaps[np.arange(patches), most].mean()),
         mixing=float(inflow.mean()),

@@ -24,7 +24,7 @@ from PIL.Image import Image
 if TYPE_CHECKING:
     from lossylens.codec import Codec
 
-    from lossylens_toolkit.layer_analysis.layer_curves import Curve, Maps
+    from lossylens_toolkit.layer_analysis.layer_curves import LayerCurve, Maps
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Compressed:
     Attributes:
         codec, level: labels.
         bpp: mean over the images.
-        curve: measures by layer; see :class:`lossylens_toolkit.layer_analysis.layer_curves.Curve`.
+        curve: measures by layer; see :class:`.layer_curves.LayerCurve`.
     """
 
     codec: str
     level: str
     bpp: float
-    curve: Curve
+    curve: LayerCurve
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class LayerAnalysis:
 
     vlm: str
     layers: int
-    original: Curve
+    original: LayerCurve
     compressed: tuple[Compressed, ...]
     images: tuple[ImageMaps, ...]
     failures: tuple[str, ...]
@@ -145,9 +145,9 @@ class _Measuring:
         self, vision: VisionAccess, labels: Iterable[str], mapped: int, map_layers: int
     ) -> None:
         # It imports torch, as a VLM with a vision encoder has done.
-        from lossylens_toolkit.layer_analysis.layer_curves import Curve, chosen_layers
+        from lossylens_toolkit.layer_analysis.layer_curves import LayerCurve, chosen_layers
 
-        self.curves = {label: Curve() for label in ("", *labels)}
+        self.curves = {label: LayerCurve() for label in ("", *labels)}
         self.rates: dict[str, list[float]] = {label: [] for label in labels}
         self.images: list[ImageMaps] = []
         self.failures: list[str] = []

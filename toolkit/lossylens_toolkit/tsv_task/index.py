@@ -15,7 +15,7 @@ from lossylens_toolkit.tsv_task.missing import MISSING_TEXTS
 from lossylens_toolkit.tsv_task.place import Place
 from lossylens_toolkit.tsv_task.records import Record, RecordReader, split_cells, unquoted
 from lossylens_toolkit.tsv_task.swallowed import swallowing_cell
-from lossylens_toolkit.tsv_task.tsv_header import IMAGE, INDEX, Header
+from lossylens_toolkit.tsv_task.tsv_header import IMAGE, INDEX, TsvHeader
 
 #: An image cell of at most so many characters names the row that has the image.
 MAX_REFERENCE = 64
@@ -59,7 +59,7 @@ class TsvIndex:
         header: which the file has.
     """
 
-    def __init__(self, path: Path, header: Header) -> None:
+    def __init__(self, path: Path, header: TsvHeader) -> None:
         self.path = path
         self.header = header
         #: Rows without an image so far; they are no part of the data.

@@ -27,7 +27,7 @@ _OTHER_FORMATS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class TsvHeader:
     """The header of a file.
 
     Attributes:
@@ -49,7 +49,7 @@ class Header:
 
 def read_header(
     stream: BinaryIO, path: Path, columns: Sequence[str], optional: Sequence[str], kind: str
-) -> Header:
+) -> TsvHeader:
     """Read the header and check that the file has all *columns*.
 
     Raises:
@@ -77,7 +77,7 @@ def read_header(
         name for name in dict.fromkeys([INDEX, picture, *columns, *optional]) if name in names
     ]
     positions = {name: names.index(name) for name in wanted}
-    return Header(names, positions, positions[picture], inline, end)
+    return TsvHeader(names, positions, positions[picture], inline, end)
 
 
 def _refuse_other_formats(stream: BinaryIO, path: Path) -> None:

@@ -30,7 +30,7 @@ PICTURE = "iVBORw0KGgo" * 10
 
 
 @dataclass(frozen=True)
-class GoldenCase:
+class GoldenTaskCase:
     """A recorded case.
 
     Attributes:
@@ -48,13 +48,13 @@ class GoldenCase:
     expected: dict[str, Any]
 
 
-def golden_case(folder: Path, name: str, into: Path) -> GoldenCase:
+def golden_case(folder: Path, name: str, into: Path) -> GoldenTaskCase:
     """Return the case *name* in *folder*, its data unpacked to the folder *into*."""
     data = into / f"{name}.tsv"
     data.write_bytes(gzip.decompress((folder / f"task-{name}.tsv.gz").read_bytes()))
     predictions = folder / f"task-{name}.predictions.json"
     entries = json.loads(predictions.read_text())
-    return GoldenCase(
+    return GoldenTaskCase(
         data=data,
         predictions_file=predictions,
         predictions=read_predictions(predictions),
@@ -129,12 +129,12 @@ class GoldenTests:
         monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
 
     @pytest.fixture
-    def case(self, tmp_path: Path) -> GoldenCase:
+    def case(self, tmp_path: Path) -> GoldenTaskCase:
         """The case, unpacked."""
         return golden_case(self.folder, self.name, tmp_path)
 
     @pytest.fixture
-    def task(self, case: GoldenCase) -> TsvTask:
+    def task(self, case: GoldenTaskCase) -> TsvTask:
         """The task on the data of the case."""
         return self.task_class(self.task_class.spec.options(data=str(case.data)))
 
@@ -143,7 +143,9 @@ class GoldenTests:
         """All samples by id."""
         return {sample.id: sample for sample in task.samples()}
 
-    def test_metrics_equal_the_reference_evaluators(self, task: TsvTask, case: GoldenCase) -> None:
+    def test_metrics_equal_the_reference_evaluators(
+        self, task: TsvTask, case: GoldenTaskCase
+    ) -> None:
         """Every metric, under its name and on its scale."""
         score = task.score(case.predictions)
         assert differences(score.metrics, case.expected["metrics"], self.relative) == []
@@ -151,7 +153,9 @@ class GoldenTests:
         assert (score.samples, score.missing, score.failed) == (case.expected["n_rows"], 0, 0)
         assert len(score.verdicts) == len(score.extracted) == score.samples
 
-    def test_verdicts_equal_the_reference_evaluators(self, task: TsvTask, case: GoldenCase) -> None:
+    def test_verdicts_equal_the_reference_evaluators(
+        self, task: TsvTask, case: GoldenTaskCase
+    ) -> None:
         """Every verdict and every extracted answer, as far as they are recorded."""
         score = task.score(case.predictions)
         rows = case.expected["rows"]
@@ -164,7 +168,7 @@ class GoldenTests:
         assert [(each, case.groups[each.split(":")[0][1:]]) for each in wrong] == []
 
     def test_prompts_equal_the_reference_evaluators(
-        self, samples: dict[str, Sample], case: GoldenCase
+        self, samples: dict[str, Sample], case: GoldenTaskCase
     ) -> None:
         """The default wording of the recorded questions."""
         for index, prompts in case.expected["prompts"].items():
@@ -181,7 +185,7 @@ class GoldenTests:
             assert picture == pictures.setdefault(image.key, picture)
 
     def test_failed_predictions_are_counted_and_not_right(
-        self, task: TsvTask, case: GoldenCase
+        self, task: TsvTask, case: GoldenTaskCase
     ) -> None:
         """All of them failed: the worst score, no error."""
         score = task.score(dict.fromkeys(case.predictions))
@@ -190,14 +194,14 @@ class GoldenTests:
         assert score.value < 0.1 * task.score(case.predictions).value
 
     def test_predictions_for_unknown_rows_are_refused(
-        self, task: TsvTask, case: GoldenCase
+        self, task: TsvTask, case: GoldenTaskCase
     ) -> None:
         """The error names them."""
         with pytest.raises(DataError, match="index no-such-row"):
             task.score({**case.predictions, "no-such-row": "yes"})
 
     def test_the_command_prints_the_same_metrics(
-        self, case: GoldenCase, capsys: pytest.CaptureFixture[str]
+        self, case: GoldenTaskCase, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """``lossylens score --json`` prints one object, with the primary metric and counts."""
         from lossylens.cli import main

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lossylens.errors import BitstreamError
-from lossylens_toolkit.external_codec.bitstream_header import Header, unwrap, wrap
+from lossylens_toolkit.external_codec.bitstream_header import BitstreamHeader, unwrap, wrap
 from lossylens_toolkit.external_codec.yuv import Conversion
 
 STREAM = b"\0\0\0\1stream"
 
 HEADERS = [
-    Header(Conversion(*conversion), size)
+    BitstreamHeader(Conversion(*conversion), size)
     for *conversion, size in itertools.product(
         ("bt709", "bt601", "rgb"), (True, False), (8, 10), (None, (1, 16384), (127, 128))
     )
@@ -24,15 +24,15 @@ def test_there_and_back(header, checked):
 
 
 def test_the_default_takes_no_bytes():
-    assert wrap(Header(Conversion()), STREAM, checked=False) == STREAM
+    assert wrap(BitstreamHeader(Conversion()), STREAM, checked=False) == STREAM
 
 
 @pytest.mark.parametrize(
     ("header", "checked", "length"),
     [
-        (Header(Conversion("bt601")), False, 1),
-        (Header(Conversion(), (203, 157)), False, 5),
-        (Header(Conversion()), True, 5),
+        (BitstreamHeader(Conversion("bt601")), False, 1),
+        (BitstreamHeader(Conversion(), (203, 157)), False, 5),
+        (BitstreamHeader(Conversion()), True, 5),
     ],
 )
 def test_length(header, checked, length):
@@ -58,7 +58,7 @@ def test_refusals(bitstream, match):
 
 @given(st.integers(0, 8 * 20 - 1))
 def test_a_checksum_notices_every_flipped_bit(place):
-    damaged = bytearray(wrap(Header(Conversion("bt601"), (5, 300)), STREAM, checked=True))
+    damaged = bytearray(wrap(BitstreamHeader(Conversion("bt601"), (5, 300)), STREAM, checked=True))
     place %= 8 * len(damaged)
     damaged[place // 8] ^= 1 << place % 8
     if not damaged[0] & 32:

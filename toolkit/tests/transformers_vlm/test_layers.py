@@ -12,7 +12,7 @@ import pytest
 import torch
 from lossylens.cli import main
 from lossylens_toolkit.layer_analysis import layer_curves as layers
-from lossylens_toolkit.layer_analysis.layer_curves import Curve, chosen_layers, measure_layers
+from lossylens_toolkit.layer_analysis.layer_curves import LayerCurve, chosen_layers, measure_layers
 from lossylens_toolkit.layer_analysis.layer_metrics import attention_flow, token_similarity
 from lossylens_toolkit.transformers_vlm.vlm_testing import blocks
 from PIL import Image
@@ -61,7 +61,7 @@ def test_every_family_is_measured_layer_by_layer(vlm, monkeypatch) -> None:
     monkeypatch.setattr(layers, "_ATTENTION", 1)
     vision = vlm.vision
     image = blocks(150, 90, 2)
-    curves = {"": Curve(), "coarse": Curve(), "same": Curve()}
+    curves = {"": LayerCurve(), "coarse": LayerCurve(), "same": LayerCurve()}
     maps = measure_layers(
         vision, image, {"coarse": coarse(image), "same": image}, curves, [0, vision.layers - 1]
     )
@@ -97,9 +97,9 @@ def test_curves_are_means_over_images(open_vlm) -> None:
     vision = open_vlm("janus").vision
     images = [blocks(80, 60, seed) for seed in (1, 2, 3)]
     alone = []
-    together = {"": Curve(), "coarse": Curve()}
+    together = {"": LayerCurve(), "coarse": LayerCurve()}
     for image in images:
-        curves = {"": Curve(), "coarse": Curve()}
+        curves = {"": LayerCurve(), "coarse": LayerCurve()}
         for each in (curves, together):
             measure_layers(vision, image, {"coarse": coarse(image)}, each)
         alone.append(curves["coarse"])

@@ -18,7 +18,7 @@ from lossylens_report import charts
 from lossylens_report.page import render
 
 if TYPE_CHECKING:
-    from lossylens_toolkit.layer_analysis.layer_curves import Curve, Maps
+    from lossylens_toolkit.layer_analysis.layer_curves import LayerCurve, Maps
 
 #: Longest side of the originals on the page.
 _THUMBNAIL = 256
@@ -81,7 +81,7 @@ MEASURES = (
 )
 
 
-def values(curve: Curve, name: str) -> list[float]:
+def values(curve: LayerCurve, name: str) -> list[float]:
     """Return one measure by layer."""
     return curve.similarity if name == "similarity" else curve.flows[name]
 
