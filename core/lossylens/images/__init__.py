@@ -47,10 +47,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from lossylens.errors import ImageError
-from lossylens.images import jpegfile, jpegscans, pngrows, webpfile
+from lossylens.images import jpegscans, pngrows, webpfile
+from lossylens.images.jpeg_quality import estimate_quality, subsampling
 
 #: Formats that are tried, by Pillow's names.  MPO (several JPEGs in one) is
 #: found by JPEG; PPM covers PBM, PGM, PNM and PFM.
@@ -230,16 +231,18 @@ def source_format(data: bytes, *, max_pixels: int = MAX_PIXELS) -> SourceFormat:
         )
         if found.format not in {"JPEG", "MPO"}:
             return found
-        header = jpegfile.read_header(data)
-        estimate = jpegfile.estimate_quality(header)
+        assert isinstance(image, JpegImagePlugin.JpegImageFile)
+        numbers = dict.fromkeys(table for _, _, _, table in image.layer[:2])
+        estimate = estimate_quality([image.quantization[number] for number in numbers])
+        sampling = subsampling([(across, down) for _, across, down, _ in image.layer])
     except Exception as error:  # as in read_image
         raise ImageError(f"broken {image.format} header: {_reason(error)}") from error
     return replace(
         found,
         quality=estimate.quality,
         quality_exact=estimate.exact,
-        subsampling=header.subsampling,
-        progressive=header.progressive,
+        subsampling=sampling,
+        progressive="progressive" in image.info,
     )
 
 

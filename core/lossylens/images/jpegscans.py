@@ -20,10 +20,10 @@ from typing import cast
 from PIL import Image, ImageFile, _imaging
 
 from lossylens.errors import ImageError
-from lossylens.images.jpegfile import EOI, SOI, SOS
 
 _SOF = frozenset({0xC0, 0xC1, 0xC2})  # DCT with Huffman codes: what is checked
 _OTHER_SOF = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _SOF_PROGRESSIVE, _DRI, _TEM = 0xC2, 0xDD, 0x01
 
 #: A marker, restart markers left out; FF00 is a stuffed byte, FFFF is fill.
@@ -125,10 +125,10 @@ def _read(data: bytes) -> _Frame | None:
         if found is None:
             break
         marker, position = data[found.end() - 1], found.end()
-        if marker in (EOI, SOI):
+        if marker in (_EOI, _SOI):
             if frame is None or not frame.scan:
                 return None
-            frame.end, frame.closed = found.start(), marker == EOI
+            frame.end, frame.closed = found.start(), marker == _EOI
             return frame
         if marker == _TEM:
             continue
@@ -142,7 +142,7 @@ def _read(data: bytes) -> _Frame | None:
                 return None
         elif marker == _DRI:
             interval = int.from_bytes(body[:2], "big")
-        elif marker == SOS:
+        elif marker == _SOS:
             if frame is None or not _add_scan(frame, body, position):
                 return None
             frame.interval = interval

@@ -1,13 +1,10 @@
 """The structure of a JPEG file: frame header, quantisation tables, scans.
 
 Only markers are read, no pixels are decoded, so this is cheap and its memory
-is bounded by the data.  It serves two purposes: recording what a benchmark's
-files went through before (:mod:`lossylens.images`), and refusing damaged
-bitstreams that libjpeg would quietly fill with grey (the JPEG codec).
+is bounded by the data.  It serves to refuse damaged bitstreams that libjpeg
+would quietly fill with grey.
 
-Follows ITU-T T.81 (ISO/IEC 10918-1): Annex B for the markers, Annex K for the
-example quantisation tables, and libjpeg's ``jpeg_set_quality`` for their
-scaling.
+Follows ITU-T T.81 (ISO/IEC 10918-1), Annex B.
 """
 
 from __future__ import annotations
@@ -15,10 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
+from lossylens.images.jpeg_quality import subsampling
 
 SOI, EOI, SOS, DQT, DHT, APP0 = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xE0
 SOF_BASELINE, SOF_EXTENDED, SOF_PROGRESSIVE = 0xC0, 0xC1, 0xC2
@@ -35,36 +30,6 @@ _ZIGZAG = sorted(
     range(64),
     key=lambda n: (n // 8 + n % 8, n // 8 if (n // 8 + n % 8) % 2 else n % 8),
 )
-
-#: Table K.1 of T.81, luminance.
-_LUMA = (
-    16, 11, 10, 16, 24, 40, 51, 61,
-    12, 12, 14, 19, 26, 58, 60, 55,
-    14, 13, 16, 24, 40, 57, 69, 56,
-    14, 17, 22, 29, 51, 87, 80, 62,
-    18, 22, 37, 56, 68, 109, 103, 77,
-    24, 35, 55, 64, 81, 104, 113, 92,
-    49, 64, 78, 87, 103, 121, 120, 101,
-    72, 92, 95, 98, 112, 100, 103, 99,
-)  # fmt: skip
-
-#: Table K.2 of T.81, chrominance.
-_CHROMA = (
-    17, 18, 24, 47, 99, 99, 99, 99,
-    18, 21, 26, 66, 99, 99, 99, 99,
-    24, 26, 56, 99, 99, 99, 99, 99,
-    47, 66, 99, 99, 99, 99, 99, 99,
-    *(99,) * 32,
-)  # fmt: skip
-
-_SUBSAMPLING = {
-    (1, 1): "4:4:4",
-    (2, 1): "4:2:2",
-    (2, 2): "4:2:0",
-    (1, 2): "4:4:0",
-    (4, 1): "4:1:1",
-    (4, 2): "4:1:0",
-}
 
 
 class JpegFormatError(ValueError):
@@ -110,19 +75,8 @@ class JpegHeader:
 
     @property
     def subsampling(self) -> str:
-        """Chroma subsampling, such as ``"4:2:0"``; ``"4:0:0"`` for grey.
-
-        Combinations without a customary name are written as sampling factors,
-        such as ``"2x2,1x2,1x1"``.
-        """
-        if len(self.components) == 1:
-            return "4:0:0"
-        factors = [(c.horizontal, c.vertical) for c in self.components]
-        if len(factors) == 3 and factors[1] == factors[2] == (1, 1):
-            return _SUBSAMPLING.get(factors[0], f"{factors[0][0]}x{factors[0][1]}")
-        if len(set(factors)) == 1:
-            return "4:4:4"
-        return ",".join(f"{h}x{v}" for h, v in factors)
+        """Chroma subsampling; see :func:`~lossylens.images.jpeg_quality.subsampling`."""
+        return subsampling([(c.horizontal, c.vertical) for c in self.components])
 
     def blocks(self) -> int:
         """Return how many 8x8 blocks the components have, MCU padding left out."""
@@ -145,6 +99,14 @@ class JpegHeader:
             return [self.tables[component.table] for component in self.components]
         except KeyError as error:
             raise JpegFormatError(f"quantisation table {error} is missing") from None
+
+    def leading_tables(self) -> list[tuple[int, ...]]:
+        """Return the tables of the first two components, once where they share it.
+
+        Raises:
+            JpegFormatError: as above.
+        """
+        return self.component_tables()[: len({each.table for each in self.components[:2]})]
 
 
 def read_header(data: bytes) -> JpegHeader:
@@ -195,61 +157,6 @@ def read_scans(data: bytes, header: JpegHeader) -> tuple[int, ...]:
             if marker == SOS:
                 break
     raise JpegFormatError("truncated (no end-of-image marker)")
-
-
-@dataclass(frozen=True, slots=True)
-class QualityEstimate:
-    """Quality on libjpeg's scale, 1..100.
-
-    Attributes:
-        quality: the quality whose tables are those of the file, or nearest.
-        exact: whether they are the same, entry by entry.
-    """
-
-    quality: int
-    exact: bool
-
-
-def standard_tables(quality: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return libjpeg's luma and chroma tables of *quality* (1..100), row by row.
-
-    The example tables of Annex K in percent (``5000 / quality`` below 50,
-    ``200 - 2 * quality`` from there), entries limited to the baseline's 1..255.
-    """
-    if not 1 <= quality <= 100:
-        raise ValueError(f"quality {quality} is outside 1..100")
-    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    luma, chroma = (
-        tuple(min(max((entry * percent + 50) // 100, 1), 255) for entry in table)
-        for table in (_LUMA, _CHROMA)
-    )
-    return luma, chroma
-
-
-def estimate_quality(header: JpegHeader) -> QualityEstimate:
-    """Return the quality at which the file was encoded, from its tables.
-
-    The table of the first component and that of the second, unless they share
-    one (CMYK), are compared with :func:`standard_tables` of every quality;
-    without an exact match the nearest in the sense of least squares is taken, as
-    for encoders with tables of their own (Photoshop, mozjpeg).
-
-    Raises:
-        JpegFormatError: a component names a table that is not there.
-    """
-    numbers = [component.table for component in header.components[:2]]
-    kinds = len(set(numbers))
-    found = np.array(header.component_tables()[:kinds], dtype=np.int64).ravel()
-    distances = ((_all_tables()[:, : found.size] - found) ** 2).sum(axis=1)
-    nearest = int(distances.argmin())
-    return QualityEstimate(nearest + 1, bool(distances[nearest] == 0))
-
-
-@lru_cache(maxsize=1)
-def _all_tables() -> NDArray[np.int64]:
-    """Both tables of qualities 1..100, shape (100, 128)."""
-    rows = [(*luma, *chroma) for luma, chroma in map(standard_tables, range(1, 101))]
-    return np.array(rows, dtype=np.int64)
 
 
 def _segments(data: bytes, position: int) -> Iterator[tuple[int, bytes, int]]:
