@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import lock_descriptor
 from lossylens.errors import DataError
 from lossylens.run.progress import Step, progress
 
@@ -108,13 +109,8 @@ def download(url: str, target: Path, md5: str = "", *, pause: float = 1.0) -> No
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
     """Keep other processes from downloading the same file."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows, where nothing waits
-        yield
-        return
     with target.with_name(target.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_descriptor(lock.fileno())
         yield
 
 

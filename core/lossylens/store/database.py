@@ -24,7 +24,6 @@ and knows them by their hash.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -36,6 +35,8 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 from lossylens.errors import StoreError
 from lossylens.store.bitstreams import (
@@ -563,19 +564,17 @@ def _locked(folder: Path) -> int:
     except OSError as error:
         raise StoreError(f"cannot write to run folder {folder}: {error.strerror}") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
-    except OSError as error:
+        if lock_descriptor(lock, blocking=False):
+            os.ftruncate(lock, 0)
+            os.write(lock, f"{os.getpid()}\n".encode())
+            return lock
         holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
+    except OSError as error:
         os.close(lock)
-        if isinstance(error, BlockingIOError):
-            by = f"process {holder}" if holder else "another process"
-            raise StoreError(
-                f"run folder {folder} is in use by {by}; wait for it, or name another"
-            ) from error
         raise StoreError(f"cannot lock run folder {folder}: {error.strerror}") from error
-    return lock
+    os.close(lock)
+    by = f"process {holder}" if holder else "another process"
+    raise StoreError(f"run folder {folder} is in use by {by}; wait for it, or name another")
 
 
 def _open_database(path: Path, writable: bool) -> sqlite3.Connection:

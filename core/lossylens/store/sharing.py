@@ -16,7 +16,6 @@ time.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -25,7 +24,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import lock_descriptor
+
 from lossylens.errors import StoreError
+
+#: Seconds between two attempts to have a lock that another process has.
+_POLL = 0.01
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -85,7 +89,7 @@ class SharedBitstreams:
         except OSError as error:
             raise self._unusable(error) from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_descriptor(lock, poll_interval=_POLL)
             yield
         finally:
             os.close(lock)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import lock_descriptor
 from lossylens.errors import RequirementError, TransientError
 
 #: Names of folders begin with this, so that stale ones are found.
@@ -109,27 +110,20 @@ def _reason(error: OSError) -> str:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the system lets go when this process ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where stale folders are left to the system
-        yield
-        return
     with (folder / _LOCK).open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_descriptor(file.fileno(), blocking=False)
         yield
 
 
 def _remove_stale(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         # Others' folders cannot be opened; and another process may be removing this one.
-        with contextlib.suppress(OSError, ImportError):
-            import fcntl
-
+        with contextlib.suppress(OSError):
             if folder.stat().st_mtime > time.time() - _STALE:
                 continue
             with (folder / _LOCK).open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                if lock_descriptor(file.fileno(), blocking=False):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_program(
