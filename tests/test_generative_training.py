@@ -192,8 +192,8 @@ def test_perceptual_distance_of_the_vision_encoder(registry):
     torch.manual_seed(0)
     image = picture(224, 224)
     x = _tensor(image)[None]
-    distance = EncoderDistance("nano", registry, torch.device("cpu"))
     tower = registry.build_vlm("nano").vision
+    distance = EncoderDistance(tower, torch.device("cpu"), "nano")
     (expected,) = tower.hidden_states(tower.prepare([image]), [2])[2]
     (found,) = tower.hidden_states([distance._picture(x[0])], [2])[2]
     assert torch.allclose(found, expected, atol=1e-4)

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Question, QuestionKind, default_prompt
-from lossylens_toolkit.transformers_vlm.wording import internvl_wording, janus_wording
+from lossylens_toolkit.transformers_vlm.wording import (
+    internvl_wording,
+    janus_wording,
+    llava_wording,
+)
 
 TASKS = Path(__file__).parents[1] / "plugins" / "tasks"
 WORDINGS: dict[str, Callable[[Question], str]] = {
@@ -37,12 +41,20 @@ def test_prompts_are_the_evaluators(name, tmp_path, monkeypatch) -> None:
         for model, prompt in expected.get(sample.id, {}).items():
             assert f"<image>{WORDINGS[model](sample.question)}" == prompt, model
             seen += 1
+        # The evaluator's code for LLaVA words multiple choice alone, and that as InternVL's.
+        prompts = expected.get(sample.id, {})
+        choice = sample.question.kind is QuestionKind.MULTIPLE_CHOICE
+        if prompts:
+            llava = prompts["internvl3" if choice else "generic"].replace("<image>\n", "<image>", 1)
+            assert f"<image>{llava_wording(sample.question)}" == llava
     assert seen == len(expected) * len(WORDINGS)
 
 
 def test_what_the_golden_prompts_leave_out() -> None:
     bare = Question(QuestionKind.MULTIPLE_CHOICE, "Which?")
     assert internvl_wording(bare) == "\nWhich?\nAnswer the question directly."
+    assert llava_wording(bare) == "Which?\nAnswer the question directly."
     assert janus_wording(bare) == "\nWhich?\nAnswer the question directly. "
     chinese = Question(QuestionKind.MULTIPLE_CHOICE, "哪一个?", options={"A": "一"})
     assert internvl_wording(chinese) == "\n哪一个?\nA. 一\n请直接回答选项字母。"
+    assert llava_wording(chinese) == "哪一个?\nA. 一\n请直接回答选项字母。"

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class Needs(Flag):
     """What of a compressed image an adaptor takes.
 
-    Without ``PIXELS`` no picture is decoded, and the encoder gets None in its place.
+    Without ``PIXELS`` no picture is decoded, and the encoder gets None in its place.  With
+    them it serves uncompressed images too, which have no bitstream.
     """
 
     PIXELS = auto()
@@ -58,8 +59,8 @@ class Adaptor(ABC):  # noqa: B024 - either method may be the one that is left ou
     """A method that adapts a VLM to compressed images.
 
     Built when a run is planned, so it is light: checkpoints are hashed, their headers are
-    read, and weights are loaded in :meth:`encoder`.  Subclasses override :meth:`picture`,
-    :meth:`encoder`, or both.
+    read, and weights are loaded in :meth:`encoder` or at the first :meth:`picture`.
+    Subclasses override :meth:`picture`, :meth:`encoder`, or both.
     """
 
     #: What it takes of a compressed image.
@@ -80,6 +81,20 @@ class Adaptor(ABC):  # noqa: B024 - either method may be the one that is left ou
         """Return ``""`` if it serves *vlm* behind *point*, or else why not, in a few words.
 
         What it does not serve is no cell of the grid, and is reported as not applicable.
+        """
+        return ""
+
+    def is_seen(self, vlm: VlmIdentity, point: CodecPoint) -> bool | None:
+        """Whether the training for *vlm* had this codec at this level; None without a training.
+
+        Reports mark what was not seen.  Called where :meth:`fits` has no objection.
+        """
+        return None
+
+    def remark(self, vlm: VlmIdentity) -> str:
+        """Return what a reader of its results with *vlm* should know, or ``""``.
+
+        Without a full stop; it is kept in the run and stands in the report.
         """
         return ""
 

@@ -39,6 +39,7 @@ class CellResult:
         key: of the cell in its run folder.
         fidelity: how far the decoded images are from their originals, by title of the
             metric; what was not measured is left out.
+        unseen: whether the adaptor was trained, and not with this codec at this level.
     """
 
     vlm: str
@@ -63,6 +64,7 @@ class CellResult:
     interval: tuple[float, float] | None = None
     key: str = ""
     fidelity: Mapping[str, float] = field(default_factory=dict)
+    unseen: bool = False
 
     @property
     def model(self) -> str:
@@ -132,66 +134,18 @@ class Reported:
 
 
 @dataclass(frozen=True)
-class Unfinished:
-    """A cell of a run's grid whose questions are not all answered, or not scored yet.
-
-    Attributes:
-        model, codec, level, task: labels of the cell.
-        answered: questions that have an answer, or a reason why there is none.
-        questions: all that are asked.
-        scored: whether it is shown all the same, with a score of an earlier start.
-    """
-
-    model: str
-    codec: str
-    level: str
-    task: str
-    answered: int
-    questions: int
-    scored: bool = False
-
-    def __str__(self) -> str:
-        """Return the labels and how far it is."""
-        place = f"{self.model}, {self.codec} {self.level}, {self.task}"
-        more = "; its score is of an earlier start" if self.scored else ""
-        if not self.scored and self.answered == self.questions:
-            more = ", not scored yet"
-        return f"{place}: {self.answered} of {self.questions} questions answered{more}"
-
-
-@dataclass(frozen=True)
-class NotApplicable:
-    """Cells that a run's configuration names and that do not exist, and why: their labels."""
-
-    model: str
-    codec: str
-    level: str
-    task: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Results:
-    """The results of a run, or published ones.
+    """What was measured on cells, as somebody published it.
 
     Attributes:
-        name: of the run folder or of the publication.
+        name: of the publication.
         cells: all scored cells.
         data: by task label.
         unscored: cells whose score is not a number, in words.
-        unfinished: cells that are not finished.
-        not_applicable: cells that do not exist.
-        planned: how many cells the grid of a run has.
-        state: what became of a run that is not finished, such as ``"was interrupted"``.
-        earlier: how many cells of other configurations the run folder holds besides.
-        failures: count of failures by (stage, reason), most frequent first.
-        sources: count of distinct images by task and source format.
         notes: on particular figures.
         reported: figures printed by the source.
         rate_sources: where rates come from that were not measured here, in words.
         manifest: what the results were made with, as nested mappings.
-        parts: what decides the answers of a VLM, or the bits of a codec at a level: plugin,
-            version, options, weights; by ``("VLM", label)`` or ``("codec", label, level)``.
         published: whether they are somebody's, and no run's.
     """
 
@@ -199,16 +153,8 @@ class Results:
     cells: Sequence[CellResult]
     data: Mapping[str, TaskData]
     unscored: Sequence[str] = ()
-    unfinished: Sequence[Unfinished] = ()
-    not_applicable: Sequence[NotApplicable] = ()
-    planned: int = 0
-    state: str = ""
-    earlier: int = 0
-    failures: Sequence[tuple[str, str, int]] = ()
-    sources: Sequence[tuple[str, str, int]] = ()
     notes: Sequence[Note] = ()
     reported: Sequence[Reported] = ()
     rate_sources: Sequence[str] = ()
     manifest: Mapping[str, Any] = field(default_factory=dict)
-    parts: Mapping[tuple[str, ...], Mapping[str, Any]] = field(default_factory=dict)
     published: bool = False

@@ -269,6 +269,8 @@ class VisionAccess(Protocol):
         layers: number of transformer layers.
         width: of the hidden states.
         angles: rotary angles per token, 0 where positions are learned.
+        merge: side of the squares of patches that make a visual token, where tokens have a
+            place in the image.
         trainable: a module of PyTorch whose ``forward`` takes the arguments of
             :meth:`encode`, so that data parallelism synchronises; its parameters are those
             of :meth:`parameters`.
@@ -277,6 +279,7 @@ class VisionAccess(Protocol):
     layers: int
     width: int
     angles: int
+    merge: int
 
     @property
     def trainable(self) -> Any:

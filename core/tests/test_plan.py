@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from lossylens.errors import ConfigError
 from lossylens.grid.config import Config
 from lossylens.grid.plan import Plan, make_plan
 from lossylens.store.jsonable import plain
@@ -25,6 +26,35 @@ def test_the_grid(make_config: MakeConfig) -> None:
         "seer with darken, blocky b16, patches",
     ]
     assert len(set(keys(plan).values())) == 4
+
+
+def test_an_adaptor_is_measured_where_it_is_to_be(make_config: MakeConfig) -> None:
+    everywhere = make_plan(make_config("adaptors={darken: null}"))
+    plan = make_plan(make_config("adaptors={darken: {points: {blocky: [b16]}}}"))
+    adapted = [cell for cell in plan.cells if cell.adaptor == "darken"]
+    assert [(cell.codec, cell.level) for cell in adapted] == [
+        ("uncompressed", "raw"),
+        ("blocky", "b16"),
+    ]
+    # The configuration leaves the others out itself, so that nobody is told of them.
+    assert not list(plan.absences)
+    assert set(plan.cells) <= set(everywhere.cells)
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ("{blocki: [b16]}", "adaptors.darken.points.blocki: not among the codecs. Did you mean"),
+        ("{blocky: [b4]}", "points.blocky: b4 is not among its levels, b64, b16"),
+        ("[blocky]", "points: expected levels by codec"),
+        ("{blocky: b16}", "points.blocky: expected a list of levels"),
+    ],
+)
+def test_a_point_that_is_not_run_is_refused(
+    make_config: MakeConfig, points: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_config(f"adaptors={{darken: {{points: {points}}}}}")
 
 
 def test_equal_configurations_have_equal_keys(make_config: MakeConfig) -> None:

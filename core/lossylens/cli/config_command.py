@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from lossylens.grid.config import Choice, Config
+    from lossylens.grid.config import AdaptorChoice, Choice, Config
     from lossylens.options.optiondocs import OptionDoc
 
 #: Stands for the name of an entry in keys.
@@ -111,16 +111,17 @@ def as_values(config: Config) -> dict[str, Any]:
         },
         "vlms": {each.label: _entry(each) for each in config.vlms},
         "tasks": {each.label: _entry(each) for each in config.tasks},
-        "adaptors": {
-            each.label if each else "none": _entry(each) if each else None
-            for each in config.adaptors
-        },
+        "adaptors": {each.label: {**_entry(each), **_points(each)} for each in config.adaptors},
         "run": dataclasses.asdict(config.run),
     }
     if config.values.get("plugins"):
         values["plugins"] = config.values["plugins"]
     plain_values: dict[str, Any] = plain(values)
     return plain_values
+
+
+def _points(choice: AdaptorChoice) -> dict[str, Any]:
+    return {} if choice.points is None else {"points": choice.points}
 
 
 def _entry(choice: Choice[Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from lossylens.names import suggestion
 from lossylens.options.optiondocs import option_docs
 from lossylens.registry.loading import factory_problem
 from lossylens.registry.plugins import KINDS, PluginInfo, Registered, Registry, load_registry
-from lossylens.spec import PluginSpec
 
 app = typer.Typer(invoke_without_command=True, add_completion=False)
 
@@ -150,12 +149,15 @@ def spec_details(found: Registered[Any]) -> dict[str, Any]:
     if spec.kind == "codec":
         details["other_levels"] = spec.level_help
         details["level_sets"] = {name: list(levels) for name, levels in spec.level_sets.items()}
-    details["options"] = list(_options(spec))
+    details["options"] = list(_options(spec.options))
+    if spec.kind == "adaptor":
+        details["trained"] = bool(spec.trainer)
+        details["training"] = list(_options(spec.training))
     return details
 
 
-def _options(spec: PluginSpec) -> Iterator[dict[str, Any]]:
-    for each in option_docs(spec.options):
+def _options(options: type) -> Iterator[dict[str, Any]]:
+    for each in option_docs(options):
         yield {
             "name": each.name,
             "type": each.type,
@@ -174,13 +176,18 @@ def _troubles(plugins: list[PluginInfo]) -> Iterator[dict[str, Any]]:
 def _print_found(found: Registered[Any]) -> None:
     details = spec_details(found)
     del details["options"]
+    details.pop("training", None)
     _print_details(details)
-    rows = [
-        (each.name, each.type, each.shown, each.text) for each in option_docs(found.spec.options)
-    ]
+    _print_options("option", found.spec.options)
+    if found.spec.kind == "adaptor":
+        _print_options("option of its training", found.spec.training)
+
+
+def _print_options(title: str, options: type) -> None:
+    rows = [(each.name, each.type, each.shown, each.text) for each in option_docs(options)]
     if rows:
         print()
-        print_table(("option", "type", "default", "meaning"), rows)
+        print_table((title, "type", "default", "meaning"), rows)
 
 
 def _print_details(details: dict[str, Any]) -> None:
@@ -198,6 +205,8 @@ def _text(value: Any) -> str:
         return "; ".join(f"{name}: {_text(each)}" for name, each in value.items())
     if isinstance(value, list):
         return ", ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "" if value is None else str(value)
 
 

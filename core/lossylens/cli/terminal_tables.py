@@ -26,6 +26,11 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         _write(headers, cells)
 
 
+def print_text(text: str) -> None:
+    """Print a paragraph."""
+    print(textwrap.fill(text, _width(), break_long_words=False, break_on_hyphens=False))
+
+
 def print_entry(name: str, text: str) -> None:
     """Print a line ``name: text``, or several lines of it."""
     lead = f"{name + ':':14} "

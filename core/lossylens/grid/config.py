@@ -122,12 +122,24 @@ class CodecEntryOptions(EntryOptions):
     levels: list[str] | str | None = None
 
 
+@dataclass
+class AdaptorEntryOptions(EntryOptions):
+    """What an entry of the section ``adaptors`` takes.
+
+    Attributes:
+        points: where alone it is measured, beside uncompressed images, as levels by codec:
+            ``{jpeg: [q1]}``; null for everywhere.
+    """
+
+    points: dict[str, list[str]] | None = None
+
+
 #: Sections of plugins: the kind of plugin, and what each entry takes.
 PLUGIN_SECTIONS: Mapping[str, tuple[str, type[EntryOptions]]] = {
     "codecs": ("codec", CodecEntryOptions),
     "vlms": ("vlm", EntryOptions),
     "tasks": ("task", EntryOptions),
-    "adaptors": ("adaptor", EntryOptions),
+    "adaptors": ("adaptor", AdaptorEntryOptions),
 }
 
 
@@ -170,6 +182,21 @@ class CodecChoice(Choice[CodecSpec]):
 
 
 @dataclass(frozen=True)
+class AdaptorChoice(Choice[AdaptorSpec]):
+    """An adaptor, with where it is to be measured.
+
+    Attributes:
+        points: levels by codec, labels both, beside uncompressed images; None for everywhere.
+    """
+
+    points: Mapping[str, tuple[str, ...]] | None = field(default=None, kw_only=True)
+
+    def is_at(self, codec: str, level: str) -> bool:
+        """Whether it is to be measured behind a codec at a level."""
+        return self.points is None or level in self.points.get(codec, ())
+
+
+@dataclass(frozen=True)
 class Config:
     """A checked configuration.
 
@@ -185,7 +212,7 @@ class Config:
     codecs: tuple[CodecChoice, ...]
     vlms: tuple[Choice[VlmSpec], ...]
     tasks: tuple[Choice[TaskSpec], ...]
-    adaptors: tuple[Choice[AdaptorSpec], ...]
+    adaptors: tuple[AdaptorChoice, ...]
     executor: Choice[ExecutorSpec]
     run: RunOptions
     values: Mapping[str, Any] = field(repr=False)
@@ -369,7 +396,7 @@ def check_config(
         codecs.insert(0, _codec(registry, "codecs.uncompressed", "uncompressed", {}))
     vlms = [_choice(registry, "vlm", *entry) for entry in _entries(values, "vlms")]
     tasks = [_choice(registry, "task", *entry) for entry in _entries(values, "tasks")]
-    adaptors = _adaptors(registry, _entries(values, "adaptors"))
+    adaptors = _adaptors(registry, _entries(values, "adaptors"), codecs)
     if not run.baseline and not adaptors:
         raise ConfigError("run.baseline: false needs adaptors, or no model is left.")
     environment = environment or Environment()
@@ -508,16 +535,66 @@ def _choice(
 
 
 def _adaptors(
-    registry: Registry, entries: Iterable[tuple[str, str, dict[str, Any]]]
-) -> tuple[Choice[AdaptorSpec], ...]:
+    registry: Registry,
+    entries: Iterable[tuple[str, str, dict[str, Any]]],
+    codecs: Sequence[CodecChoice],
+) -> tuple[AdaptorChoice, ...]:
     found = []
     for where, key, given in entries:
         if key != NO_ADAPTOR:
-            found.append(_choice(registry, "adaptor", where, key, given))
+            points = check_points(given.pop("points", None), codecs, f"{where}.points")
+            choice = _choice(registry, "adaptor", where, key, given)
+            found.append(
+                AdaptorChoice(
+                    choice.label,
+                    where,
+                    choice.found,
+                    choice.options,
+                    written=choice.written,
+                    points=points,
+                )
+            )
         elif given:
             # It may be named, and is there in any case.
             raise ConfigError(f"{where}: stands for the VLM as it is and takes no options.")
     return tuple(found)
+
+
+def check_points(
+    given: Any, codecs: Iterable[CodecChoice], where: str
+) -> dict[str, tuple[str, ...]] | None:
+    """Return levels by codec label, as named in a configuration; None where that is null.
+
+    Args:
+        given: of the configuration.
+        codecs: that may be named, with their levels.
+        where: place of *given*, for messages.
+
+    Raises:
+        ConfigError: a codec or level is none of *codecs*.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not given:
+        raise ConfigError(f"{where}: expected levels by codec, {{jpeg: [q1]}}, got {given!r}.")
+    known = {}
+    for each in codecs:
+        # As reports call it, and as the configuration does.
+        for name in (each.label, each.where.removeprefix("codecs.")):
+            known[canonical(name)] = each
+    points: dict[str, tuple[str, ...]] = {}
+    for name, names in given.items():
+        codec = known.get(canonical(str(name)))
+        if codec is None:
+            hint = suggestion(str(name), {each.label for each in known.values()})
+            raise ConfigError(f"{where}.{name}: not among the codecs. {hint}")
+        levels = _levels(codec.spec, names, f"{where}.{name}")
+        for level in levels:
+            if level not in codec.levels:
+                has = ", ".join(each.name for each in codec.levels)
+                raise ConfigError(f"{where}.{name}: {level.name} is not among its levels, {has}.")
+        points[codec.label] = tuple(level.name for level in levels)
+    return points
 
 
 def _executor(registry: Registry, given: Any) -> Choice[ExecutorSpec]:

@@ -51,6 +51,10 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
             }
             for each in plan.benchmarks
         },
+        "unseen": [
+            [model.choice.label, model.adaptor_label, codec.choice.label, codec.level.name]
+            for model, codec in plan.unseen
+        ],
         "arguments": plain(sys.argv[1:]),
     }
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from typing import Any
 
-from lossylens.adaptor import Adaptor, AdaptorSpec, Needs
+from lossylens.adaptor import Adaptor, Needs
 from lossylens.codec import CodecPoint, Level
 from lossylens.errors import ConfigError
 from lossylens.failure import guarded
-from lossylens.grid.config import Choice, CodecChoice, Config
+from lossylens.grid.config import AdaptorChoice, Choice, CodecChoice, Config
 from lossylens.options.environment import Environment, Place
 from lossylens.registry.plugins import Registry
 from lossylens.spec import OPERATIONAL
@@ -23,6 +23,9 @@ from lossylens.task import Task, TaskSpec
 from lossylens.vlm import Vlm, VlmIdentity, VlmSpec
 
 _NOTHING = object()
+
+# Why the configuration itself leaves cells out; they are no absences.
+_NOT_WANTED = "not among the points at which the configuration has it measured"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class ChosenAdaptor:
         encodes: whether it replaces the vision encoder.
     """
 
-    choice: Choice[AdaptorSpec]
+    choice: AdaptorChoice
     light: Adaptor
     provenance: Mapping[str, str]
 
@@ -68,14 +71,27 @@ class ChosenAdaptor:
     def unfit(self, vlm: BaseModel, codec: CodecLevel) -> str:
         """Return why it does not serve *vlm* behind *codec*, or ``""``."""
         needs, point = self.light.needs, codec.point
+        if codec.encodes and not self.choice.is_at(codec.choice.label, codec.level.name):
+            return _NOT_WANTED
         if self.encodes and not vlm.open:
             return f"vlm {vlm.identity.label} gives no access to its vision encoder"
         if Needs.LATENTS in needs and not point.space:
             return f"codec {point.label} has no latents"
-        if Needs.BITSTREAM in needs and not codec.encodes:
+        # With the pixels it has something to go by: an image that was not compressed.
+        if Needs.PIXELS not in needs and Needs.BITSTREAM in needs and not codec.encodes:
             return f"codec {point.label} has no bitstream"
         with guarded(f"adaptor {self.choice.spec.name!r}", "fits()"):
             return self.light.fits(vlm.identity, point)
+
+    def remark(self, vlm: BaseModel) -> str:
+        """Return what a reader of its results with *vlm* should know, or ``""``."""
+        with guarded(f"adaptor {self.choice.spec.name!r}", "remark()"):
+            return self.light.remark(vlm.identity)
+
+    def is_unseen(self, vlm: BaseModel, codec: CodecLevel) -> bool:
+        """Whether its training for *vlm* had not *codec* at this level."""
+        with guarded(f"adaptor {self.choice.spec.name!r}", "is_seen()"):
+            return self.light.is_seen(vlm.identity, codec.point) is False
 
 
 @dataclass(frozen=True)
@@ -173,10 +189,18 @@ class Plan:
         """What is left out, in the order of the grid."""
         for model, codec, benchmark in self._combinations():
             reason = self.unfit.get((model.part.key, codec.part.key, benchmark.part.key))
-            if reason:
+            if reason and reason != _NOT_WANTED:
                 cell = _cell(model, codec, benchmark)
                 labels = (cell.vlm, cell.adaptor, cell.codec, cell.level, cell.task)
                 yield Absence(*labels, reason)
+
+    @property
+    def unseen(self) -> Iterator[tuple[Model, CodecLevel]]:
+        """Adapted models with the codecs and levels that have cells and no training had."""
+        for model, codec in product(self.models, self.codecs):
+            adaptor, has_cells = model.adaptor, any(True for _ in self.cells_of(model, codec))
+            if adaptor and codec.encodes and has_cells and adaptor.is_unseen(model.base, codec):
+                yield model, codec
 
     def _combinations(self) -> Iterator[tuple[Model, CodecLevel, Benchmark]]:
         yield from product(self.models, self.codecs, self.benchmarks)

@@ -79,6 +79,9 @@ def _do(
         key = benchmark.part.key
         store.set_samples(key, map(_stored_sample, material.samples[key]))
     steps = _Steps(config, plan, material, store, say)
+    for model in plan.models:
+        if model.adaptor and (text := model.adaptor.remark(model.base)):
+            store.add_note(model.part.key, text)
     chosen = config.executor
     with config.registry.build_executor(chosen.spec.name, chosen.options) as executor:
         for models in plan.families:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lossylens.errors import ConfigError
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from lossylens_toolkit.latent_diffusion.control import CONTROL, NAME, Control, control_config
 from lossylens_toolkit.latent_diffusion.diffusion_network import GuidedNetwork
 from lossylens_toolkit.latent_diffusion.ldm import (
+    SD21_UNET,
+    SD_VAE,
     UNET,
     VAE,
     build_unet,
@@ -94,6 +96,38 @@ class ControlledChain(nn.Module):
         load_codec(self.codec, state, strict)
         for part, given, what in parts:
             load_module(part, given, what, strict=strict)
+
+
+def chain_builder(
+    build: Callable[..., GuidedNetwork], control: Mapping[str, Any]
+) -> Callable[..., ControlledChain]:
+    """Return the function that builds all networks of a codec, by default of the official size.
+
+    Args:
+        build: the codec's network.
+        control: configuration of the official control.
+    """
+
+    def build_chain(
+        unet_config: Mapping[str, Any] = SD21_UNET,
+        control_stage_config: Mapping[str, Any] = control,
+        first_stage_ddconfig: Mapping[str, Any] = SD_VAE,
+        preprocess_config: Mapping[str, Any] | None = None,
+        **others: Any,
+    ) -> ControlledChain:
+        """Return all networks of the codec.
+
+        Args:
+            unet_config: of the UNet, as in the official configuration.
+            control_stage_config: of the control.
+            first_stage_ddconfig: of the VAE.
+            preprocess_config: arguments of the codec's ``build``.
+            others: what does not shape the networks.
+        """
+        codec = build(**(preprocess_config or {}))
+        return ControlledChain(codec, unet_config, control_stage_config, first_stage_ddconfig)
+
+    return build_chain
 
 
 def refuse_unknown(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> None:

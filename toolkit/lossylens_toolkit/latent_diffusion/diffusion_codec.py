@@ -34,11 +34,15 @@ from lossylens_toolkit.neural_codec.container import Content, noise_seed
 from lossylens_toolkit.neural_codec.generative_codec import GenerativeCodec
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork, reproducible
 from lossylens_toolkit.neural_codec.neural_options import NANO
+from lossylens_toolkit.out_of_memory import is_out_of_memory
 
 T = TypeVar("T")
 
 #: Bytes before the strings of an official file: sizes of z, number and sizes of strings.
 OFFICIAL_HEADER = 20
+
+#: Options by which a picture takes less memory; not every codec has the first.
+_SIZES = ("untiled_pixels", "latent_tile", "encoder_tile", "decoder_tile")
 
 #: Borders of the VAE's tiles, in pixels and in latents.
 _ENCODER_BORDER = 32
@@ -273,11 +277,13 @@ class LatentDiffusionCodec(GenerativeCodec):
         """Say what to do where memory does not suffice."""
         try:
             yield
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            names = [name for name in _SIZES if hasattr(self.options, name)]
             raise TransientError(
                 f"{self.name}: {width}x{height} pixels do not fit into the memory of"
-                f" {self._device}; make the tiles smaller (options latent_tile, encoder_tile,"
-                " decoder_tile) or use dtype=bfloat16"
+                f" {self._device}; lower the options {', '.join(names)} or use dtype=bfloat16"
             ) from error
 
 

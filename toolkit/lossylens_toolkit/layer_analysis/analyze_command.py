@@ -17,6 +17,31 @@ def _analyze() -> None:
 
 
 @app.command(cls=TakesOverrides)
+def features(
+    vlm: Annotated[str, typer.Argument(help="One of the VLMs in the configuration.")],
+    config: Annotated[Path, typer.Argument(help="Configuration of a run, a YAML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Such as vlms.qwen2.5-vl-3b.device=cuda."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images to draw.")] = 3,
+) -> None:
+    """Draw where compression changes what the language model is given, and adaptors mend it.
+
+    The maps go into the run folder, and the next report of the run shows them.
+    """
+    from lossylens.cli.terminal_tables import print_table
+    from lossylens.grid.config import load_config
+
+    from lossylens_toolkit.feature_maps import map_features, told
+
+    loaded = load_config(config, overrides or ())
+    with loaded.readable_errors():
+        maps = map_features(loaded, vlm, images=images)
+    print_table(("codec", "level", "adaptor", "feature error"), told(maps))
+
+
+@app.command(cls=TakesOverrides)
 def layers(
     vlm: Annotated[str, typer.Argument(help="One of the VLMs in the configuration.")],
     config: Annotated[Path, typer.Argument(help="Configuration of a run, a YAML file.")],

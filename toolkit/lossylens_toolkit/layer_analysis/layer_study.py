@@ -97,12 +97,12 @@ def analyse_layers(
         LossylensError: the VLM gives no access to its vision encoder, or no image
             could be measured.
     """
-    choice = _chosen(config, vlm)
+    choice = chosen_vlm(config, vlm)
     codecs = {f"{each.codec} {each.level}": each for each in _coders(config)}
     if not codecs:
         raise ConfigError("codecs: name at least one that compresses, such as jpeg:")
-    pictures = list(_first_images(config, images))
-    vision = _vision(config, choice)
+    pictures = list(first_images(config, images))
+    vision = vision_of(config, choice)
     measuring = _Measuring(vision, codecs, mapped, map_layers)
     with progress("Measuring layers", len(pictures), "images") as step:
         for name, reference in pictures:
@@ -186,7 +186,12 @@ def _coders(config: Config) -> Iterator[_Coder]:
                 yield _Coder(choice.label, level.name, codec)
 
 
-def _chosen(config: Config, name: str) -> Choice[VlmSpec]:
+def chosen_vlm(config: Config, name: str) -> Choice[VlmSpec]:
+    """Return the VLM of a configuration that is called *name*.
+
+    Raises:
+        ConfigError: there is none.
+    """
     for choice in config.vlms:
         if canonical(name) in (canonical(choice.label), canonical(choice.spec.name)):
             return choice
@@ -194,7 +199,12 @@ def _chosen(config: Config, name: str) -> Choice[VlmSpec]:
     raise ConfigError(f"vlms: the configuration has no {name!r}. {suggestion(name, labels)}")
 
 
-def _vision(config: Config, choice: Choice[VlmSpec]) -> VisionAccess:
+def vision_of(config: Config, choice: Choice[VlmSpec]) -> VisionAccess:
+    """Return the vision encoder of a VLM.
+
+    Raises:
+        LossylensError: the VLM gives no access to it.
+    """
     vlm = config.registry.build_vlm(choice.spec.name, choice.options)
     try:
         return vlm.vision
@@ -205,7 +215,7 @@ def _vision(config: Config, choice: Choice[VlmSpec]) -> VisionAccess:
         ) from error
 
 
-def _first_images(config: Config, count: int) -> Iterator[tuple[str, ImageRef]]:
+def first_images(config: Config, count: int) -> Iterator[tuple[str, ImageRef]]:
     """Yield the first images of the tasks, one task after the other."""
     tasks = [
         (choice.label, iter(config.registry.build_task(choice.spec.name, choice.options).samples()))

@@ -64,8 +64,10 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(B, C, H, W)`` normalised, scaled and shifted."""
-        variance, mean = torch.var_mean(x, 1, keepdim=True)
-        return (x - mean) * (variance + EPSILON).rsqrt() * self.gamma + self.beta
+        # torch.var_mean over the second dimension takes up to twenty times as long.
+        x = x - x.mean(1, keepdim=True)
+        variance = x.square().sum(1, keepdim=True) / (x.shape[1] - 1)
+        return torch.addcmul(self.beta, x * (variance + EPSILON).rsqrt(), self.gamma)
 
 
 class ReflectedConv2d(nn.Conv2d):

@@ -25,9 +25,12 @@ _POINTS = {3: (0.0, 1.0, -1.0, 2.0, -2.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -
 #: Numbers that a strip of transformed tiles may have, so that they stay in the cache.
 _STRIP = 2**20
 #: Below these, they cost more than they save: channels of input and of output, and
-#: positions of the input.
+#: positions of the input; the latter also where a kernel, transformed, has more numbers
+#: than caches and the allocator's heap take.
 _CHANNELS = 16
 _POSITIONS = 256
+_POSITIONS_OF_LARGE = 1024
+_LARGE = 2**22
 
 
 class Winograd(TorchFunctionMode):
@@ -50,11 +53,12 @@ class Winograd(TorchFunctionMode):
         return func(*args, **(kwargs or {})) if result is None else result
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``conv2d(x, weight, bias, padding="same")`` for a kernel of 3x3 or 5x5."""
-    batch, channels, height, width = x.shape
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """Return ``conv2d(x, weight, bias, padding=padding)`` for a kernel of 3x3 or 5x5."""
+    batch, channels = x.shape[:2]
     outputs, _, size, _ = weight.shape
-    tile, reach = _OUT + size - 1, size // 2
+    height, width = (side + 2 * padding - size + 1 for side in x.shape[2:])
+    tile = _OUT + size - 1
     to_outputs, from_kernel, from_inputs = _transforms(size)
     kernels = from_kernel @ weight.reshape(-1, size**2).T
     kernels = kernels.reshape(tile**2, outputs, channels).transpose(1, 2)
@@ -63,9 +67,11 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     step = max(1, _STRIP // (tile**2 * columns * max(channels, outputs) * batch))
     for first in range(0, rows, step):
         count = min(step, rows - first)
-        top, bottom = first * _OUT - reach, (first + count) * _OUT + reach
+        top = first * _OUT - padding
+        bottom, right = top + count * _OUT + size - 1, columns * _OUT + size - 1 - padding
         strip = x[:, :, max(top, 0) : bottom].permute(0, 2, 3, 1)
-        sides = (reach, columns * _OUT + reach - width, max(-top, 0), max(bottom - height, 0))
+        below = max(bottom - x.shape[2], 0)
+        sides = (padding, right - x.shape[3], max(-top, 0), below)
         tiles = functional.pad(strip, (0, 0, *sides)).unfold(1, tile, _OUT).unfold(2, tile, _OUT)
         inputs = tiles.permute(4, 5, 0, 1, 2, 3).reshape(tile**2, -1)
         products = torch.bmm((from_inputs @ inputs).reshape(tile**2, -1, channels), kernels)
@@ -113,24 +119,19 @@ def _conv2d(
     """Return the convolution, or None if it does not gain."""
     size = weight.shape[-1]
     fits = size in _POINTS and weight.shape[-2] == size and x.ndim == 4 and groups == 1
-    if not fits or not _is(dilation, 1) or not _is(padding, size // 2) or not _large(x):
+    if not fits or not _is(dilation, 1) or not _large(x, weight):
         return None
-    few = len(weight) < _CHANNELS
-    if _is(stride, 1):
-        return _few_outputs(x, weight, bias) if few else _many(convolve, x, weight, bias)
+    same, few = _is(padding, size // 2), len(weight) < _CHANNELS
+    if few:
+        return _few_outputs(x, weight, bias) if same and _is(stride, 1) else None
+    if weight.shape[1] < _CHANNELS:
+        return None
+    if _is(stride, 1) and (same or _is(padding, 0)):
+        return convolve(x, weight, bias, size // 2 if same else 0)
     even = all(side % 2 == 0 for side in x.shape[-2:])
-    if _is(stride, 2) and size == 5 and even:
-        return _many(_halving, x, weight, bias)
+    if _is(stride, 2) and size == 5 and same and even:
+        return _halving(x, weight, bias)
     return None
-
-
-def _many(
-    convolution: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-) -> Tensor | None:
-    return convolution(x, weight, bias) if min(weight.shape[:2]) >= _CHANNELS else None
 
 
 def _few_outputs(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -148,7 +149,7 @@ def _halving(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     outputs, inputs = weight.shape[:2]
     phases = functional.pad(weight, (0, 1, 0, 1)).reshape(outputs, inputs, 3, 2, 3, 2)
     kernels = phases.permute(0, 1, 3, 5, 2, 4).reshape(outputs, 4 * inputs, 3, 3)
-    return convolve(functional.pixel_unshuffle(x, 2), kernels, bias)
+    return convolve(functional.pixel_unshuffle(x, 2), kernels, bias, 1)
 
 
 def _conv_transpose2d(
@@ -168,22 +169,24 @@ def _conv_transpose2d(
     fits = weight.shape[-2:] == (5, 5) and x.ndim == 4 and groups == 1 and _is(dilation, 1)
     if not fits or not (_is(stride, 2) and _is(padding, 2) and _is(output_padding, 1)):
         return None
-    if not _large(x) or min(weight.shape[:2]) < _CHANNELS:
+    if not _large(x, weight) or min(weight.shape[:2]) < _CHANNELS:
         return None
     inputs, outputs = weight.shape[:2]
     phases = functional.pad(weight, (0, 1, 0, 1)).reshape(inputs, outputs, 3, 2, 3, 2)
     kernels = phases.flip(2, 4).permute(1, 3, 5, 0, 2, 4).reshape(4 * outputs, inputs, 3, 3)
     biases = None if bias is None else bias.repeat_interleave(4)
-    return functional.pixel_shuffle(convolve(x, kernels, biases), 2)
+    return functional.pixel_shuffle(convolve(x, kernels, biases, 1), 2)
 
 
 def _is(value: Any, expected: int) -> bool:
     return value == expected or (isinstance(value, tuple | list) and set(value) == {expected})
 
 
-def _large(x: Tensor) -> bool:
+def _large(x: Tensor, weight: Tensor) -> bool:
+    transformed = weight.shape[0] * weight.shape[1] * (_OUT + weight.shape[-1] - 1) ** 2
+    least = _POSITIONS if transformed < _LARGE else _POSITIONS_OF_LARGE
     size = x.shape[-2] * x.shape[-1]
-    return x.dtype == torch.float64 and x.device.type == "cpu" and size >= _POSITIONS
+    return x.dtype == torch.float64 and x.device.type == "cpu" and size >= least
 
 
 _REPLACEMENTS: Mapping[Any, Callable[..., Tensor | None]] = {

@@ -13,5 +13,7 @@
 :mod:`.generative_training`  training of a generative codec
 :mod:`.perceptual`           its perceptual loss
 :mod:`.discriminators`       its adversarial loss
+:mod:`.adaptor`              training of an adaptor
+:mod:`.gap`                  all trainings of a gap split, and their run
 ===========================  ===================================================
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,101 +25,24 @@ from lossylens.options.environment import Environment
 from lossylens.options.resolving import resolve_options
 from lossylens.registry.loading import Registered, import_object
 from lossylens.registry.plugins import Registry, load_registry
-from lossylens.spec import MANDATORY, PluginSpec
+from lossylens.spec import PluginSpec
 from lossylens.vlm import VlmIdentity
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lossylens_toolkit.neural_codec.checkpoints import write_checkpoint
+from lossylens_toolkit.training.adaptor_options import (
+    AdaptorTrainingOptions,
+    AdaptorTrainingSections,
+)
 from lossylens_toolkit.training.loop import TrainingLoop, cosine, make_accelerator
 from lossylens_toolkit.training.pairs import CodedPictures, Pair, Pairs
-from lossylens_toolkit.training.training_options import DEVICES, PRECISIONS, PictureOptions
+from lossylens_toolkit.training.training_memory import check_memory, saved_bytes
+from lossylens_toolkit.training.training_options import PictureOptions
 from lossylens_toolkit.training.training_pictures import find_pictures
 
-
-@dataclass
-class AdaptorTrainingOptions:
-    """Options that the trainings of all adaptors have.
-
-    Attributes:
-        steps: of the whole training; may be changed on resuming.
-        batch: pictures in a step, of all processes together.
-        variants: compressed variants of each picture in a step.
-        clean: share of variants that are the picture as it is.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW.
-        warmup: steps of linear rise of the rate.
-        decay: share of the steps, at the end, in which it falls to zero, as a cosine.
-        clip: largest norm of the gradient.
-        mixed_precision: ``no``, ``bf16`` or ``fp16``; weights stay in float32.
-        device: ``auto`` or ``cpu``; ``accelerate launch`` chooses among GPUs.
-        workers: processes that read, encode and decode pictures; 0 for the process itself.
-        validate_every: steps between validations.
-        state_minutes: between two states on disk.
-
-    Raises:
-        ValueError: a value out of range.
-    """
-
-    steps: int = 1000
-    batch: int = 16
-    variants: int = 1
-    clean: float = 0.15
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    warmup: int = 100
-    decay: float = 1.0
-    clip: float = 1.0
-    mixed_precision: str = "no"
-    device: str = "auto"
-    workers: int = 0
-    validate_every: int = 250
-    state_minutes: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name, known in (("mixed_precision", PRECISIONS), ("device", DEVICES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
-        for name in ("steps", "batch", "variants", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "warmup", "workers", "state_minutes"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("decay", "clean"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share, 0 to 1, got {getattr(self, name)}")
-
-
-@dataclass
-class AdaptorTrainingSections:
-    """The configuration of ``lossylens train adaptor``.
-
-    Attributes:
-        out: folder of states, record and checkpoints.
-        vlm: the model, with its options: ``{nano: }``.
-        codecs: to be trained on, as in a run: ``{jpeg: {levels: [q1, q3]}}``.
-        pictures: to train on.
-        validation: pictures to validate on.
-        training: options of the method's trainer.
-        cache: a folder of bitstreams that trainings and runs share; null for one in ``out``.
-        seed: of weights, pictures and order.
-        plugins: which installed plugins are loaded, as in a run.
-    """
-
-    out: Path = MANDATORY  # type: ignore[assignment]
-    vlm: dict[str, Any] = field(default_factory=dict)
-    codecs: dict[str, Any] = field(default_factory=dict)
-    pictures: PictureOptions = field(default_factory=PictureOptions)
-    validation: PictureOptions = field(default_factory=PictureOptions)
-    training: dict[str, Any] = field(default_factory=dict)
-    cache: Path | None = None
-    seed: int = 0
-    plugins: dict[str, Any] = field(default_factory=dict)
+#: Name of the checkpoint in the folder of a training that has come to its end.
+CHECKPOINT = "adaptor.safetensors"
 
 
 @dataclass(frozen=True)
@@ -150,14 +73,31 @@ def train_adaptor(
     """
     values, environment = read_yaml(config, overrides)
     with environment.out_of_messages():
-        spec = PluginSpec(name="training", summary="", factory="", options=AdaptorTrainingSections)
-        sections: AdaptorTrainingSections = resolve_options(spec, values, "")
-        registry = load_registry(
-            only=sections.plugins.get("only"), disable=sections.plugins.get("disable")
-        )
-        found = registry.find("adaptor", name)
-        trainer = _trainer(found, sections.training)
-        return trainer.train(_training(sections, values, registry, environment))
+        trainer, training = prepare_training(name, values, environment)
+        return trainer.train(training)
+
+
+def prepare_training(
+    name: str, values: Mapping[str, Any], environment: Environment
+) -> tuple[Trainer, Training]:
+    """Return a trainer with what it is to be given; no weights are loaded.
+
+    Args:
+        name: of the adaptor.
+        values: of a configuration; see :class:`AdaptorTrainingSections`.
+        environment: what they owe to it.
+
+    Raises:
+        LossylensError: something is wrong or missing.
+    """
+    spec = PluginSpec(name="training", summary="", factory="", options=AdaptorTrainingSections)
+    sections: AdaptorTrainingSections = resolve_options(spec, values, "")
+    registry = load_registry(
+        only=sections.plugins.get("only"), disable=sections.plugins.get("disable")
+    )
+    found = registry.find("adaptor", name)
+    trainer = _trainer(found, sections.training)
+    return trainer, _training(sections, values, registry, environment)
 
 
 def _trainer(found: Registered[Any], given: Mapping[str, Any]) -> Trainer:
@@ -227,6 +167,9 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         say: is given a line for each validation.
     """
 
+    #: What a user can do where a step does not fit into memory.
+    memory_remedy = "lower training.batch or training.variants"
+
     def __init__(
         self,
         method: str,
@@ -237,15 +180,7 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         needs: Needs = Needs.PIXELS,
         say: Callable[[str], object] = print,
     ) -> None:
-        own = {
-            "method": method,
-            "vlm": training.identity.name,
-            "weights": training.identity.weights,
-            "points": [each.point.key for each in training.points],
-            "pictures": _names_hash(training.pictures),
-            "seed": training.seed,
-            **identity,
-        }
+        own = {"method": method, **identity_of(training), **identity}
         super().__init__(
             folder=training.folder,
             identity=own,
@@ -258,7 +193,9 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         )
         self.method, self.training, self.options = method, training, options
         cache = training.cache or training.folder / "bitstreams"
-        self.coded = CodedPictures(training.pictures, training.points, cache, needs)
+        self.coded = CodedPictures(
+            training.pictures, training.points, cache, needs, kept=options.kept_megabytes << 20
+        )
         self.held_out = CodedPictures(training.validation, training.points, cache, needs)
         set_seed(training.seed, device_specific=True)
 
@@ -280,7 +217,27 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         ]
         optimizer = torch.optim.AdamW(given, lr=self.options.learning_rate)
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
+        self._check_memory([each for group in given for each in group["params"]])
         self.begin()
+
+    def _check_memory(self, trained: Sequence[nn.Parameter]) -> None:
+        """Say what a step takes, from the loss of one pair.
+
+        Raises:
+            RequirementError: it does not fit.
+        """
+        wrapped = self.module
+        # Processes would wait for the gradient of a forward pass in the wrapper.
+        self.module = self.accelerator.unwrap_model(wrapped)
+        try:
+            with self.accelerator.autocast():
+                each = saved_bytes(lambda: self.loss([self._pairs(1)[0]]), self.module)
+        finally:
+            self.module = wrapped
+        share = self.options.batch // self.accelerator.num_processes or 1
+        told = check_memory(trained, share * each, self.accelerator.device, self.memory_remedy)
+        if self.accelerator.is_main_process:
+            self.say(f"Memory: {told}.")
 
     @abstractmethod
     def loss(self, pairs: Sequence[Pair]) -> Mapping[str, Tensor]:
@@ -299,13 +256,7 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         options = self.options
         count = options.steps * options.batch
         loader: DataLoader[Any] = DataLoader(
-            Pairs(
-                self.coded,
-                count,
-                self.training.seed,
-                variants=options.variants,
-                clean=options.clean,
-            ),
+            self._pairs(count),
             batch_size=options.batch // self.accelerator.num_processes or 1,
             sampler=self._numbers(count),
             num_workers=options.workers,
@@ -314,6 +265,16 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
             generator=torch.Generator(),
         )
         yield from loader
+
+    def _pairs(self, count: int) -> Pairs:
+        options = self.options
+        return Pairs(
+            self.coded,
+            count,
+            self.training.seed,
+            variants=options.variants,
+            clean=options.clean,
+        )
 
     def _numbers(self, count: int) -> list[int]:
         """Return the numbers of this process's pairs: in each batch its share, in order."""
@@ -339,7 +300,7 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         self.optimizer.step()
         return terms
 
-    def export(self, name: str = "adaptor.safetensors") -> Trained:
+    def export(self, name: str = CHECKPOINT) -> Trained:
         """Write the checkpoint.
 
         Its header names method, VLM by name and hash, codec points, data and seed.
@@ -347,7 +308,9 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         path = self.folder / name
         if self.accelerator.is_main_process:
             temporary = path.with_suffix(".tmp")
-            write_checkpoint(temporary, self.state(), self._header())
+            dtype = getattr(torch, self.options.weights)
+            state = {name: value.to(dtype) for name, value in self.state().items()}
+            write_checkpoint(temporary, state, self._header())
             temporary.replace(path)
         self.accelerator.wait_for_everyone()
         return Trained(path)
@@ -375,6 +338,17 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
             "steps": self.step,
             **self.about(),
         }
+
+
+def identity_of(training: Training) -> dict[str, Any]:
+    """Return what makes a training this and no other, but for what is its method's own."""
+    return {
+        "vlm": training.identity.name,
+        "vlm_weights": training.identity.weights,
+        "points": [each.point.key for each in training.points],
+        "pictures": _names_hash(training.pictures),
+        "seed": training.seed,
+    }
 
 
 def _as_list(pairs: list[Pair]) -> list[Pair]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from lossylens.adaptor import Needs, TrainingPicture, TrainingPoint
 from lossylens.codec import SOURCE, Codec
 from lossylens.images import content_hash
@@ -25,9 +25,6 @@ from PIL.Image import Image
 from torch.utils.data import Dataset
 
 from lossylens_toolkit.training.training_pictures import read_picture
-
-#: Pictures that are kept decoded, in each process that reads.
-_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and some variants of it."""
+    """A picture and some variants of it.
 
+    Attributes:
+        number: of the picture among those of the training.
+        original: as it is.
+        variants: what codecs leave of it.
+    """
+
+    number: int
     original: Image
     variants: tuple[Variant, ...]
 
@@ -59,6 +63,7 @@ class CodedPictures:
         points: codecs at their levels.
         cache: folder of bitstreams; see :class:`~lossylens.store.sharing.SharedBitstreams`.
         needs: what of a compressed picture is asked for.
+        kept: bytes of decoded pictures that each process keeps in memory.
     """
 
     def __init__(
@@ -67,11 +72,13 @@ class CodedPictures:
         points: Sequence[TrainingPoint],
         cache: Path,
         needs: Needs = Needs.PIXELS,
+        *,
+        kept: int = 1 << 28,
     ) -> None:
         self.pictures, self.points, self.needs = pictures, points, needs
         self._cache = SharedBitstreams(cache, where="the folder of bitstreams")
-        self._codecs: dict[str, Codec] = {}
-        self._read = lru_cache(_KEPT)(self._read_file)
+        self._kept = kept
+        self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
         # Codecs and pictures are made anew in each process.
@@ -80,17 +87,33 @@ class CodedPictures:
             "points": self.points,
             "needs": self.needs,
             "_cache": self._cache,
+            "_kept": self._kept,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._codecs = {}
-        self._read = lru_cache(_KEPT)(self._read_file)
+        self._begin()
 
-    def _read_file(self, number: int) -> tuple[str, Image]:
-        picture = self.pictures[number]
-        data = picture.read()
-        return content_hash(data), read_picture(picture.name, lambda: data)
+    def _begin(self) -> None:
+        self._codecs: dict[str, Codec] = {}
+        self._decoded: LRUCache[tuple[int, str], tuple[str, Image]] = LRUCache(
+            self._kept, getsizeof=lambda entry: 3 * entry[1].width * entry[1].height
+        )
+
+    def _read(self, number: int) -> tuple[str, Image]:
+        """Return hash and pixels of a picture."""
+        found = self._decoded.get((number, ""))
+        if found is None:
+            picture = self.pictures[number]
+            data = picture.read()
+            found = content_hash(data), read_picture(picture.name, lambda: data)
+            self._keep((number, ""), found)
+        return found
+
+    def _keep(self, key: tuple[int, str], entry: tuple[str, Image]) -> None:
+        # A picture that is larger than all that is kept cannot be put in.
+        if self._decoded.getsizeof(entry) <= self._decoded.maxsize:
+            self._decoded[key] = entry
 
     def original(self, number: int) -> Image:
         """Return a picture as it is.
@@ -118,8 +141,17 @@ class CodedPictures:
             condition = replace(condition, latents=codec.latents(bitstream))
         image = None
         if Needs.PIXELS in self.needs:
-            image = decoded_image(codec, bitstream, original.size, parity=False)
+            image = self._decode(number, codec, point.point.key, bitstream, original.size)
         return Variant(image, condition)
+
+    def _decode(
+        self, number: int, codec: Codec, key: str, bitstream: bytes, size: tuple[int, int]
+    ) -> Image:
+        found = self._decoded.get((number, key))
+        if found is None:
+            found = "", decoded_image(codec, bitstream, size, parity=False)
+            self._keep((number, key), found)
+        return found[1]
 
     def bits_per_pixel(self, number: int, point: TrainingPoint) -> float:
         """Return the rate of a picture at *point*, in bits per pixel of the original."""
@@ -176,6 +208,7 @@ class Pairs(Dataset[Pair]):
             chosen = int(random.integers(max(1, len(self._coded.points))))
             points.append(None if clean else self._coded.points[chosen])
         return Pair(
+            picture,
             self._coded.original(picture),
             tuple(self._coded.variant(picture, point) for point in points),
         )

@@ -9,6 +9,7 @@ import torch
 from lossylens.errors import ConfigError
 from lossylens.registry.fidelity import ALEXNET
 from lossylens.registry.plugins import Registry
+from lossylens.vlm import VisionAccess
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,7 +50,7 @@ def perceptual_distance(
     vlm = _SMALLEST if name == AUTO else name
     reason = f", for LPIPS lacks {missing.what}" if name == AUTO and missing else ""
     say(f"Perceptual loss: hidden states of the vision encoder of {vlm}{reason}.")
-    return EncoderDistance(vlm, registry, device)
+    return EncoderDistance(registry.build_vlm(vlm).vision, device, f"perceptual.network: {vlm}")
 
 
 def _lpips(device: torch.device) -> Distance:
@@ -69,22 +70,21 @@ class EncoderDistance:
     A window of at most 224x224 pixels is compared, another at each call.
 
     Args:
-        name: of a VLM of the Qwen2.5-VL architecture.
-        registry: in which it is found.
-        device: of the pictures.
+        vision: encoder of a VLM of the Qwen2.5-VL architecture.
+        device: of the pictures; the encoder is put there, and frozen.
+        chosen: option and VLM, for messages.
 
     Raises:
-        ConfigError: the VLM's encoder takes other than plain patches.
+        ConfigError: the encoder takes other than plain patches.
     """
 
-    def __init__(self, name: str, registry: Registry, device: torch.device) -> None:
-        vlm: Any = registry.build_vlm(name)
-        self._tower: Any = vlm.vision
-        processor = getattr(self._tower.preprocess, "processor", None)
+    def __init__(self, vision: VisionAccess, device: torch.device, chosen: str) -> None:
+        self._tower: Any = vision
+        processor = getattr(getattr(vision, "preprocess", None), "processor", None)
         if not hasattr(processor, "merge_size"):
             raise ConfigError(
-                f"perceptual.network: the vision encoder of {name} takes no plain patches; name a"
-                " VLM of the Qwen2.5-VL architecture, such as nano"
+                f"{chosen} has a vision encoder that takes no plain patches; name a VLM of the"
+                " Qwen2.5-VL architecture, such as nano"
             )
         self._processor: Any = processor
         self._tower.module.to(device).requires_grad_(False)

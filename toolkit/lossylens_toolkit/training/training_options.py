@@ -172,11 +172,11 @@ class CodecTrainingOptions:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _one_of("mixed_precision", self.mixed_precision, PRECISIONS)
-        _one_of("distortion", self.distortion, DISTORTIONS)
-        _one_of("weights", self.weights, WEIGHTS)
-        _one_of("device", self.device, DEVICES)
-        _one_of("begin", self.begin, BEGINNINGS)
+        one_of("mixed_precision", self.mixed_precision, PRECISIONS)
+        one_of("distortion", self.distortion, DISTORTIONS)
+        one_of("weights", self.weights, WEIGHTS)
+        one_of("device", self.device, DEVICES)
+        one_of("begin", self.begin, BEGINNINGS)
         for name in ("crop", "batch", "steps", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -203,7 +203,7 @@ class CodecTrainingOptions:
 
     def _check_generative(self) -> None:
         adversarial = self.adversarial
-        _one_of("adversarial.discriminator", adversarial.discriminator, DISCRIMINATORS)
+        one_of("adversarial.discriminator", adversarial.discriminator, DISCRIMINATORS)
         above_zero = {
             "rate.target": self.rate.target,
             "rate.above": self.rate.above,
@@ -227,6 +227,11 @@ class CodecTrainingOptions:
                 raise ValueError(f"{name} must be a number and not negative, got {value}")
 
 
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Make sure that the option *name* has a known value.
+
+    Raises:
+        ValueError: it has not.
+    """
     if value not in known:
         raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")

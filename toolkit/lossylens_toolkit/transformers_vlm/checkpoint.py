@@ -71,15 +71,24 @@ def weight_files(folder: Path, needed: Sequence[Sequence[str]] = _NEEDED) -> lis
     Raises:
         RequirementError: a file is missing, cut off or broken; the message names it.
     """
-    for names in needed:
-        if not any((folder / name).is_file() for name in names):
-            raise RequirementError(f"{folder} holds no {' or '.join(names)}")
+    check_needed(folder, needed)
     files = [folder / name for name in _weight_names(folder)]
     for path in files:
         if not path.exists():
             raise RequirementError(f"{folder} is incomplete: {path.name} is missing")
         check_file(path, "safetensors")
     return files
+
+
+def check_needed(folder: Path, needed: Sequence[Sequence[str]] = _NEEDED) -> None:
+    """Make sure that of each group of files one is in *folder*.
+
+    Raises:
+        RequirementError: none is; the message names them.
+    """
+    for names in needed:
+        if not any((folder / name).is_file() for name in names):
+            raise RequirementError(f"{folder} holds no {' or '.join(names)}")
 
 
 def check_file(path: Path, expected: Kind) -> None:
@@ -101,7 +110,7 @@ def _weight_names(folder: Path) -> list[str]:
         if any(folder.glob("*.bin")):
             hint = "; its .bin files are pickles, which are never loaded"
         raise RequirementError(f"{folder} holds no {_SINGLE} or {_INDEX}{hint}")
-    index = _json_object(folder / _INDEX)
+    index = read_json(folder / _INDEX)
     shards = index.get("weight_map")
     names = set(shards.values()) if isinstance(shards, dict) else set()
     # A name with a folder in it could be any file of this machine.
@@ -114,7 +123,12 @@ def _is_file_name(name: str) -> bool:
     return name == Path(name).name != ""
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in *path*.
+
+    Raises:
+        RequirementError: it cannot be read, or is none.
+    """
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -132,7 +146,27 @@ def parameters(files: Sequence[Path]) -> int:
 def model_type(folder: Path) -> str:
     """Return the architecture that a checkpoint's configuration names."""
     path = folder / "config.json"
-    return str(_json_object(path).get("model_type", ""))
+    return str(read_json(path).get("model_type", ""))
+
+
+def read_part(folder: Path, loader: Any) -> Any:
+    """Return a tokenizer, image processor or configuration of a checkpoint.
+
+    Args:
+        folder: of the checkpoint.
+        loader: a class of transformers.
+
+    Raises:
+        RequirementError: its files cannot be read.
+    """
+    try:
+        return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    # The tokenizers' library knows no other error.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise RequirementError(
+            f"{folder}: the files of the {loader.__name__} cannot be read; get them again: {reason}"
+        ) from error
 
 
 def fingerprint(files: Sequence[Path]) -> Mapping[str, str]:

@@ -22,9 +22,10 @@ from lossylens.vlm import Condition
 from torch import Tensor
 from transformers import Cache
 
+from lossylens_toolkit.out_of_memory import is_out_of_memory
 from lossylens_toolkit.transformers_vlm.family import Family, Prefix
 from lossylens_toolkit.transformers_vlm.growing_cache import new_cache, selected
-from lossylens_toolkit.transformers_vlm.memory import Budget, is_out_of_memory
+from lossylens_toolkit.transformers_vlm.memory import Budget
 from lossylens_toolkit.transformers_vlm.vision_inputs import Picture, VisualTokens
 
 #: Encodes images, given how each was compressed.

@@ -27,16 +27,6 @@ _CPU_PATCHES = 1024
 _ANSWER_TOKENS = 64
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether *error* says that memory, of the GPU or the host, has run out."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "out of memory" in text
-    )
-
-
 def host_memory() -> int | None:
     """Return the bytes that a process can still take, None where that is unknown."""
     try:

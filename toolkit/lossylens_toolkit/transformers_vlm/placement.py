@@ -179,7 +179,13 @@ def spread(model: Any, memory: Mapping[int, int]) -> dict[str, int]:
     from accelerate.utils import get_balanced_memory
 
     model.tie_weights()
-    whole = {"Qwen2_5_VisionTransformerPretrainedModel", "InternVLVisionModel", "JanusVisionModel"}
+    whole = {
+        "Qwen2_5_VisionTransformerPretrainedModel",
+        "InternVLVisionModel",
+        "JanusVisionModel",
+        "CLIPVisionModel",
+        "SiglipVisionModel",
+    }
     kept = sorted(whole | set(model._no_split_modules or ()))
     balanced = get_balanced_memory(model, dict(memory), no_split_module_classes=kept)
     placed = infer_auto_device_map(model, balanced, no_split_module_classes=kept)

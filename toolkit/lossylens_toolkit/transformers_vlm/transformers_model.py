@@ -110,14 +110,17 @@ class TransformersVlm(Vlm):
             model.to(self.placement.devices[0])
         return model.eval().requires_grad_(False)
 
+    def model_config(self) -> Any:
+        """Return the configuration with which the class in transformers makes the model."""
+        return AutoConfig.from_pretrained(
+            self.folder, local_files_only=True, trust_remote_code=False
+        )
+
     def _device_map(self) -> Any:
         devices = self.placement.devices
         if len(devices) > 1:
-            config = AutoConfig.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=False
-            )
             with torch.device("meta"):
-                model = self.model_class(config)
+                model = self.model_class(self.model_config())
             return spread(model, {n: free_memory(device) for n, device in enumerate(devices)})
         return {"": devices[0]} if self.placement.quantization != "none" else None
 
@@ -127,17 +130,7 @@ class TransformersVlm(Vlm):
         Raises:
             RequirementError: its files cannot be read.
         """
-        try:
-            return loader.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=False
-            )
-        # The tokenizers' library knows no other error.
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise RequirementError(
-                f"{self.folder}: the files of the {loader.__name__} cannot be read; get them"
-                f" again: {reason}"
-            ) from error
+        return checkpoint.read_part(self.folder, loader)
 
     def answer(self, batch: Sequence[ImageQuestions]) -> list[list[Answer]]:
         """Answer all questions of all images, in order; see :class:`Vlm`."""

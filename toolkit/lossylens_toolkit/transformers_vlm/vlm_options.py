@@ -81,6 +81,31 @@ class JanusOptions(VlmOptions):
     """Options of Janus-Pro."""
 
 
+@dataclass
+class LlavaOptions(VlmOptions):
+    """Options of LLaVA-1.5.
+
+    Attributes:
+        short_answers: whether yes-no questions ask for a single word or phrase, as LLaVA's
+            own scripts do; the reference evaluator asks them as they are.
+    """
+
+    short_answers: bool = False
+
+
+@dataclass
+class LlavaOnevisionOptions(VlmOptions):
+    """Options of LLaVA-OneVision.
+
+    Attributes:
+        max_tiles: an image is cut into so many tiles at most, the picture of the whole not
+            counted; None is as many as the checkpoint says, 0 leaves one picture of the
+            whole, padded to a square.  Several images have that one picture each.
+    """
+
+    max_tiles: int | None = None
+
+
 def needs_checkpoint(gigabytes: float) -> Callable[[VlmOptions], Sequence[Missing]]:
     """Return the requirement check of a model whose download has *gigabytes*."""
 

@@ -23,12 +23,21 @@ from transformers import (
     InternVLForConditionalGeneration,
     JanusConfig,
     JanusForConditionalGeneration,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
 )
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+    LlavaOnevisionImageProcessorPil,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 if TYPE_CHECKING:
@@ -43,6 +52,9 @@ _TEXT = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 512,
 }
+
+#: Ends of the names of weights that are vectors, and neither biases nor of norms.
+_VECTORS = ("lambda_1", "lambda_2", "class_embedding", "image_newline")
 
 _CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -78,7 +90,7 @@ def randomise(model: Any, std: float = 0.15, seed: int = 3) -> Any:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim > 1 or "lambda" in name:
+            if parameter.ndim > 1 or name.endswith(_VECTORS):
                 parameter.normal_(0, std, generator=generator)
     return model.eval()
 
@@ -214,11 +226,105 @@ def save_janus(
     _save(folder, JanusForConditionalGeneration(config), tokenizer, processor, std)
 
 
+def save_llava(
+    folder: Path,
+    text: Mapping[str, Any] | None = None,
+    vision: Mapping[str, Any] | None = None,
+    *,
+    std: float = 0.25,
+) -> None:
+    """Write a LLaVA-1.5 checkpoint to *folder*; *text* and *vision* change its sizes."""
+    named = {"image_token": "<image>"}
+    specials = ["<unk>", "<s>", "</s>", "<pad>", *named.values()]
+    tokenizer = byte_tokenizer(specials, bos="<s>", eos="</s>", pad="<pad>", **named)
+    tower = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        # The last is not read.
+        "num_hidden_layers": 5,
+        "num_attention_heads": 4,
+        "image_size": 56,
+        "patch_size": 14,
+        "projection_dim": 16,
+        **(vision or {}),
+    }
+    side = tower["image_size"]
+    config = LlavaConfig(
+        text_config={"model_type": "llama", **_TEXT, **_special(tokenizer), **(text or {})},
+        vision_config=tower,
+        image_token_index=_id(tokenizer, "<image>"),
+        image_seq_length=(side // tower["patch_size"]) ** 2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=False,
+    )
+    # As published: it crops.
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+    )
+    _save(folder, LlavaForConditionalGeneration(config), tokenizer, processor, std)
+
+
+def save_llava_onevision(
+    folder: Path,
+    text: Mapping[str, Any] | None = None,
+    vision: Mapping[str, Any] | None = None,
+    *,
+    most: int = 2,
+    std: float = 0.15,
+) -> None:
+    """Write a LLaVA-OneVision checkpoint to *folder*.
+
+    Args:
+        folder: where to.
+        text: changes sizes of the language model.
+        vision: changes sizes of the vision encoder.
+        most: tiles whose patches an image may have; more are scaled down to these.
+        std: of the weights.
+    """
+    named = {"image_token": "<image>", "video_token": "<video>"}
+    tokenizer = byte_tokenizer(
+        [*_CHATML, *named.values()], eos="<|im_end|>", pad="<|endoftext|>", **named
+    )
+    tower = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        # Not a multiple of the patches, as with the published ones.
+        "image_size": 48,
+        "patch_size": 14,
+        "vision_use_head": False,
+        **(vision or {}),
+    }
+    side = tower["image_size"]
+    sides = (side, 2 * side, 3 * side)
+    pairs = [(down, across) for down in sides for across in sides]
+    resolutions = [list(pair) for pair in pairs if pair[0] * pair[1] <= 4 * side**2]
+    config = LlavaOnevisionConfig(
+        text_config={"model_type": "qwen2", **_TEXT, **_special(tokenizer), **(text or {})},
+        vision_config=tower,
+        image_token_index=_id(tokenizer, "<image>"),
+        video_token_index=_id(tokenizer, "<video>"),
+        image_grid_pinpoints=resolutions,
+        vision_aspect_ratio=f"anyres_max_{most}",
+        tie_word_embeddings=False,
+    )
+    processor = LlavaOnevisionImageProcessorPil(
+        size={"height": side, "width": side}, image_grid_pinpoints=resolutions
+    )
+    _save(folder, LlavaOnevisionForConditionalGeneration(config), tokenizer, processor, std)
+
+
 #: How to write a checkpoint of each ``model_type``.
 SAVE: Mapping[str, Callable[[Path], None]] = {
     "qwen2_5_vl": save_qwen2_5_vl,
     "internvl": save_internvl,
     "janus": save_janus,
+    "llava": save_llava,
+    "llava_onevision": save_llava_onevision,
 }
 
 
@@ -283,6 +389,26 @@ def generate_alone(model: Any, prompt: Sequence[int], limit: int, **inputs: Any)
     written: list[int] = out[0, len(prompt) :].tolist()
     end = model.generation_config.eos_token_id
     return written[: written.index(end)] if end in written else written
+
+
+def llava_inputs(model: Any, processor: Any, images: Sequence[Image.Image]) -> dict[str, Any]:
+    """Return what transformers makes of the images of one question, for a LLaVA of any kind.
+
+    LLaVA-1.5's processor of transformers pads where it is told to, as the authors' code does.
+
+    Args:
+        model: as transformers loads it.
+        processor: of the checkpoint.
+        images: in the prompt's order.
+    """
+    if model.config.model_type == "llava":
+        side = model.config.vision_config.image_size
+        padding = LlavaImageProcessorPil(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}, do_pad=True
+        )
+        return dict(padding(images=list(images), return_tensors="pt"))
+    # In a list of their own, several are those of one question, and are not cut.
+    return dict(processor(images=[list(images)], return_tensors="pt"))
 
 
 class PluginTests:

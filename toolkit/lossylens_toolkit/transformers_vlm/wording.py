@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from lossylens.vlm import Question, QuestionKind
+from lossylens.vlm import Question, QuestionKind, default_prompt
 
 _SHORT = "Answer the question using a single word or phrase."
 _LETTER = "Answer with the option's letter from the given choices directly."
@@ -33,6 +33,22 @@ def _internvl_request(options: bool, chinese: bool) -> str:
     if options:
         return "请直接回答选项字母。" if chinese else _LETTER
     return "请直接回答问题。" if chinese else "Answer the question directly."
+
+
+def llava_wording(question: Question, *, short_answers: bool = False) -> str:
+    """Return *question* as LLaVA-1.5 gets it.
+
+    Args:
+        question: to be worded.
+        short_answers: whether yes-no questions ask for a single word or phrase, as LLaVA's
+            own scripts do; the reference evaluator asks them as they are.
+    """
+    if question.kind is QuestionKind.MULTIPLE_CHOICE:
+        return internvl_wording(question).removeprefix("\n")
+    text = default_prompt(question)
+    if short_answers and question.kind is QuestionKind.YES_NO:
+        return f"{text}\n{_SHORT}"
+    return text
 
 
 def janus_wording(question: Question) -> str:

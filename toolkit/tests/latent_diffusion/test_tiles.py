@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,6 +8,8 @@ from lossylens_toolkit.latent_diffusion.ldm import SCALE, build_vae, load_module
 from lossylens_toolkit.latent_diffusion.tiles import UNetTiles, VaeTiles
 from lossylens_toolkit.latent_diffusion.vae import Vae
 from lossylens_toolkit.testing.golden_weights import weights
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 CONFIG = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
@@ -18,7 +22,11 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def model():
-    vae = build_vae(CONFIG)
+    return built(CONFIG)
+
+
+def built(config):
+    vae = build_vae(config)
     named = {n: (n, weights(n, v.shape, 0)) for n, v in vae.state_dict().items()}
     load_module(vae, named, "the VAE")
     return vae.requires_grad_(False)
@@ -54,6 +62,55 @@ def test_what_is_held_changes_nothing(model):
     assert torch.equal(held[0], held[1])
     assert torch.equal(held[0], held[2])
     assert not torch.allclose(held[0], Vae(model).decode(latent), atol=1e-3)
+
+
+class Live(TorchDispatchMode):
+    """Follows how many bytes the tensors that are alive have, and had at most."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for each in tree_leaves(result):
+            if isinstance(each, torch.Tensor):
+                self.add(each.untyped_storage())
+        return result
+
+    def add(self, storage):
+        if storage._cdata not in self.known:
+            self.known.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self.remove, storage._cdata, storage.nbytes())
+
+    def remove(self, key, size):
+        self.known.remove(key)
+        self.now -= size
+
+
+NARROW = {**CONFIG, "block_out_channels": [8, 8, 8, 8], "norm_num_groups": 8}
+
+
+def most(model, tiles, width):
+    """Return how many bytes a latent 22 high takes to decode, beside the picture."""
+    latent = noise(1, 4, 22, width)
+    with torch.no_grad(), Live() as live:
+        picture = Vae(model, None, tiles).decode(latent)
+    return live.most - picture.untyped_storage().nbytes()
+
+
+def test_tiles_bound_the_memory():
+    """Only what may be held grows with the picture, up to its bound."""
+    model = built(NARROW)
+    tiled = [most(model, VaeTiles(8, 3, 0), width) for width in (22, 54)]
+    whole = [most(model, None, width) for width in (22, 54)]
+    assert tiled[1] < 1.2 * tiled[0] < whole[0]
+    assert whole[1] > 2.2 * whole[0]
+    held = 300_000
+    assert 0 < most(model, VaeTiles(8, 3, held), 54) - tiled[1] < 2 * held
 
 
 @settings(deadline=None)

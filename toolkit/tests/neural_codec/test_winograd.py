@@ -14,6 +14,8 @@ CASES = [
     (nn.ConvTranspose2d(16, 24, 5, 2, 2, 1, bias=False), (2, 16, 18)),
     (nn.Conv2d(130, 128, 5, 2, 2), (1, 18, 32)),
     (nn.Conv2d(16, 24, 5, 2, 2, bias=False), (2, 16, 34)),
+    (nn.Conv2d(32, 30, 3), (2, 19, 22)),
+    (nn.Conv2d(16, 16, 5, bias=False), (1, 20, 16)),
 ]
 FEW_OUTPUTS = [
     (nn.Conv2d(32, 3, 3, padding=1), (2, 17, 19)),
@@ -76,7 +78,8 @@ def test_few_outputs(layer, shape, monkeypatch):
         nn.Conv2d(32, 32, 3, padding=1, stride=2),
         nn.Conv2d(3, 32, 5, padding=2, stride=2),
         nn.Conv2d(32, 32, 3, padding=2, dilation=2),
-        nn.Conv2d(32, 32, 3),
+        nn.Conv2d(32, 32, 3, padding=2),
+        nn.Conv2d(32, 3, 3),
         nn.Conv2d(32, 32, 1),
         nn.Conv2d(32, 3, 3, padding=2),
         nn.ConvTranspose2d(32, 32, 5, 2, 2),
@@ -90,6 +93,17 @@ def test_other_convolutions_are_left_alone(layer, replaced):
         with Winograd():
             assert torch.equal(layer(x), expected)
     assert not replaced
+
+
+def test_a_large_kernel_wants_more_positions(replaced, monkeypatch):
+    """To transform it takes longer than to convolve few positions with it."""
+    monkeypatch.setattr(winograd, "_LARGE", 32 * 32 * 36)
+    layer = nn.Conv2d(32, 32, 3, padding=1).double()
+    for side, calls in ((31, 0), (32, 1)):
+        x = examples(layer, (1, side, side))
+        with Winograd():
+            layer(x)
+        assert len(replaced) == calls
 
 
 def test_odd_sides_at_stride_2_are_left_alone(replaced):

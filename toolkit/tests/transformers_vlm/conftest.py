@@ -7,11 +7,15 @@ import pytest
 import torch
 from lossylens_toolkit.transformers_vlm.families.internvl import InternVLVlm
 from lossylens_toolkit.transformers_vlm.families.janus import JanusVlm
+from lossylens_toolkit.transformers_vlm.families.llava import LlavaVlm
+from lossylens_toolkit.transformers_vlm.families.llava_onevision import LlavaOnevisionVlm
 from lossylens_toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25Vlm
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vlm_options import (
     InternVLOptions,
     JanusOptions,
+    LlavaOnevisionOptions,
+    LlavaOptions,
     Qwen25Options,
 )
 from lossylens_toolkit.transformers_vlm.vlm_testing import SAVE
@@ -25,6 +29,8 @@ KINDS = {
     ),
     "internvl": (InternVLVlm, InternVLOptions, {"max_tiles": 3, "system": "帮助。"}),
     "janus": (JanusVlm, JanusOptions, {}),
+    "llava": (LlavaVlm, LlavaOptions, {}),
+    "llava_onevision": (LlavaOnevisionVlm, LlavaOnevisionOptions, {}),
 }
 
 torch.set_num_threads(1)

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lossylens.codec import SOURCE
 from lossylens.vlm import Condition, Question, QuestionKind
+from lossylens_toolkit.out_of_memory import is_out_of_memory
 from lossylens_toolkit.transformers_vlm.attention import grouped_attention
 from lossylens_toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown, distinct
 from lossylens_toolkit.transformers_vlm.growing_cache import new_cache, selected
-from lossylens_toolkit.transformers_vlm.memory import Budget, is_out_of_memory
+from lossylens_toolkit.transformers_vlm.memory import Budget
 from lossylens_toolkit.transformers_vlm.vlm_testing import blocks
 from torch.nn.functional import scaled_dot_product_attention
 

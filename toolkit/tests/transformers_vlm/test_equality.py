@@ -6,7 +6,12 @@ import pytest
 import transformers
 from lossylens.vlm import ImageQuestions, Question, QuestionKind
 from lossylens_toolkit.transformers_vlm.memory import Budget
-from lossylens_toolkit.transformers_vlm.vlm_testing import about, blocks, generate_alone
+from lossylens_toolkit.transformers_vlm.vlm_testing import (
+    about,
+    blocks,
+    generate_alone,
+    llava_inputs,
+)
 
 LIMIT = 7
 IMAGES = [blocks(80, 60, 1), blocks(200, 150, 2), blocks(60, 190, 3), blocks(200, 150, 4)]
@@ -26,6 +31,8 @@ CLASSES = {
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "internvl": "InternVLForConditionalGeneration",
     "janus": "JanusForConditionalGeneration",
+    "llava": "LlavaForConditionalGeneration",
+    "llava_onevision": "LlavaOnevisionForConditionalGeneration",
 }
 
 
@@ -39,6 +46,17 @@ def full_prompt(kind: str, visual: int, text: str) -> list[tuple[str, bool]]:
     if kind == "internvl":
         image = f"<img>{'<IMG_CONTEXT>' * visual}</img>"
         return [(chatml.format("帮助。", image), True), (text, False), (end, True)]
+    if kind == "llava":
+        system = (
+            "A chat between a curious human and an artificial intelligence assistant. The "
+            "assistant gives helpful, detailed, and polite answers to the human's questions. "
+        )
+        image = "<image>" * visual
+        return [(f"<s>{system}USER:  {image}", True), (f" {text} ASSISTANT: ", False)]
+    if kind == "llava_onevision":
+        image = "<image>" * visual
+        end = "<|im_end|><|im_start|>assistant\n"
+        return [(f"<|im_start|>user \n{image}\n", True), (text, False), (end, True)]
     image = f"<begin_of_image>{'<image_placeholder>' * visual}<end_of_image>"
     return [
         (f"<｜begin▁of▁sentence｜>User: {image}", True),
@@ -59,6 +77,8 @@ def alone(kind: str, folder, vlm, questions=QUESTIONS) -> list[list[str]]:
             if kind == "qwen2_5_vl":
                 processor = family.preprocess.processor
                 inputs = processor(images=[image], return_tensors="pt")
+            if kind.startswith("llava"):
+                inputs = llava_inputs(model, family.preprocess.processor, [image])
             ids = []
             visual = family.visual_tokens(picture.layout)
             for part, special in full_prompt(kind, visual, family.wording(question)):

@@ -18,7 +18,12 @@ from lossylens_toolkit.transformers_vlm.memory import Budget
 from lossylens_toolkit.transformers_vlm.preprocessing import Preprocessing
 from lossylens_toolkit.transformers_vlm.tower import VisionTower
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, VisualTokens
-from lossylens_toolkit.transformers_vlm.vlm_testing import about, blocks, generate_alone
+from lossylens_toolkit.transformers_vlm.vlm_testing import (
+    about,
+    blocks,
+    generate_alone,
+    llava_inputs,
+)
 
 LIMIT = 6
 IMAGES = [blocks(80, 60, 1), blocks(200, 150, 2), blocks(60, 190, 3)]
@@ -37,6 +42,8 @@ ASKED = [
                     "internvl": "Image-1: {0}\nImage-2: {1}\nAre they alike?",
                     "janus": "{0}{1}\nAre they alike?\n"
                     "Answer the question using a single word or phrase.",
+                    "llava": " {0}  {1} Are they alike?",
+                    "llava_onevision": "{0}\n{1}\nAre they alike?",
                 },
             ),
             (
@@ -45,6 +52,8 @@ ASKED = [
                     "qwen2_5_vl": "{0}{1}What else?",
                     "internvl": "Image-1: {0}\nImage-2: {1}\nWhat else?",
                     "janus": "{0}{1}What else?",
+                    "llava": " {0}  {1} What else?",
+                    "llava_onevision": "{0}\n{1}\nWhat else?",
                 },
             ),
             (
@@ -54,6 +63,8 @@ ASKED = [
                     "internvl": "Image-1: {0}\nImage-2: {1}\n <image 2> is, with <image 1> "
                     "<image 2>, what? ",
                     "janus": "{1} is, with {0} {1}, what?",
+                    "llava": "  {1}  is, with  {0}   {1} , what? ",
+                    "llava_onevision": " {1}\n is, with {0}\n {1}\n, what? ",
                 },
             ),
             (
@@ -64,6 +75,10 @@ ASKED = [
                     "internvl": "Image-1: {0}\nImage-2: {1}\n\nWhat is in <image 2>?\n"
                     "Answer the question using a single word or phrase.",
                     "janus": "What is in {1}?\nAnswer the question using a single word or phrase.",
+                    "llava": "\nWhat is in  {1} ?\n"
+                    "Answer the question using a single word or phrase.",
+                    "llava_onevision": "\nWhat is in {1}\n?\n"
+                    "Answer the question using a single word or phrase.",
                 },
             ),
         ],
@@ -85,6 +100,12 @@ ASKED = [
                     "Answer with the option's letter from the given choices directly.",
                     "janus": "{0}{1}{2}\nWhich is like <image 1>?\nA. <image 2>\nB. <image 3>\n"
                     "C. none\n\nAnswer with the option's letter from the given choices directly.",
+                    "llava": " {0}  {1}  {2} Which is like <image 1>?\nA. <image 2>\n"
+                    "B. <image 3>\nC. none\n"
+                    "Answer with the option's letter from the given choices directly.",
+                    "llava_onevision": "Question: Which is like {0}\n?\nOptions:\nA. {1}\n\n"
+                    "B. {2}\n\nC. none\n"
+                    "Please select the correct answer from the options above. \n",
                 },
             ),
             (
@@ -93,6 +114,8 @@ ASKED = [
                     "qwen2_5_vl": "{0}{1}{2}Tell.",
                     "internvl": "Image-1: {0}\nImage-2: {1}\nImage-3: {2}\nTell.",
                     "janus": "{0}{1}{2}Tell.",
+                    "llava": " {0}  {1}  {2} Tell.",
+                    "llava_onevision": "{0}\n{1}\n{2}\nTell.",
                 },
             ),
         ],
@@ -106,6 +129,8 @@ ASKED = [
                     "qwen2_5_vl": "{0}{1}{2}Which is the other?",
                     "internvl": "Image-1: {0}\nImage-2: {1}\nImage-3: {2}\nWhich is the other?",
                     "janus": "{0}{1}{2}Which is the other?",
+                    "llava": " {0}  {1}  {2} Which is the other?",
+                    "llava_onevision": "{0}\n{1}\n{2}\nWhich is the other?",
                 },
             )
         ],
@@ -119,6 +144,8 @@ ASKED = [
                     "qwen2_5_vl": "What does {0} show?",
                     "internvl": "{0}\nWhat does <image 1> show?",
                     "janus": "What does {0} show?",
+                    "llava": "What does  {0}  show?",
+                    "llava_onevision": "What does {0}\n show?",
                 },
             )
         ],
@@ -130,11 +157,17 @@ TURNS = {
     "internvl": "<|im_start|>system\n帮助。<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
     "<|im_start|>assistant\n",
     "janus": "<｜begin▁of▁sentence｜>User: {}\n\nAssistant:",
+    "llava": "<s>A chat between a curious human and an artificial intelligence assistant. The "
+    "assistant gives helpful, detailed, and polite answers to the human's questions. "
+    "USER: {} ASSISTANT: ",
+    "llava_onevision": "<|im_start|>user \n{}<|im_end|><|im_start|>assistant\n",
 }
 IMAGE = {
     "qwen2_5_vl": ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"),
     "internvl": ("<img>", "<IMG_CONTEXT>", "</img>"),
     "janus": ("<begin_of_image>", "<image_placeholder>", "<end_of_image>"),
+    "llava": ("", "<image>", ""),
+    "llava_onevision": ("", "<image>", ""),
 }
 
 
@@ -148,7 +181,7 @@ def batch() -> list[ImageQuestions]:
     ]
 
 
-def seen(kind: str, processor, images, tiles: int):
+def seen(kind: str, model, processor, images, tiles: int):
     """What transformers' processor makes of images, and the visual tokens of each."""
     if kind == "qwen2_5_vl":
         inputs = processor(images=images, return_tensors="pt")
@@ -156,6 +189,10 @@ def seen(kind: str, processor, images, tiles: int):
     if kind == "janus":
         inputs = processor(images=images, return_tensors="pt")
         return dict(inputs), [16] * len(images)
+    if kind.startswith("llava"):
+        inputs = llava_inputs(model, processor, images)
+        features = model.get_image_features(**inputs).pooler_output
+        return inputs, [len(each) for each in features]
     cut = [
         processor(
             images=[image],
@@ -181,7 +218,9 @@ def alone(kind: str, folder, vlm, tiles: int = 3) -> list[list[tuple[str, int]]]
             # A template names the images in the order in which they are shown.
             shown = [int(part[0]) for part in turns[kind].split("{")[1:]]
             images = [IMAGES[places[number]] for number in shown]
-            inputs, visual = seen(kind, processor, images, max(1, min(3, tiles // len(places))))
+            inputs, visual = seen(
+                kind, model, processor, images, max(1, min(3, tiles // len(places)))
+            )
             spans = [f"{start}{pad * count}{end}" for count in visual]
             content = "".join(
                 spans.pop(0) + part[2:] if number else part
@@ -221,7 +260,14 @@ def test_batch_does_not_matter(vlm) -> None:
 
 #: Prompts of the reference evaluator for made-up rows in the form of MMMU.
 MMMU = json.loads((Path(__file__).parent / "mmmu_prompts.json").read_text(encoding="utf-8"))
-EVALUATOR = {"qwen2_5_vl": "generic", "internvl": "internvl3", "janus": "janus_pro"}
+EVALUATOR = {
+    "qwen2_5_vl": "generic",
+    "internvl": "internvl3",
+    "janus": "janus_pro",
+    "llava": "llava",
+    "llava_onevision": "generic",
+}
+AROUND = {"llava": " <image> ", "llava_onevision": "<image>\n"}
 
 
 @pytest.mark.parametrize("row", MMMU, ids=lambda row: row["question"][:20])
@@ -233,9 +279,11 @@ def test_contents_are_the_evaluators(kind, vlm, row) -> None:
     order = [part for part in content if isinstance(part, int)]
     found = "".join("<image>" if isinstance(part, int) else part for part in content)
     expected = row["prompts"][EVALUATOR[kind]]
+    # What its code puts around each image, after these prompts were made.
+    found = found.replace(AROUND.get(kind, "<image>"), "<image>")
     # That of Janus-Pro strips a turn later.
     assert found == (expected.rstrip() if kind == "janus" else expected)
-    shown = row["order"] if kind == "qwen2_5_vl" else range(1, row["images"] + 1)
+    shown = row["order"] if EVALUATOR[kind] == "generic" else range(1, row["images"] + 1)
     assert order == [number - 1 for number in shown]
 
 
@@ -263,7 +311,7 @@ def test_tiles_are_shared_by_the_images(open_vlm, folders, monkeypatch) -> None:
     assert all(one < other for (_, one), (_, other) in zip(few[1], many[1], strict=True))
 
 
-def test_each_image_is_encoded_once(vlm) -> None:
+def test_each_image_is_encoded_once(kind, vlm) -> None:
     """For all questions and all places, with its own condition."""
     encoded: list[tuple[int, ...]] = []
     sizes = [image.size for image in IMAGES]
@@ -291,7 +339,8 @@ def test_each_image_is_encoded_once(vlm) -> None:
         assert passes[0] == 1, "one prefill for questions about the same images"
         encoded.clear()
         vlm.with_encoder(encode).answer(batch())
-        assert [*encoded[0]].count(0) == 1
+        # Alone in tiles, and among others whole.
+        assert [*encoded[0]].count(0) == (2 if kind == "llava_onevision" else 1)
         assert sorted({place for each in encoded for place in each}) == [0, 1, 2]
     finally:
         hook.remove()

@@ -13,14 +13,18 @@ from lossylens.adaptor import Adaptor, Needs
 from lossylens.codec import CodecPoint
 from lossylens.errors import ConfigError
 from lossylens.vlm import Condition, VisionAccess, VisionEncoder, VlmIdentity
-from lossylens_toolkit.neural_codec.checkpoints import Checkpoint, read_checkpoint
+from lossylens_toolkit.neural_codec.checkpoints import Checkpoint, file_hash, read_checkpoint
 from lossylens_toolkit.training.adaptor_training import check_header
 from torch import Tensor, nn
 
 from lossylens_adaptor_cve.conditions import Labels, Vocabulary, make_conditioner
+from lossylens_adaptor_cve.lora import lora_changes, merge_lora
 from lossylens_adaptor_cve.options import CveOptions
 
 METHOD = "cve"
+
+#: Values of each tensor that stand for it in the hash of an encoder.
+_HASHED = 4096
 
 
 class ConditionalVisionEncoder(Adaptor):
@@ -38,8 +42,13 @@ class ConditionalVisionEncoder(Adaptor):
         self._used: Path | None = None
 
     def provenance(self) -> Mapping[str, str]:
-        """Return the checkpoints' hashes."""
-        return {f"checkpoint {path.name}": _sha256(path) for path in self.options.paths()}
+        """Return the checkpoints' hashes, and for which codecs each has a vector of its own."""
+        found = {}
+        for path in self.options.paths():
+            found[f"checkpoint {path.name}"] = file_hash(path)
+            known = Vocabulary.read(_header(path)["vocabulary"]).codecs[2:]
+            found[f"vectors {path.name}"] = ", ".join(known) or "none"
+        return found
 
     def fits(self, vlm: VlmIdentity, point: CodecPoint) -> str:
         """Return why the checkpoint does not serve *vlm*, or ``""``; any codec is served."""
@@ -66,6 +75,11 @@ class ConditionalVisionEncoder(Adaptor):
         points = _header(path)["points"] if path else []
         return any((p["codec"], p["level"]) == (point.codec, point.level) for p in points)
 
+    def remark(self, vlm: VlmIdentity) -> str:
+        """Return what the checkpoint for *vlm* says of itself."""
+        path = self.options.path(vlm.name, vlm.label)
+        return str(_header(path).get("note", "")) if path else ""
+
     def encoder(self, vision: VisionAccess) -> VisionEncoder:
         """Return the tuned encoder."""
         checkpoint = self._checkpoint(vision)
@@ -85,20 +99,14 @@ class ConditionalVisionEncoder(Adaptor):
         return encode
 
     def _checkpoint(self, vision: VisionAccess) -> Checkpoint:
-        """Return the one checkpoint whose weights are of this encoder."""
-        wanted = {name: tuple(value.shape) for name, value in vision.parameters().items()}
-        problems = []
+        """Return the one checkpoint that was trained for this encoder."""
+        own = encoder_hash(vision)
         for path in self.options.paths():
             checkpoint = read_checkpoint(path)
-            shapes = {
-                name.removeprefix("vision."): tuple(value.shape)
-                for name, value in checkpoint.state.items()
-                if name.startswith("vision.")
-            }
-            if shapes == wanted:
+            if checkpoint.about.get("encoder") == own:
                 return checkpoint
-            problems.append(f"{path} is of another vision encoder")
-        raise ConfigError("; ".join(problems))
+        names = ", ".join(map(str, self.options.paths()))
+        raise ConfigError(f"{names}: trained for another vision encoder")
 
 
 class Student(nn.Module):
@@ -130,15 +138,24 @@ class Student(nn.Module):
 
     @classmethod
     def read(cls, vision: VisionAccess, checkpoint: Checkpoint) -> Student:
-        """Return what a checkpoint holds."""
+        """Return what a checkpoint holds.
+
+        Raises:
+            ConfigError: its weights are of another encoder.
+        """
         about = checkpoint.about
         vocabulary = Vocabulary.read(about["vocabulary"])
         student = cls(vision, vocabulary, about["condition"], about["condition_of"])
-        parts: dict[str, dict[str, Tensor]] = {"vision": {}, "condition": {}}
+        parts: dict[str, dict[str, Tensor]] = {"vision": {}, "lora": {}, "condition": {}}
         for name, value in checkpoint.state.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
-        student.access[0].load(parts["vision"])
+        if about.get("lora"):
+            merge_lora(
+                student.encoder, parts["lora"], about["lora"]["alpha"] / about["lora"]["rank"]
+            )
+        else:
+            student.access[0].load(parts["vision"])
         student.conditioner.load_state_dict(parts["condition"])
         return student.eval()
 
@@ -166,16 +183,31 @@ class Student(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Return the weights by the names of a checkpoint."""
-        vision = {f"vision.{name}": value for name, value in self.access[0].parameters().items()}
+        changes = lora_changes(self.encoder)
+        if changes:
+            trained = {f"lora.{name}": value for name, value in changes.items()}
+        else:
+            whole = self.access[0].parameters()
+            trained = {f"vision.{name}": value for name, value in whole.items()}
         condition = self.conditioner.state_dict()
-        return vision | {f"condition.{name}": value for name, value in condition.items()}
+        return trained | {f"condition.{name}": value for name, value in condition.items()}
+
+
+@torch.no_grad()
+def encoder_hash(vision: VisionAccess) -> str:
+    """Return a hash of an encoder's weights, the same in whatever precision they are loaded.
+
+    Of each tensor some thousand values, spread over it, stand for all.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(vision.parameters().items()):
+        values = value.detach().flatten()
+        some = values[:: max(1, len(values) // _HASHED)].to("cpu", torch.bfloat16)
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(some.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 @lru_cache
 def _header(path: Path) -> Mapping[str, Any]:
     return read_checkpoint(path).about
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

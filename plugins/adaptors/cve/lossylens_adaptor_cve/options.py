@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lossylens.spec import Missing
+from lossylens_toolkit.training.adaptor_options import AdaptorTrainingOptions
 
 #: How the encoder is told codec and level; see :mod:`lossylens_adaptor_cve.conditions`.
 CONDITIONS = ("none", "embedding", "film", "query", "rope")
@@ -78,8 +79,8 @@ class LossOptions:
 
 
 @dataclass
-class CveTrainingOptions:
-    """Options of ``lossylens train adaptor cve``, section ``training``.
+class CveTrainingOptions(AdaptorTrainingOptions):
+    """Options of ``lossylens train adaptor cve``, section ``training``; the others are shared.
 
     Attributes:
         condition: how the encoder is told codec and level: ``none``, ``embedding``, ``film``,
@@ -89,13 +90,12 @@ class CveTrainingOptions:
             bitstream, or ``rank`` among the levels of the codec in training.
         unlabelled: share of compressed images that pass as of an unknown codec.
         loss: what is minimised.
+        lora: rank of the low-rank changes (LoRA, arXiv:2106.09685) that are trained of every
+            linear map in the encoder's layers; 0 to train all weights.
+        lora_alpha: their scale is this divided by the rank.
         resolution: about so many pixels per image; null for the model's own.
         checkpointing: keep less of the encoder's layers for the gradient, compute again.
         condition_rate: learning rate of the condition, as a multiple of the encoder's.
-        steps, batch, variants, clean, learning_rate, weight_decay, warmup, decay, clip,
-            mixed_precision, device, workers, validate_every, state_minutes: as for all
-            adaptors; see
-            :class:`~lossylens_toolkit.training.adaptor_training.AdaptorTrainingOptions`.
 
     Raises:
         ValueError: a value out of range.
@@ -106,30 +106,25 @@ class CveTrainingOptions:
     level: Literal["rate", "rank"] = "rate"
     unlabelled: float = 0.15
     loss: LossOptions = field(default_factory=LossOptions)
+    lora: int = 0
+    lora_alpha: float = 16.0
     resolution: int | None = None
     checkpointing: bool = False
     condition_rate: float = 3.0
     steps: int = 2000
-    batch: int = 16
     variants: int = 2
-    clean: float = 0.15
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    warmup: int = 100
-    decay: float = 1.0
-    clip: float = 1.0
-    mixed_precision: str = "no"
-    device: str = "auto"
-    workers: int = 0
-    validate_every: int = 250
-    state_minutes: float = 5.0
 
     def __post_init__(self) -> None:
-        """Check the values that are this method's own."""
+        """Check the values."""
+        super().__post_init__()
         if self.condition not in CONDITIONS:
             raise ValueError(f"condition {self.condition!r} is not one of {', '.join(CONDITIONS)}")
         if not 0 <= self.unlabelled <= 1:
             raise ValueError(f"unlabelled is a share, 0 to 1, got {self.unlabelled}")
+        if self.lora < 0 or not self.lora_alpha > 0:
+            raise ValueError(
+                f"lora is a rank and lora_alpha above 0, got {self.lora} and {self.lora_alpha}"
+            )
         loss: LossOptions | Mapping[str, object] = self.loss
         if isinstance(loss, LossOptions) and not (loss.mse or loss.cosine or loss.layers_weight):
             raise ValueError("loss: all weights are 0")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from lossylens.adaptor import Needs, Trained, Trainer, Training
-from lossylens_toolkit.training.adaptor_training import AdaptorTraining, AdaptorTrainingOptions
+from lossylens_toolkit.training.adaptor_training import AdaptorTraining
 from lossylens_toolkit.training.pairs import Pair, Variant
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from lossylens_adaptor_cve.adaptor import METHOD, Student
+from lossylens_adaptor_cve.adaptor import METHOD, Student, encoder_hash
 from lossylens_adaptor_cve.conditions import UNKNOWN, Labels, Vocabulary
+from lossylens_adaptor_cve.lora import begin_lora
 from lossylens_adaptor_cve.options import CveTrainingOptions
 
 #: Pictures of the validation that are measured at each codec and level.
@@ -37,24 +39,23 @@ class CveTrainer(Trainer):
 class CveTraining(AdaptorTraining):
     """One training."""
 
+    memory_remedy = (
+        "lower training.batch or training.variants, set training.checkpointing, or train"
+        " training.lora instead of all weights"
+    )
+
     def __init__(self, training: Training, options: CveTrainingOptions) -> None:
-        shared = {each.name for each in fields(AdaptorTrainingOptions)}
-        given = {name: value for name, value in vars(options).items() if name in shared}
         own = {
             "condition": options.condition,
             "condition_of": options.condition_of,
             "level": options.level,
             "unlabelled": options.unlabelled,
             "loss": asdict(options.loss),
+            "lora": [options.lora, options.lora_alpha],
             "resolution": options.resolution,
         }
-        super().__init__(
-            METHOD,
-            training,
-            AdaptorTrainingOptions(**given),
-            own,
-            needs=Needs.PIXELS | Needs.BITSTREAM,
-        )
+        needs = Needs.PIXELS | Needs.BITSTREAM
+        super().__init__(METHOD, training, options, own, needs=needs)
         self._own = options
         self._teacher = training.vlm.vision
         self.vocabulary = Vocabulary.of(training.points)
@@ -66,11 +67,15 @@ class CveTraining(AdaptorTraining):
             options.condition_of,
             checkpointing=options.checkpointing,
         )
-        self._wanted: dict[int, Any] = {}
+        if options.lora:
+            begin_lora(student.encoder, options.lora, options.lora_alpha)
+        self._known: LRUCache[int, Tensor] = LRUCache(
+            options.kept_megabytes << 20, getsizeof=lambda features: features.nbytes
+        )
         self.prepare(
             student,
             [
-                {"params": student.encoder.parameters()},
+                {"params": [each for each in student.encoder.parameters() if each.requires_grad]},
                 {
                     "params": student.conditioner.parameters(),
                     "share": options.condition_rate,
@@ -91,9 +96,9 @@ class CveTraining(AdaptorTraining):
     def loss(self, pairs: Sequence[Pair]) -> Mapping[str, Tensor]:
         """Return the distance of the features of all variants from the originals'."""
         layers = self._own.loss.layers if self._own.loss.layers_weight else []
+        wanted = self._originals(pairs)
         with torch.no_grad():
-            originals = self._pictures([pair.original for pair in pairs])
-            wanted = [each.features for each in self._teacher.encode(originals)]
+            originals = self._pictures([pair.original for pair in pairs]) if layers else []
             states = self._teacher.hidden_states(originals, layers) if layers else {}
         shown = [(number, v) for number, pair in enumerate(pairs) for v in pair.variants]
         pictures = self._pictures([variant.image for _, variant in shown])
@@ -118,6 +123,25 @@ class CveTraining(AdaptorTraining):
         }
         total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
         return {"loss": total, **terms}
+
+    @torch.no_grad()
+    def _originals(self, pairs: Sequence[Pair]) -> list[Tensor]:
+        """Return the features of the originals, in float32."""
+        found: dict[int, Tensor] = {}
+        new: dict[int, Pair] = {}
+        for pair in pairs:
+            known = self._known.get(pair.number)
+            if known is None:
+                new[pair.number] = pair
+            else:
+                found[pair.number] = known
+        if new:
+            pictures = self._pictures([pair.original for pair in new.values()])
+            for number, encoded in zip(new, self._teacher.encode(pictures), strict=True):
+                found[number] = encoded.features.float().cpu()
+                if found[number].nbytes <= self._known.maxsize:
+                    self._known[number] = found[number]
+        return [found[pair.number].to(self.accelerator.device) for pair in pairs]
 
     def _terms(self, features: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         terms = {"mse": _relative_error(features)}
@@ -180,7 +204,10 @@ class CveTraining(AdaptorTraining):
             "level": options.level,
             "vocabulary": self.vocabulary.described(),
             "loss": asdict(options.loss),
+            "encoder": encoder_hash(self._teacher),
         }
+        if options.lora:
+            about["lora"] = {"rank": options.lora, "alpha": options.lora_alpha}
         if options.condition == "rope":
             about["note"] = (
                 "a vector that all tokens of an image share cancels in rotary attention: this"

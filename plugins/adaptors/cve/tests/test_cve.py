@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,19 @@ import pytest
 import torch
 from lossylens.adaptor import Training, TrainingPicture, TrainingPoint
 from lossylens.codec import SOURCE, CodecPoint
-from lossylens.errors import ConfigError
+from lossylens.errors import ConfigError, RequirementError
+from lossylens.grid.config import read_yaml
+from lossylens.options.resolving import resolve_options
 from lossylens.registry.plugins import load_registry
+from lossylens.spec import PluginSpec
 from lossylens.vlm import Condition, VlmIdentity
 from lossylens_adaptor_cve.adaptor import ConditionalVisionEncoder, Student
 from lossylens_adaptor_cve.conditions import CLEAN, UNKNOWN, Conditioner, Labels, Vocabulary
+from lossylens_adaptor_cve.lora import merge_lora
 from lossylens_adaptor_cve.options import CONDITIONS, CveOptions, CveTrainingOptions, LossOptions
-from lossylens_adaptor_cve.training import CveTrainer
+from lossylens_adaptor_cve.training import CveTrainer, CveTraining
 from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
+from lossylens_toolkit.training.adaptor_options import AdaptorTrainingSections
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.vlm import Nano
 from PIL import Image
@@ -157,6 +163,58 @@ def test_other_losses_and_resumption(vlm, identity, points, tmp_path: Path) -> N
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_low_rank_changes_are_trained_in_every_map_and_merged(
+    vlm, identity, points, tmp_path: Path
+) -> None:
+    given = options(condition="none", lora=2, variants=1, weights="float16")
+    loop = CveTraining(training(vlm, identity, points, tmp_path), given)
+    loop.run()
+    found = read_checkpoint(loop.export().checkpoint)
+    assert found.about["lora"] == {"rank": 2, "alpha": 16.0}
+    second = {name: value for name, value in found.state.items() if name.endswith(".b")}
+    # Those of a map that the encoder does not call would have no gradient and stay zero.
+    assert second
+    assert all(value.any() for value in second.values())
+    assert all(name.startswith("lora.") for name in found.state)
+    assert {value.dtype for value in found.state.values()} == {torch.float16}
+    pictures = vlm.vision.prepare([Image.open(io.BytesIO(png(0)))])
+    merged = Student.read(vlm.vision, found)
+    with torch.no_grad():
+        [one], [other] = merged(pictures, [(0, 0.0)]), loop.student.eval()(pictures, [(0, 0.0)])
+    [plain] = vlm.vision.encode(pictures)
+    change = (other.features - plain.features).abs().max()
+    assert change > 1e-4
+    assert (one.features - other.features).abs().max() < 0.02 * change
+
+
+def test_changes_of_another_encoder_are_refused(vlm: Nano) -> None:
+    encoder = vlm.vision.clone().trainable
+    with pytest.raises(ConfigError, match=r"changes encoder\.nothing, which this encoder has not"):
+        merge_lora(encoder, {"encoder.nothing.a": torch.ones(1), "encoder.nothing.b": None}, 1.0)
+
+
+def test_a_training_that_cannot_fit_is_refused_before_a_step(
+    vlm, identity, points, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "lossylens_toolkit.training.training_memory.free_memory", lambda device: 10**7
+    )
+    with pytest.raises(RequirementError, match=r"does not suffice: 0\.0. GB .*checkpointing"):
+        CveTraining(training(vlm, identity, points, tmp_path), options())
+    assert not (tmp_path / "states").exists()
+
+
+def test_checkpointing_takes_less_memory(
+    vlm, identity, points, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs = []
+    for name, given in (("plain", False), ("less", True)):
+        CveTraining(training(vlm, identity, points, tmp_path / name), options(checkpointing=given))
+        told = capsys.readouterr().out
+        needs.append(float(re.search(r"AdamW, (\S+) GB for what a step keeps", told)[1]))
+    assert 0 < needs[1] < needs[0] / 2
+
+
 def test_labels() -> None:
     points = [
         TrainingPoint(CodecPoint(codec, level), lambda: None)
@@ -195,9 +253,24 @@ def test_what_does_not_fit_is_said(identity: VlmIdentity, checkpoint: Path) -> N
     assert "another model than qwen's" in adaptor.fits(stranger, SOURCE)
     several = ConditionalVisionEncoder(CveOptions(checkpoints={"qwen": checkpoint}))
     assert several.fits(identity, SOURCE) == "no checkpoint for vlm nano"
+    mine = Nano(NanoOptions()).vision.clone()
+    with torch.no_grad():
+        next(iter(mine.parameters().values())).add_(0.1)
+    with pytest.raises(ConfigError, match=r"adaptor\.safetensors: trained for another vision enc"):
+        adaptor.encoder(mine)
     passing = ConditionalVisionEncoder(CveOptions(checkpoint=checkpoint, map={"hm": "elic"}))
     with pytest.raises(ConfigError, match=r"hm is to pass as elic, which .* it knows jpeg"):
         passing.fits(identity, SOURCE)
+
+
+@pytest.mark.parametrize("name", ["cve-qwen2.5-vl-3b", "cve-internvl3-1b"])
+def test_the_examples_are_configurations(name: str) -> None:
+    path = Path(__file__).parents[4] / f"examples/{name}.yaml"
+    values, _ = read_yaml(path, ())
+    sections = PluginSpec(name="training", summary="", factory="", options=AdaptorTrainingSections)
+    given = resolve_options(sections, values, "").training
+    own = PluginSpec(name="cve", summary="", factory="", options=CveTrainingOptions)
+    assert resolve_options(own, given, "training").checkpointing
 
 
 def test_options_that_make_no_sense() -> None:

@@ -7,7 +7,7 @@ from lossylens.errors import ConfigError
 from lossylens_codec_hific import network
 from lossylens_codec_hific.priors import ConditionalPrior, FactorisedPrior, logistic_tables
 from lossylens_toolkit.neural_codec.coding import Decoder, Encoder
-from lossylens_toolkit.neural_codec.neural_suite import NetworkChecks
+from lossylens_toolkit.neural_codec.high_fidelity_suite import HighFidelityNetworkChecks
 from lossylens_toolkit.neural_codec.probability_tables import SCALES
 from lossylens_toolkit.testing.golden_gan import check_gan_case
 from lossylens_toolkit.testing.golden_networks import read_golden
@@ -23,43 +23,16 @@ SMALL = {
 }
 
 
-class TestNetwork(NetworkChecks):
+class TestNetwork(HighFidelityNetworkChecks):
     network = network
     small = SMALL
-    side = 128
+    parameters = OFFICIAL["parameters"]
     quantiles = None
-
-
-def test_names_and_shapes():
-    built = network.official_state_dict(network.build())
-    found = {name: list(value.shape) for name, value in built.items()}
-    assert found == OFFICIAL["parameters"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['height']}x{case['width']}")
 def test_golden(case):
     check_gan_case("hific", network, OFFICIAL["parameters"], case)
-
-
-def test_official_names_and_back():
-    source, target = network.build(**SMALL), network.build(**SMALL)
-    state = network.official_state_dict(source)
-    network.load_official(target, state)
-    found = network.official_state_dict(target)
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[name], state[name]) for name in state)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 70), (33, 32), (65, 64), (130, 100)])
-def test_pictures_of_any_size(size):
-    tested = network.build(**SMALL)
-    x = torch.rand(1, 3, *size)
-    with torch.inference_mode():
-        out, coded = tested(x), tested.compress(x)
-        decoded = tested.decompress(coded["strings"], coded["shape"])
-    assert out["x_hat"].shape == x.shape
-    height, width = size
-    assert torch.equal(decoded["x_hat"][..., :height, :width], out["x_hat"].clamp(0, 1))
 
 
 def test_names_beside_the_network_are_ignored():

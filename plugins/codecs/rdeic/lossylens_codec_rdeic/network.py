@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossylens_toolkit.latent_diffusion.chain import (
-    ControlledChain,
+    chain_builder,
     load_official,
     official_state_dict,
 )
 from lossylens_toolkit.latent_diffusion.control import ControlledDiffusion
-from lossylens_toolkit.latent_diffusion.ldm import SD21_UNET, SD_VAE
+from lossylens_toolkit.latent_diffusion.ldm import SD21_UNET
 from lossylens_toolkit.latent_diffusion.sampling import (
     Draw,
     noised,
@@ -75,24 +75,8 @@ def build(
     return Compression(in_nc, out_nc, N, M, slice_ch, codebook_size).eval()
 
 
-def build_chain(
-    unet_config: Mapping[str, Any] = SD21_UNET,
-    control_stage_config: Mapping[str, Any] = CONTROL,
-    first_stage_ddconfig: Mapping[str, Any] = SD_VAE,
-    preprocess_config: Mapping[str, Any] | None = None,
-    **others: Any,
-) -> ControlledChain:
-    """Return all networks of RDEIC, by default of the official size.
-
-    Args:
-        unet_config: of the UNet, as in the official configuration.
-        control_stage_config: of the control.
-        first_stage_ddconfig: of the VAE.
-        preprocess_config: arguments of :func:`build`.
-        others: what does not shape the networks.
-    """
-    codec = build(**(preprocess_config or {}))
-    return ControlledChain(codec, unet_config, control_stage_config, first_stage_ddconfig)
+#: Returns all networks of RDEIC, see :func:`.chain_builder`.
+build_chain = chain_builder(build, CONTROL)
 
 
 def inputs(vae: Vae, x: Tensor) -> tuple[Tensor]:

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossylens.errors import ConfigError, RequirementError
+from lossylens.errors import ConfigError, RequirementError, StoreError
 
 if TYPE_CHECKING:
     from lossylens_report.analysis import Analysis
     from lossylens_report.reading import RunReading
-    from lossylens_report.tables import Table
+    from lossylens_report.table import Table
 
 #: What can be written: the page, tables, figures for papers.
 PAGE = "html"
@@ -92,6 +92,34 @@ def compare_with_printed(*names: str | Path) -> list[tuple[Table, Table]]:
     return compared
 
 
+def write_split(run: Path, folder: Path) -> tuple[list[Table], tuple[str, ...]]:
+    """Write the gap split of a run that ``lossylens gap`` has made.
+
+    Args:
+        run: the run folder.
+        folder: of the files ``split.csv`` and ``split.json``, which hold every figure.
+
+    Returns:
+        Its tables, and what is left out, with the reason.
+
+    Raises:
+        StoreError: the run folder cannot be read, or holds no run of that command.
+        RequirementError: a package that reports need is not installed.
+    """
+    with _extras_named():
+        from lossylens_report.adaptor_tables import split_figures, split_tables
+        from lossylens_report.reading import read_run
+        from lossylens_report.table import to_csv, to_json
+
+        found = read_run(run).results.split
+        if found is None:
+            raise StoreError(f"{run} was not made by `lossylens gap`")
+        figures = split_figures([found])
+        _write_file(folder / "split.csv", to_csv(figures))
+        _write_file(folder / "split.json", to_json(figures))
+        return split_tables([found]), found.left_out
+
+
 @contextmanager
 def _extras_named() -> Iterator[None]:
     """Name the extra that brings a package which is not installed."""
@@ -139,7 +167,8 @@ def _write(
     analysis: Analysis, runs: Sequence[RunReading], folder: Path, formats: Sequence[str]
 ) -> Path:
     if any(each in TABLES for each in formats):
-        from lossylens_report.tables import WRITERS, all_tables
+        from lossylens_report.table import WRITERS
+        from lossylens_report.tables import all_tables
 
         for table in all_tables(analysis):
             for each in TABLES.keys() & set(formats):

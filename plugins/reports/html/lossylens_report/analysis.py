@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, groupby
@@ -12,6 +12,7 @@ import numpy as np
 from lossylens.cells import CellResult
 
 from lossylens_report.comparing import Comparison, Group
+from lossylens_report.gains import CodecGain, codec_gain, paired_interval
 from lossylens_report.metrics.bd import bd_metric
 from lossylens_report.metrics.bootstrap import BD_REPLICATES, interval
 from lossylens_report.metrics.correlation import Correlations, RatePoint, correlate
@@ -58,10 +59,29 @@ class CodecCurve:
 
 @dataclass(frozen=True)
 class GapResult:
-    """The gap of one adapted model at one rate point."""
+    """The gap of one adapted model at one rate point.
+
+    Attributes:
+        interval: of the generalisation gap, over images; None without draws.
+    """
 
     cell: CellResult
     gap: Gap
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class CleanChange:
+    """What an adaptor changes on uncompressed images.
+
+    Attributes:
+        cell, plain: with the adaptor and without.
+        interval: of the difference, over images; None without draws.
+    """
+
+    cell: CellResult
+    plain: CellResult
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -72,12 +92,16 @@ class GroupAnalysis:
         curves: by model and codec.
         ratings: by model, the codecs' ratings over shared ranges, more being better.
         gaps: of the adapted models.
+        gains: of the adapted models, codec by codec.
+        clean: of the adapted models, what changes on uncompressed images.
     """
 
     group: Group
     curves: Mapping[tuple[str, str], CodecCurve]
     ratings: Mapping[str, Mapping[str, Rating]]
     gaps: tuple[GapResult, ...]
+    gains: tuple[CodecGain, ...]
+    clean: tuple[CleanChange, ...]
 
     @property
     def models(self) -> list[str]:
@@ -159,7 +183,14 @@ def _group(group: Group) -> GroupAnalysis:
     }
     order = dict.fromkeys((cell.model, cell.codec) for cell in group.cells if not cell.uncompressed)
     curves = {key: _curve(group, of_pair[key]) for key in order}
-    return GroupAnalysis(group, curves, _ratings(group, curves), tuple(_gaps(group)))
+    return GroupAnalysis(
+        group,
+        curves,
+        _ratings(group, curves),
+        tuple(_gaps(group)),
+        tuple(_gains(group, curves)),
+        tuple(_clean(group)),
+    )
 
 
 def _curve(group: Group, cells: Sequence[CellResult]) -> CodecCurve:
@@ -255,8 +286,28 @@ def _gaps(group: Group) -> list[GapResult]:
         base = places.get((cell.vlm, "", cell.codec, cell.level))
         original = reference_of(group, cell)
         if cell.adaptor and not cell.uncompressed and base and original and not original.adaptor:
-            found.append(GapResult(cell, Gap(original.value, base.value, cell.value)))
+            gap = Gap(original.value, base.value, cell.value)
+            found.append(GapResult(cell, gap, paired_interval(cell, base, group.replicates)))
     return found
+
+
+def _gains(group: Group, curves: Mapping[tuple[str, str], CodecCurve]) -> Iterator[CodecGain]:
+    for (_, codec), curve in curves.items():
+        if not curve.cells or not curve.cells[0].adaptor:
+            continue
+        plain = curves.get((curve.cells[0].vlm, codec))
+        # One that is measured at some points alone has no curve.
+        if plain is not None and len(curve.cells) == len(plain.cells):
+            loss = None if isinstance(plain.bd, str) else plain.bd
+            yield codec_gain(curve.cells, plain.cells, loss, group.replicates)
+
+
+def _clean(group: Group) -> Iterator[CleanChange]:
+    plain = {cell.vlm: cell for cell in group.cells if cell.uncompressed and not cell.adaptor}
+    for cell in group.cells:
+        if cell.uncompressed and cell.adaptor and cell.vlm in plain:
+            base = plain[cell.vlm]
+            yield CleanChange(cell, base, paired_interval(cell, base, group.replicates))
 
 
 def falling_points(curve: CodecCurve, *, higher_is_better: bool) -> list[tuple[str, str]]:

@@ -7,12 +7,15 @@ filters, and has no colour: the page takes that from the codec's number and the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from lossylens.cells import CellResult
 
 from lossylens_report.analysis import Analysis, GroupAnalysis, scaling
+from lossylens_report.metrics.split import Estimate
+from lossylens_report.run_results import SplitPoint, TopicGain
 
 #: Colours of the codecs on a light and on a dark page; contrast with it is 3:1 or more.
 LIGHT = (
@@ -70,11 +73,14 @@ def _curve(model: str, codec: str, cells: Sequence[CellResult], codecs: Sequence
     trace: Figure = {
         "type": "scatter",
         "mode": "lines+markers" if len(cells) > 1 else "markers",
-        "name": codec,
+        "name": f"{codec} (unseen)" if all(cell.unseen for cell in cells) else codec,
         "meta": {"model": model, "codec": codec, "color": codecs.index(codec)},
         "x": [cell.bpp for cell in cells],
         "y": [cell.value for cell in cells],
-        "customdata": [[cell.level, _counts(cell)] for cell in cells],
+        "customdata": [
+            [f"{cell.level} (unseen)" if cell.unseen else cell.level, _counts(cell)]
+            for cell in cells
+        ],
         "hovertemplate": (
             f"<b>{_safe(model)} · {_safe(codec)}</b> %{{customdata[0]}}<br>%{{y:.2f}}"
             " at %{x:.3f} bpp%{customdata[1]}<extra></extra>"
@@ -259,44 +265,182 @@ def correlation_chart(analysis: Analysis) -> Figure:
 
 
 def gap_chart(analysis: Analysis) -> Figure:
-    """Return information and generalisation gap, in percent of the uncompressed score."""
+    """Return the two parts of the gap, in percent of the uncompressed score, model by model."""
     bars = [
-        (f"{group.group.title}<br>{_safe(each.cell.codec)} {_safe(each.cell.level)}", each)
+        (
+            f"{group.group.title}<br>{_safe(each.cell.codec)} {_safe(each.cell.level)}"
+            f"{'<br>unseen' if each.cell.unseen else ''}",
+            each,
+        )
         for group in analysis.groups
         for each in group.gaps
         if each.gap.uncompressed > 0
     ]
     traces = []
-    for number, (name, part) in enumerate(
-        (("information gap", "information"), ("generalisation gap", "generalisation"))
-    ):
-        points = [getattr(each.gap, part) for _, each in bars]
-        traces.append(
-            {
-                "type": "bar",
-                "name": name,
-                "meta": {"color": number},
-                "x": [label for label, _ in bars],
-                "y": [
-                    100 * value / each.gap.uncompressed
-                    for value, (_, each) in zip(points, bars, strict=True)
-                ],
-                "customdata": [
-                    [_safe(each.cell.model), value]
-                    for value, (_, each) in zip(points, bars, strict=True)
-                ],
-                "width": min(0.8, 0.15 * len(bars)),
-                "marker": {"pattern": {"shape": "/" if number else ""}},
-                "hovertemplate": (
-                    f"<b>%{{customdata[0]}}</b><br>{name}: %{{customdata[1]:.2f}} points,"
-                    " %{y:.1f} %<extra></extra>"
-                ),
-            }
-        )
+    for model in dict.fromkeys(each.cell.model for _, each in bars):
+        of_model = [(label, each) for label, each in bars if each.cell.model == model]
+        for number, part in enumerate(("information", "generalisation")):
+            points = [getattr(each.gap, part) for _, each in of_model]
+            traces.append(
+                {
+                    "type": "bar",
+                    "name": f"{part} gap",
+                    "meta": {"color": number, "show": model},
+                    "x": [label for label, _ in of_model],
+                    "y": [
+                        100 * value / each.gap.uncompressed
+                        for value, (_, each) in zip(points, of_model, strict=True)
+                    ],
+                    "customdata": [[_safe(model), value] for value in points],
+                    "width": min(0.8, 0.15 * len(of_model)),
+                    "marker": {"pattern": {"shape": "/" if number else ""}},
+                    "hovertemplate": (
+                        f"<b>%{{customdata[0]}}</b><br>{part} gap: %{{customdata[1]:.2f}} points,"
+                        " %{y:.1f} %<extra></extra>"
+                    ),
+                }
+            )
     return {
-        "data": traces if bars else [],
+        "data": traces,
         "layout": {
             "barmode": "relative",
             "yaxis": {"title": {"text": "gap, % of the uncompressed score"}},
         },
     }
+
+
+def split_chart(analysis: Analysis) -> Figure:
+    """Return the gap splits, task by task: parts stacked, with each training seed."""
+    traces: list[Figure] = []
+    for source in analysis.comparison.sources:
+        split = source.split
+        for task in split.images if split else ():
+            points = [each for each in split.points if each.task == task] if split else []
+            show = {"show": f"{task}, {split.vlm}" if split else task}
+            traces += _split_traces(points, show)
+    return {
+        "data": traces,
+        "layout": {"barmode": "relative", "yaxis": {"title": {"text": "points of the score"}}},
+    }
+
+
+def _split_traces(points: Sequence[SplitPoint], show: Figure) -> Iterator[Figure]:
+    labels = [
+        f"{_safe(each.codec)}<br>{_safe(each.level)}{'<br>unseen' if each.unseen else ''}"
+        for each in points
+    ]
+    parts = (
+        ("generalisation gap (at least)", "generalisation", "/"),
+        ("information gap (at most)", "information", ""),
+    )
+    for number, (name, part, shape) in enumerate(parts):
+        figures = [getattr(each.split, part) for each in points]
+        yield {
+            "type": "bar",
+            "name": name,
+            "meta": {**show, "color": 1 - number},
+            "x": labels,
+            "y": [each.value for each in figures],
+            "customdata": [_words(each) for each in figures],
+            "width": min(0.5, 0.1 * len(points)),
+            "marker": {"pattern": {"shape": shape}},
+            "hovertemplate": f"{name}: %{{customdata}}<extra></extra>",
+        }
+    gains = [(label, each.split.generalisation) for label, each in zip(labels, points, strict=True)]
+    yield {
+        **_marks("95 % interval of the generalisation gap", gains, "line-ew", show, 2),
+        "error_y": _bounds([each for _, each in gains]),
+    }
+    if any(len(each.seeds) > 1 for _, each in gains):
+        seeds = [(label, seed) for label, each in gains for seed in each.seeds]
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "each training seed",
+            "meta": {**show, "color": 2},
+            "x": [label for label, _ in seeds],
+            "y": [value for _, value in seeds],
+            "marker": {"size": 7, "symbol": "circle-open"},
+            "hovertemplate": "a seed: %{y:.2f}<extra></extra>",
+        }
+    one = [(label, p.split.one[1]) for label, p in zip(labels, points, strict=True) if p.split.one]
+    if one:
+        yield _marks("gain of one adaptor for all points", one, "diamond", show, 3)
+
+
+def _marks(
+    name: str, figures: Sequence[tuple[str, Estimate]], symbol: str, show: Figure, color: int
+) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "meta": {**show, "color": color},
+        "x": [label for label, _ in figures],
+        "y": [each.value for _, each in figures],
+        "customdata": [_words(each) for _, each in figures],
+        "marker": {"size": 11, "symbol": symbol},
+        "hovertemplate": f"{name}: %{{customdata}}<extra></extra>",
+    }
+
+
+def _bounds(figures: Sequence[Estimate]) -> Figure:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [each.high - each.value for each in figures],
+        "arrayminus": [each.value - each.low for each in figures],
+        "thickness": 1.5,
+        "width": 5,
+    }
+
+
+def _words(figure: Estimate) -> str:
+    return f"{figure.value:.2f}, 95 % interval {figure.low:.2f} to {figure.high:.2f}"
+
+
+def topic_chart(analysis: Analysis) -> Figure:
+    """Return gains by topic of the questions, for each adapted model and task."""
+    codecs = analysis.codecs
+    traces = []
+    for source in analysis.comparison.sources:
+        for (task, vlm, adaptor, codec), group in groupby(source.topics, _kind_of):
+            gains = list(group)
+            traces.append(
+                {
+                    "type": "bar",
+                    "name": _safe(codec),
+                    "meta": {
+                        "show": f"{task}, {vlm} + {adaptor}",
+                        "color": codecs.index(codec),
+                    },
+                    "marker": {},
+                    "x": [_safe(each.topic) for each in gains],
+                    "y": [each.adapted - each.plain for each in gains],
+                    "error_y": {
+                        "type": "data",
+                        "symmetric": False,
+                        "array": [each.high - each.adapted + each.plain for each in gains],
+                        "arrayminus": [each.adapted - each.plain - each.low for each in gains],
+                        "thickness": 1,
+                        "width": 2,
+                    },
+                    "customdata": [
+                        f"{each.plain:.1f} to {each.adapted:.1f} %, interval of the gain"
+                        f" {each.low:.1f} to {each.high:.1f}, {each.questions} questions"
+                        for each in gains
+                    ],
+                    "hovertemplate": (
+                        f"<b>{_safe(codec)}</b> %{{x}}: %{{y:.1f}}<br>%{{customdata}}"
+                        "<extra></extra>"
+                    ),
+                }
+            )
+    return {
+        "data": traces,
+        "layout": {"barmode": "group", "yaxis": {"title": {"text": "gain, points of accuracy"}}},
+    }
+
+
+def _kind_of(gain: TopicGain) -> tuple[str, str, str, str]:
+    return gain.task, gain.vlm, gain.adaptor, gain.codec

@@ -8,21 +8,22 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from lossylens.cells import CellResult, Results, TaskData
+from lossylens.cells import CellResult, TaskData
 
 from lossylens_report.replicates import Replicates
+from lossylens_report.run_results import SourceResults
 
 
 @dataclass(frozen=True)
 class Source:
-    """Results with what is known besides, under a name that no other source has.
+    """SourceResults with what is known besides, under a name that no other source has.
 
     Attributes:
         results: of a run, or published.
         replicates: of a run's cells, by cell key.
     """
 
-    results: Results
+    results: SourceResults
     replicates: Mapping[str, Replicates] = field(default_factory=dict)
 
 
@@ -65,7 +66,7 @@ class Comparison:
             sets them apart.
     """
 
-    sources: tuple[Results, ...]
+    sources: tuple[SourceResults, ...]
     groups: tuple[Group, ...]
     apart: tuple[str, ...]
     unlike: tuple[str, ...]
@@ -101,7 +102,7 @@ def compare(sources: Sequence[Source]) -> Comparison:
     return Comparison(shown, tuple(groups), tuple(apart), tuple(_unlike(shown)))
 
 
-def _unlike(sources: Sequence[Results]) -> Iterator[str]:
+def _unlike(sources: Sequence[SourceResults]) -> Iterator[str]:
     """Yield what sets parts of one name apart; of a codec's levels, the first that differs."""
     told = set()
     for one, other in combinations(sources, 2):

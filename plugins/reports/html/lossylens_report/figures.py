@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from lossylens_report.analysis import Analysis, CodecCurve, GroupAnalysis, scaling
 from lossylens_report.charts import LIGHT, family
-from lossylens_report.tables import file_name
+from lossylens_report.table import file_name
 
 #: Width of a figure, in inches: one column of a two-column page, and both.
 COLUMN, PAGE = 3.4, 7.0

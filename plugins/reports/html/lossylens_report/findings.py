@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from lossylens.cells import Results, Unfinished
-
 from lossylens_report.analysis import (
     Analysis,
     GroupAnalysis,
@@ -17,6 +15,7 @@ from lossylens_report.analysis import (
     scaling_trend,
 )
 from lossylens_report.metrics.operating import SHARES
+from lossylens_report.run_results import SourceResults, Unfinished
 
 #: The share whose operating point is told first.
 _SHARE = 0.95
@@ -43,7 +42,7 @@ def progress(analysis: Analysis) -> list[str]:
     return [text for source in analysis.comparison.sources for text in _progress(source)]
 
 
-def _progress(source: Results) -> Iterator[str]:
+def _progress(source: SourceResults) -> Iterator[str]:
     waiting = [cell for cell in source.unfinished if not cell.scored]
     state = f" (the run {source.state})" if source.state else ""
     go_on = "`lossylens run` with the same configuration goes on with it."

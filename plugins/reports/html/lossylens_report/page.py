@@ -18,14 +18,8 @@ from lossylens_report.analysis import Analysis, CodecCurve, GroupAnalysis
 from lossylens_report.findings import findings, notes_on, progress, warnings
 from lossylens_report.metrics.operating import SHARES
 from lossylens_report.samples import SIDE
-from lossylens_report.tables import (
-    OWN_RANGE,
-    SHARED_RANGE,
-    all_tables,
-    file_name,
-    numeric,
-    shown,
-)
+from lossylens_report.table import file_name, numeric, shown
+from lossylens_report.tables import OWN_RANGE, SHARED_RANGE, all_tables
 
 #: Sections of the page by anchor; one without content is left out.
 _TITLES = {
@@ -35,6 +29,7 @@ _TITLES = {
     "operating": "Operating points",
     "profiles": "Profiles",
     "sizes": "Model size",
+    "adaptors": "Adaptors",
     "gaps": "Gaps",
     "printed": "As printed",
     "samples": "Samples",
@@ -61,6 +56,7 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
     has_radar = bool(data["radar"]["data"])
     known = [value for row in data["correlation"]["data"][0]["z"] for value in row]
     has_correlation = any(value is not None for value in known)
+    maps = [each for source in analysis.comparison.sources for each in source.maps]
     content = {
         "overview": True,
         "curves": bool(analysis.groups),
@@ -68,6 +64,7 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         "operating": any(measure.groups for measure in measures),
         "profiles": has_radar or has_correlation or "fidelity" in tables,
         "sizes": bool(data["scaling"]["data"]),
+        "adaptors": bool(maps) or any(name in tables for name in ADAPTOR_TABLES),
         "gaps": bool(data["gap"]["data"]),
         "printed": bool(printed),
         "samples": bool(samples["items"]),
@@ -95,9 +92,14 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         shown=shown,
         numeric=numeric,
         samples=samples,
+        maps=maps,
         own_range=OWN_RANGE,
         shared_range=SHARED_RANGE,
     )
+
+
+#: Tables of the section on adaptors.
+ADAPTOR_TABLES = ("adaptor-gains", "adaptor-uncompressed", "adaptor-topics")
 
 
 class _Measure:
@@ -228,6 +230,8 @@ def _data(analysis: Analysis, samples: Mapping[str, Any]) -> dict[str, Any]:
         "scaling": charts.scaling_chart(analysis),
         "correlation": charts.correlation_chart(analysis),
         "gap": charts.gap_chart(analysis),
+        "split": charts.split_chart(analysis),
+        "topics": charts.topic_chart(analysis),
         "samples": samples,
     }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lossylens.report import Report
 from lossylens.spec import NoOptions
 
-from lossylens_report import Report, write_report
+from lossylens_report import write_report
 
 
 class PageReport(Report):

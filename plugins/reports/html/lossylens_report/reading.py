@@ -12,15 +12,7 @@ from pathlib import Path
 from sqlite3 import Row
 from typing import Any
 
-from lossylens.cells import (
-    UNCOMPRESSED,
-    CellResult,
-    NotApplicable,
-    Note,
-    Results,
-    TaskData,
-    Unfinished,
-)
+from lossylens.cells import UNCOMPRESSED, CellResult, Note, TaskData
 from lossylens.errors import PluginError, StoreError
 from lossylens.images import SourceFormat
 from lossylens.registry.plugins import load_registry
@@ -28,9 +20,13 @@ from lossylens.store.database import Store
 from lossylens.store.records import NO_ADAPTOR
 from lossylens.task import Primary
 
+from lossylens_report.gains import topic_gains
+from lossylens_report.gap_split import read_split
+from lossylens_report.maps import read_maps
 from lossylens_report.measured_fidelity import read_fidelities
 from lossylens_report.metrics.bootstrap import interval
 from lossylens_report.replicates import Replicates, replicate
+from lossylens_report.run_results import NotApplicable, SourceResults, Unfinished
 from lossylens_report.verdicts import TaskVerdicts, read_verdicts
 
 _CELLS = """
@@ -98,7 +94,7 @@ class RunReading:
         verdicts: by task label.
     """
 
-    results: Results
+    results: SourceResults
     folder: Path
     replicates: Mapping[str, Replicates]
     verdicts: Mapping[str, TaskVerdicts]
@@ -122,17 +118,21 @@ def read_run(folder: Path) -> RunReading:
         sizes = _sizes(scored)
         fidelity = read_fidelities(store)
         asked = {row["task"]: row["count"] for row in store.rows(_ASKED_IMAGES)}
+        # Runs of earlier versions did not record it.
+        unseen = {tuple(place) for place in manifest.get("unseen", ())}
         cells = [
             dataclasses.replace(
                 _cell(row, metrics[row["task_label"]], sizes),
                 fidelity=fidelity.get((row["codec"], row["task"]), {}),
                 limited=asked[row["task"]] if row["limited"] else None,
+                unseen=_place(row) in unseen,
             )
             for row in scored
         ]
         verdicts = read_verdicts(store, scored)
         replicates = replicate(store, scored, cells, metrics)
-        results = Results(
+        split = read_split(store, folder, metrics)
+        results = SourceResults(
             name=folder.resolve().name,
             cells=tuple(_with_interval(cell, replicates.get(cell.key)) for cell in cells),
             data=_data(store, scored, manifest),
@@ -151,8 +151,22 @@ def read_run(folder: Path) -> RunReading:
                 (row["stage"], row["failure"], row["count"]) for row in store.rows(_FAILURES)
             ),
             sources=tuple(_sources(store)),
-            notes=(*_notes(cells, replicates), *_notes_of_parts(store, rows)),
+            notes=(
+                *_notes(cells, replicates),
+                *_notes_of_parts(store, rows),
+                *(
+                    Note(f"left out of the gap split: {text}.", frozenset({"gaps"}))
+                    for text in (split.left_out if split else ())
+                ),
+            ),
             parts=_parts(scored),
+            topics=tuple(
+                gain
+                for task, judged in verdicts.items()
+                for gain in topic_gains([cell for cell in cells if cell.task == task], judged)
+            ),
+            maps=read_maps(folder),
+            split=split,
             manifest={
                 **manifest,
                 "started": runs[0]["started"],
@@ -201,6 +215,10 @@ def _parts(rows: list[Row]) -> dict[tuple[str, ...], Mapping[str, Any]]:
             if key not in found:
                 found[key] = json.loads(row[column])
     return found
+
+
+def _place(row: Row) -> tuple[str, ...]:
+    return (row["vlm_label"], row["adaptor_label"], row["codec_label"], row["level"])
 
 
 def _label(row: Row) -> str:

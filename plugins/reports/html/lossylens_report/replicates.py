@@ -73,7 +73,7 @@ def _of_task(
     store: Store, task: str, cells: Sequence[CellResult], codecs: Mapping[str, str], shown: float
 ) -> dict[str, Replicates]:
     """Draw the clusters of one task once for all its cells."""
-    clusters = _Clusters(store.clusters(task).values())
+    clusters = Clusters(store.clusters(task).values())
     formed: list[tuple[CellResult, Aggregate, float, slice]] = []
     rates: dict[str, slice | None] = {}
     for cell in cells:
@@ -103,7 +103,7 @@ def _of_task(
     return found
 
 
-class _Clusters:
+class Clusters:
     """Columns of sums over the clusters of a task, to be drawn together.
 
     Args:
@@ -132,12 +132,16 @@ class _Clusters:
 
     def drawn(self) -> Array:
         """Return the sums of each draw, of shape (replicates, columns)."""
+        return resampled_sums(self.sums())
+
+    def sums(self) -> Array:
+        """Return the sums by cluster, of shape (clusters, columns)."""
         sums = np.zeros((len(self._place), self._width))
         start = 0
         for places, block in self._blocks:
             sums[places, start : start + block.shape[1]] = block
             start += block.shape[1]
-        return resampled_sums(sums)
+        return sums
 
 
 def _rate_sums(store: Store, task: str, codec: str) -> dict[str, list[float]]:

@@ -75,7 +75,7 @@ def _say(line: str) -> None:
 
 def _print_comparison(sources: list[str]) -> None:
     from lossylens_report import compare_with_printed
-    from lossylens_report.tables import shown
+    from lossylens_report.table import shown
 
     for pair in compare_with_printed(*sources):
         for table in pair:

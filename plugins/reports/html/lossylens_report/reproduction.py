@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lossylens.cells import Reported, Results
+from lossylens.cells import Reported
 
 from lossylens_report.analysis import Analysis, Outcome
+from lossylens_report.run_results import SourceResults
 
 Status = Literal["agrees", "differs", "illegible", "no figure"]
 
@@ -95,7 +96,7 @@ class Agreement:
         return f"{max(100 * difference / abs(value) for difference, value in agreeing):.2f} %"
 
 
-def compare_printed(analysis: Analysis, source: Results) -> list[Agreement]:
+def compare_printed(analysis: Analysis, source: SourceResults) -> list[Agreement]:
     """Return how all that *source* printed compares, by table and measure in its order."""
     figures = _figures(analysis)
     found: dict[tuple[str, str], list[Compared]] = {}

@@ -34,6 +34,7 @@ from lossylens.run.jobs import CodecRecipe
 from lossylens.store.database import Store
 from lossylens.store.records import Picture as StoredPicture
 from lossylens.task import Task
+from numpy.typing import NDArray
 from PIL import Image
 
 from lossylens_report.reading import RunReading
@@ -139,11 +140,17 @@ def choose(judged: TaskVerdicts, cells: Sequence[CellResult], images: int) -> tu
     base = {cell.model: judged.verdicts[cell.key] for cell in cells if cell.uncompressed}
     for cell in cells:
         if not cell.uncompressed and cell.model in base:
-            before, after = base[cell.model], judged.verdicts[cell.key]
-            flips += np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5))
+            flips += _flips(base[cell.model], judged.verdicts[cell.key])
+    # What an adaptor turns, in either direction, is to be seen as well.
+    plain = {(c.vlm, c.codec, c.level): judged.verdicts[c.key] for c in cells if not c.adaptor}
+    turned = flips.copy()
+    for cell in cells:
+        place = (cell.vlm, cell.codec, cell.level)
+        if cell.adaptor and place in plain:
+            turned += _flips(plain[place], judged.verdicts[cell.key])
     inside = judged.image >= 0
     of_image = np.bincount(
-        judged.image[inside], weights=flips[inside], minlength=len(judged.images)
+        judged.image[inside], weights=turned[inside], minlength=len(judged.images)
     )
     most = [int(place) for place in np.argsort(-of_image, kind="stable") if of_image[place]]
     wanted = most[: images - images // 4]
@@ -151,9 +158,14 @@ def choose(judged: TaskVerdicts, cells: Sequence[CellResult], images: int) -> tu
     places: list[int] = []
     for image in wanted[:images]:
         asked = np.flatnonzero(judged.image == image)
-        order = asked[np.argsort(-flips[asked], kind="stable")]
+        order = asked[np.argsort(-turned[asked], kind="stable")]
         places += order[:_QUESTIONS].tolist()
     return places, int((flips > 0).sum())
+
+
+def _flips(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where both have a verdict, and not the same."""
+    return np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5))
 
 
 def _items(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lossylens.cells import Results
 from lossylens.errors import ConfigError, PluginError
 from lossylens.names import suggestion
 from lossylens.registry.plugins import Registry, load_registry
 
 from lossylens_report.comparing import Source
 from lossylens_report.reading import RunReading, read_run
+from lossylens_report.run_results import SourceResults
 
 
 def find_sources(names: Sequence[str | Path]) -> tuple[list[Source], list[RunReading]]:
@@ -36,7 +36,7 @@ def find_sources(names: Sequence[str | Path]) -> tuple[list[Source], list[RunRea
     return sources, runs
 
 
-def _published(registry: Registry, name: str) -> Results:
+def _published(registry: Registry, name: str) -> SourceResults:
     try:
         registry.find("result", name)
     except PluginError as error:
@@ -44,4 +44,4 @@ def _published(registry: Registry, name: str) -> Results:
         raise ConfigError(
             f"{name!r} is neither a run folder nor published results. {suggestion(name, known)}"
         ) from error
-    return registry.build_result(name).load()
+    return SourceResults.of(registry.build_result(name).load())

@@ -1,17 +1,19 @@
-"""The tables of a report, and how they are written as CSV, Markdown and LaTeX."""
+"""The tables of a report."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from lossylens.cells import Results
 from lossylens.run.picture_distances import MOST_PSNR
 
+from lossylens_report.adaptor_tables import (
+    clean_table,
+    gain_table,
+    split_figures,
+    split_tables,
+    topic_table,
+)
 from lossylens_report.analysis import (
     Analysis,
     CodecCurve,
@@ -22,34 +24,13 @@ from lossylens_report.analysis import (
 )
 from lossylens_report.findings import progress
 from lossylens_report.reproduction import compare_printed
-
-Value = str | float | int | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        name: of its file.
-        title: one line.
-        columns: their headings.
-        rows: one value for each column; None is an empty cell, text may stand in
-            place of a number that does not exist.
-        note: what a reader must know.
-        digits: after the point, where the table is made for reading.
-    """
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-    note: str = ""
-    digits: int = 2
+from lossylens_report.run_results import SourceResults
+from lossylens_report.table import Table, Value, file_name
 
 
 def all_tables(analysis: Analysis) -> list[Table]:
     """Return the tables of a report; those that would have no rows are left out."""
+    splits = [each.split for each in analysis.comparison.sources if each.split]
     made = [
         _unfinished(analysis),
         _not_applicable(analysis),
@@ -68,6 +49,11 @@ def all_tables(analysis: Analysis) -> list[Table]:
         *(agreement_table(analysis, each) for each in analysis.comparison.sources),
         *(printed_table(analysis, each) for each in analysis.comparison.sources),
         *(_gains(analysis, each) for each in analysis.comparison.sources),
+        gain_table(analysis),
+        clean_table(analysis),
+        topic_table(analysis.comparison.sources),
+        *split_tables(splits),
+        split_figures(splits),
     ]
     return [table for table in made if table.rows]
 
@@ -235,16 +221,21 @@ def _gaps(analysis: Analysis) -> Table:
         (
             *("task", "model", "codec", "level", "uncompressed", "compressed", "adapted"),
             *("performance gap", "information gap", "generalisation gap"),
+            *("95 % low", "95 % high"),
         ),
         tuple(
             (
-                *(group.group.title, each.cell.model, each.cell.codec, each.cell.level),
+                *(group.group.title, each.cell.model, each.cell.codec),
+                f"{each.cell.level} (unseen)" if each.cell.unseen else each.cell.level,
                 *(each.gap.uncompressed, each.gap.compressed, each.gap.adapted),
                 *(each.gap.performance, each.gap.information, each.gap.generalisation),
+                *(each.interval or (None, None)),
             )
             for group in analysis.groups
             for each in group.gaps
         ),
+        "The interval is that of the generalisation gap, over images. An adapted model is one"
+        " attempt: the information gap is at most, the generalisation gap at least what is here.",
     )
 
 
@@ -359,7 +350,7 @@ def _fidelity(analysis: Analysis) -> Table:
     )
 
 
-def agreement_table(analysis: Analysis, source: Results) -> Table:
+def agreement_table(analysis: Analysis, source: SourceResults) -> Table:
     """Return how many cells of each printed table the source's own scores reproduce."""
     return Table(
         f"{file_name(source.name)}-agreement",
@@ -381,7 +372,7 @@ def agreement_table(analysis: Analysis, source: Results) -> Table:
     )
 
 
-def printed_table(analysis: Analysis, source: Results) -> Table:
+def printed_table(analysis: Analysis, source: SourceResults) -> Table:
     """Return every printed figure beside the recomputed one."""
     return Table(
         f"{file_name(source.name)}-printed",
@@ -392,7 +383,7 @@ def printed_table(analysis: Analysis, source: Results) -> Table:
     )
 
 
-def disagreement_table(analysis: Analysis, source: Results) -> Table:
+def disagreement_table(analysis: Analysis, source: SourceResults) -> Table:
     """Return the printed figures that are not reproduced, with the reason."""
     status = _PRINTED.index("compares")
     rows = (row for row in _printed_rows(analysis, source) if row[status] != "agrees")
@@ -411,7 +402,7 @@ _PRINTED = (
 )
 
 
-def _printed_rows(analysis: Analysis, source: Results) -> Iterator[tuple[Value, ...]]:
+def _printed_rows(analysis: Analysis, source: SourceResults) -> Iterator[tuple[Value, ...]]:
     """Yield the printed figures but gains of adaptors, which have a table of their own."""
     for agreement in compare_printed(analysis, source):
         if agreement.measure == "bd-gain":
@@ -425,7 +416,7 @@ def _printed_rows(analysis: Analysis, source: Results) -> Iterator[tuple[Value, 
             )
 
 
-def _gains(analysis: Analysis, source: Results) -> Table:
+def _gains(analysis: Analysis, source: SourceResults) -> Table:
     drops = {
         (curve.cells[0].task, curve.model, curve.codec): curve.bd
         for _, curve in curves_of(analysis)
@@ -447,107 +438,5 @@ def _gains(analysis: Analysis, source: Results) -> Table:
     )
 
 
-def file_name(text: str) -> str:
-    """Return *text* as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "unnamed"
-
-
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def to_csv(table: Table) -> str:
-    """Return *table* as CSV, numbers in full."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows(table.rows)
-    return stream.getvalue()
-
-
-def to_markdown(table: Table) -> str:
-    """Return *table* as a Markdown pipe table."""
-
-    def escaped(text: str) -> str:
-        return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()))
-
-    right = numeric(table)
-    lines = [f"**{escaped(table.title)}**", ""]
-    lines.append(f"| {' | '.join(map(escaped, table.columns))} |")
-    lines.append(f"|{'|'.join('--:' if each else '---' for each in right)}|")
-    lines += [f"| {' | '.join(escaped(text) for text in row)} |" for row in shown(table)]
-    return "\n".join([*lines, *(["", escaped(table.note)] if table.note else []), ""])
-
-
-_LATEX = {
-    **{char: f"\\{char}" for char in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "·": r"\textperiodcentered{}",
-}
-
-
-def to_latex(table: Table) -> str:
-    """Return *table* as a LaTeX float, for the package booktabs."""
-
-    def escaped(text: str) -> str:
-        return "".join(_LATEX.get(char, char) for char in " ".join(text.split()))
-
-    def line(cells: Sequence[str]) -> str:
-        return "    " + " & ".join(map(escaped, cells)) + r" \\"
-
-    # A minus sign, not a hyphen, in front of a number.
-    body = [
-        [f"$-${text[1:]}" if re.fullmatch(r"-[\d.]+", text) else escaped(text) for text in row]
-        for row in shown(table)
-    ]
-    columns = "".join("r" if each else "l" for each in numeric(table))
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            f"  \\caption{{{escaped(table.title)}. {escaped(table.note)}}}",
-            f"  \\label{{tab:{table.name}}}",
-            f"  \\begin{{tabular}}{{{columns}}}",
-            r"    \toprule",
-            line(table.columns),
-            r"    \midrule",
-            *("    " + " & ".join(row) + r" \\" for row in body),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def numeric(table: Table) -> list[bool]:
-    """Return which columns hold numbers."""
-    return [
-        any(isinstance(row[place], int | float) for row in table.rows)
-        for place in range(len(table.columns))
-    ]
-
-
-def shown(table: Table) -> list[list[str]]:
-    """Return the rows as a reader should see them."""
-    return [[_text(value, table.digits) for value in row] for row in table.rows]
-
-
-def _text(value: Value, digits: int) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.{digits}f}"
-    return str(value)
-
-
-#: How a table is written, by file suffix.
-WRITERS: dict[str, Callable[[Table], str]] = {
-    "csv": to_csv,
-    "md": to_markdown,
-    "tex": to_latex,
-}

@@ -10,6 +10,14 @@ import numpy as np
 from lossylens.store.database import Store
 from numpy.typing import NDArray
 
+# Tasks call it a topic, or a category where they know no other.
+_SAMPLES = """
+SELECT id, image, coalesce(
+    json_extract(fields, '$.topic'), json_extract(fields, '$.category')
+) AS topic
+FROM shown_samples WHERE task = ? ORDER BY position
+"""
+
 
 @dataclass(frozen=True)
 class TaskVerdicts:
@@ -19,12 +27,14 @@ class TaskVerdicts:
         samples: ids, in the order of the data.
         images: hashes of the distinct images that samples have first.
         image: per sample, the place of its first image in *images*; -1 without one.
+        topics: of each sample, ``""`` where the task names none.
         verdicts: by cell key, per sample: 1 right, 0 wrong, or between; NaN for none.
     """
 
     samples: tuple[str, ...]
     images: tuple[str, ...]
     image: NDArray[np.int64]
+    topics: tuple[str, ...]
     verdicts: Mapping[str, NDArray[np.float32]]
 
 
@@ -37,8 +47,7 @@ def read_verdicts(store: Store, rows: Sequence[Row]) -> dict[str, TaskVerdicts]:
 
 
 def _of_task(store: Store, task: str, cells: Sequence[str]) -> TaskVerdicts:
-    query = "SELECT id, image FROM shown_samples WHERE task = ? ORDER BY position"
-    rows = store.rows(query, (task,))
+    rows = store.rows(_SAMPLES, (task,))
     samples = tuple(row["id"] for row in rows)
     images = tuple(dict.fromkeys(row["image"] for row in rows if row["image"]))
     place = {image: number for number, image in enumerate(images)}
@@ -47,6 +56,7 @@ def _of_task(store: Store, task: str, cells: Sequence[str]) -> TaskVerdicts:
         samples,
         images,
         np.array([place.get(row["image"], -1) for row in rows], dtype=np.int64),
+        tuple(str(row["topic"] or "") for row in rows),
         {cell: _of_cell(store, cell, of_sample) for cell in cells},
     )
 

@@ -14,14 +14,16 @@ import pytest
 pytest.importorskip("plotly")
 pytest.importorskip("scipy")
 
-from lossylens.cells import CellResult, Note, Reported, Results, TaskData
+from lossylens.cells import CellResult, Note, Reported, TaskData
 from lossylens_report.analysis import analyse, scaling
 from lossylens_report.charts import DARK, LIGHT, family, rate_score
 from lossylens_report.comparing import Source, compare
 from lossylens_report.findings import findings, warnings
 from lossylens_report.page import render_page
 from lossylens_report.reproduction import compare_printed
-from lossylens_report.tables import all_tables, to_csv, to_latex, to_markdown
+from lossylens_report.run_results import SourceResults
+from lossylens_report.table import to_csv, to_latex, to_markdown
+from lossylens_report.tables import all_tables
 
 NO_SAMPLES = {"items": [], "pictures": {}, "notes": []}
 RATES = {"q1": 0.1, "q5": 0.2, "q10": 0.3, "q20": 0.4}
@@ -55,7 +57,7 @@ def curve(codec="jpeg", values=(60.0, 70.0, 80.0, 89.0), shift=0.0, **changes):
 def results(*cells, name="first", identity="data", **changes):
     tasks = dict.fromkeys(each.task for each in cells)
     data = {task: TaskData(frozenset({f"{task} {identity}"}), f"words of {name}") for task in tasks}
-    return replace(Results(name=name, cells=cells, data=data), **changes)
+    return replace(SourceResults(name=name, cells=cells, data=data), **changes)
 
 
 def analysis_of(*sources, fidelity=None):

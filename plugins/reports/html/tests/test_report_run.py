@@ -43,6 +43,7 @@ def verdicts(**changes):
         "samples": ("a", "b", "c", "d"),
         "images": ("one", "two"),
         "image": np.array([0, 0, 1, 1]),
+        "topics": ("", "", "", ""),
         "verdicts": {"key": np.array([1, 0, 1, 1], dtype=np.float32)},
     }
     return TaskVerdicts(**(fields | changes))

@@ -14,6 +14,7 @@ from lossylens_report.comparing import Source, compare
 from lossylens_report.metrics.bd import bd_metric
 from lossylens_report.metrics.curve import Curve, CurveError
 from lossylens_report.reproduction import Agreement, compare_printed
+from lossylens_report.run_results import SourceResults
 from lossylens_result_published.results import METRICS, Published
 
 #: Largest relative difference between a printed and a recomputed cell.
@@ -116,7 +117,7 @@ def test_gaps_are_those_of_the_score_files(results: Results) -> None:
 
 @pytest.fixture(scope="module")
 def agreements(results: Results) -> list[Agreement]:
-    return compare_printed(analyse(compare([Source(results)])), results)
+    return compare_printed(analyse(compare([Source(SourceResults.of(results))])), results)
 
 
 def test_every_printed_table_is_compared_cell_by_cell(agreements: list[Agreement]) -> None:

@@ -35,6 +35,10 @@ class QwenVLChatVlm(TransformersVlm):
     model_class = Qwen2ForCausalLM
     options: QwenVLChatOptions
 
+    def model_config(self) -> Any:
+        """Return the configuration of the language model."""
+        return read_config(self.folder).text
+
     def weight_files(self) -> list[Path]:
         """Return the weight files, in either format."""
         return checkpoint_files(self.folder)

@@ -7,12 +7,11 @@ tokens the two compute the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from lossylens.errors import RequirementError
-from lossylens_toolkit.checkpoint_file import load
+from lossylens_toolkit.transformers_vlm.official import read_weights as read_official
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
@@ -72,38 +71,10 @@ def expected_shapes(config: QwenVLConfig) -> dict[str, tuple[int, ...]]:
 def read_weights(files: Sequence[Path], config: QwenVLConfig) -> dict[str, Tensor]:
     """Return all tensors of a checkpoint by their official names.
 
-    They stay on disk until they are used.
-
     Raises:
-        RequirementError: a file is damaged or holds anything but tensors, or a tensor is
-            missing, of the wrong shape or unknown.
+        RequirementError: see :func:`lossylens_toolkit.transformers_vlm.official.read_weights`.
     """
-    shapes = expected_shapes(config)
-    found: dict[str, Tensor] = {}
-    for path in files:
-        for name, tensor in _tensors(path):
-            if name.endswith(_BUFFERS) and name not in shapes:
-                continue
-            if name not in shapes or name in found:
-                what = "twice" if name in found else "which Qwen-VL-Chat has not"
-                raise RequirementError(f"{path} holds {name}, {what}")
-            if tuple(tensor.shape) != shapes[name]:
-                shape = tuple(tensor.shape)
-                raise RequirementError(f"{path}: {name} is {shape}, not {shapes[name]}")
-            found[name] = tensor
-    if lacking := sorted(shapes.keys() - found.keys()):
-        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise RequirementError(f"the weights in {files[0].parent} lack {lacking[0]}{more}")
-    return found
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    held = load(path, mmap=True).content
-    if not isinstance(held, Mapping) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in held.items()
-    ):
-        raise RequirementError(f"{path} is not a mapping from names to tensors")
-    yield from held.items()
+    return read_official(files, expected_shapes(config), "Qwen-VL-Chat", _BUFFERS)
 
 
 def language_state(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:

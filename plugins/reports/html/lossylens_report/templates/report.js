@@ -125,7 +125,9 @@ function curvesOf(number) {
   const first = own[0] || group.models[0];
   const twin = mixed ? group.published.find((model) => model.split(" (")[0] === first.split(" (")[0]) : "";
   fill(role("model"), group.models.map(label), first);
-  fill(role("beside"), [["", "none"], ...group.models.map(label)], mixed ? twin || group.published[0] : "");
+  // A model with its adaptor is seen beside the model without.
+  const adapted = group.models.find((model) => model.startsWith(`${first} + `)) || "";
+  fill(role("beside"), [["", "none"], ...group.models.map(label)], mixed ? twin || group.published[0] : adapted);
   role("published-label").hidden = !mixed;
   if (group.models.length < 2) for (const name of ["model", "beside"]) role(name).parentElement.hidden = true;
 
@@ -201,8 +203,19 @@ function scaling() {
 }
 
 function others() {
-  for (const [name, figure] of [["#correlation", DATA.correlation], ["#gap", DATA.gap]]) {
-    if (find(name)) chart(find(name), () => figure);
+  if (find("#correlation")) chart(find("#correlation"), () => DATA.correlation);
+}
+
+/** Register the charts of which a list chooses the traces. */
+function chosenCharts() {
+  for (const select of findAll("[data-chart]")) {
+    const {data, layout} = DATA[select.dataset.chart];
+    const shows = unique(data.map((trace) => trace.meta.show));
+    fill(select, same(shows));
+    select.closest(".controls").hidden = shows.length < 2;
+    const place = find(`#${select.dataset.chart}`);
+    chart(place, () => ({data: data.filter((trace) => trace.meta.show === select.value), layout}));
+    select.addEventListener("change", () => draw(place));
   }
 }
 
@@ -255,12 +268,36 @@ function samples() {
     return {base: ofModel.find((cell) => cell.base),
             cells: ofModel.filter((cell) => !cell.base && cell.codec === role("codec").value)};
   };
+  const twinOf = (item, cell) => cell && role("beside").value ? item.cells.find((other) =>
+    other.model === role("beside").value && other.codec === cell.codec && other.level === cell.level) : null;
+  // What the model beside makes of a question: right where the other is wrong, or the reverse.
+  const turn = (cell, twin) => cell && twin && flipped(cell, twin) ? (wasRight(twin) ? "won" : "lost") : "";
   const ofTask = () => items.filter((item) => title(item) === role("task").value);
 
   function choices() {
     const cells = ofTask().flatMap((item) => item.cells);
     fill(role("model"), same(unique(cells.map((cell) => cell.model))));
     fill(role("codec"), same(unique(cells.filter((cell) => !cell.base).map((cell) => cell.codec))));
+    besides();
+  }
+
+  function besides() {
+    const models = [...role("model").options].map((option) => option.value);
+    const own = role("model").value;
+    fill(role("beside"), [["", "none"], ...same(models.filter((model) => model !== own))],
+      models.find((model) => model.startsWith(`${own} + `)) || "");
+    role("beside").parentElement.hidden = models.length < 2;
+    kinds();
+  }
+
+  function kinds() {
+    const before = role("only").value;
+    const made = [["", "all"], ["flipped", "that compression flipped"]];
+    if (role("beside").value) {
+      made.push(["won", "right only with the model beside"], ["lost", "wrong only with the model beside"],
+        ["turned", "either of these"]);
+    }
+    fill(role("only"), made, made.some(([value]) => value === before) ? before : "");
   }
 
   function picture(key, alt) {
@@ -281,12 +318,22 @@ function samples() {
     return line;
   }
 
+  function answerBeside(cell, twin) {
+    const made = element("div", {className: "twin"}, element("div", {className: "soft", textContent: role("beside").value}),
+      answer(twin, null));
+    const turned = turn(cell, twin);
+    if (turned) made.append(element("span", {className: `flip ${turned === "won" ? "right" : "wrong"}`, textContent: turned}));
+    return made;
+  }
+
   function card(item) {
     const {base, cells} = cellsOf(item);
     const show = (key, name, cell, from) => {
       const {bpp, src, exact} = pictures[key] || {};
       const caption = element("figcaption", {},
         element("strong", {textContent: `${src && !exact ? "≈ " : ""}${name}${bpp ? `, ${bpp.toFixed(3)} bpp` : ""}`}), answer(cell, from));
+      const twin = twinOf(item, cell);
+      if (twin) caption.append(answerBeside(cell, twin));
       return element("figure", {}, picture(key, `${name} of image ${item.image.slice(0, 8)}`), caption);
     };
     return element("div", {className: "sample"},
@@ -298,10 +345,13 @@ function samples() {
   }
 
   function show() {
-    const only = role("flipped").checked;
+    const only = role("only").value;
     const found = ofTask().filter((item) => {
       const {base, cells} = cellsOf(item);
-      return !only || cells.some((cell) => flipped(base, cell));
+      if (!only) return true;
+      if (only === "flipped") return cells.some((cell) => flipped(base, cell));
+      const turns = [base, ...cells].map((cell) => turn(cell, twinOf(item, cell))).filter((each) => each);
+      return turns.some((each) => only === "turned" || each === only);
     });
     const pages = Math.max(1, Math.ceil(found.length / PAGE));
     page = Math.min(Math.max(page, 0), pages - 1);
@@ -315,6 +365,8 @@ function samples() {
   controls.addEventListener("change", (event) => {
     page = 0;
     if (event.target === role("task")) choices();
+    if (event.target === role("model")) besides();
+    if (event.target === role("beside")) kinds();
     show();
   });
   role("previous").addEventListener("click", () => { page -= 1; show(); });
@@ -349,5 +401,6 @@ DATA.curves.forEach((_, number) => curvesOf(number));
 radar();
 scaling();
 others();
+chosenCharts();
 findAll("table.sortable").forEach(sortable);
 samples();

@@ -1,0 +1,1 @@
+"""LLaVA-1.5-13B as a VLM of lossylens."""
