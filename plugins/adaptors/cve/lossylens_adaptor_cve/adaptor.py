@@ -54,7 +54,7 @@ class ConditionalVisionEncoder(Adaptor):
         """Return why the checkpoint does not serve *vlm*, or ``""``; any codec is served."""
         path = self.options.path(vlm.name, vlm.label)
         if path is None:
-            return f"no checkpoint for vlm {vlm.label}"
+            return f"no checkpoint for vlm {vlm.label}; `lossylens train adaptor cve` makes one"
         about = _header(path)
         reason = check_header(about, METHOD, vlm, path)
         if reason:

@@ -13,13 +13,17 @@ from lossylens_toolkit.training.adaptor_options import AdaptorTrainingOptions
 #: How the encoder is told codec and level; see :mod:`lossylens_adaptor_cve.conditions`.
 CONDITIONS = ("none", "embedding", "film", "query", "rope")
 
+#: Checkpoint of the package, for the VLM ``nano``; see ``nano.yaml`` beside it.
+BUNDLED = Path(__file__).with_name("nano.safetensors")
+
 
 @dataclass
 class CveOptions:
     """Options of ``cve`` in a run.
 
     Attributes:
-        checkpoint: file that ``lossylens train adaptor cve`` wrote.
+        checkpoint: file that ``lossylens train adaptor cve`` wrote; without one, and without
+            ``checkpoints``, that of the package, which is for the VLM ``nano`` alone.
         checkpoints: one for each VLM, by the name that the configuration gives it.
         map: codecs that the training had not, and the codec as which each is to pass:
             ``{hm: jpeg}``.  Without an entry they get the vector of the unknown codec.
@@ -34,24 +38,22 @@ class CveOptions:
 
     def path(self, name: str, label: str) -> Path | None:
         """Return the checkpoint for a VLM, by what the configuration calls it or by name."""
-        return self.checkpoints.get(label, self.checkpoints.get(name, self.checkpoint))
+        given = self.checkpoints.get(label, self.checkpoints.get(name, self.checkpoint))
+        if given is None and not self.checkpoints and name == "nano":
+            return BUNDLED
+        return given
 
     def paths(self) -> Iterator[Path]:
         """Yield all checkpoints."""
         if self.checkpoint is not None:
             yield self.checkpoint
         yield from self.checkpoints.values()
+        if self.checkpoint is None and not self.checkpoints:
+            yield BUNDLED
 
 
 def missing(options: CveOptions) -> Sequence[Missing]:
     """Return the checkpoints that are not there."""
-    if not list(options.paths()):
-        return (
-            Missing(
-                "a checkpoint",
-                "train one with `lossylens train adaptor cve CONFIG`, and name it as checkpoint",
-            ),
-        )
     return tuple(
         Missing(f"checkpoint {path}", "train it with `lossylens train adaptor cve CONFIG`")
         for path in options.paths()

@@ -22,7 +22,13 @@ from lossylens.vlm import Condition, VlmIdentity
 from lossylens_adaptor_cve.adaptor import ConditionalVisionEncoder, Student
 from lossylens_adaptor_cve.conditions import CLEAN, UNKNOWN, Conditioner, Labels, Vocabulary
 from lossylens_adaptor_cve.lora import merge_lora
-from lossylens_adaptor_cve.options import CONDITIONS, CveOptions, CveTrainingOptions, LossOptions
+from lossylens_adaptor_cve.options import (
+    BUNDLED,
+    CONDITIONS,
+    CveOptions,
+    CveTrainingOptions,
+    LossOptions,
+)
 from lossylens_adaptor_cve.training import CveTrainer, CveTraining
 from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
 from lossylens_toolkit.training.adaptor_options import AdaptorTrainingSections
@@ -215,6 +221,32 @@ def test_checkpointing_takes_less_memory(
     assert 0 < needs[1] < needs[0] / 2
 
 
+def test_the_bundled_checkpoint_serves_nano_alone(vlm: Nano, identity: VlmIdentity) -> None:
+    adaptor = ConditionalVisionEncoder(CveOptions())
+    assert adaptor.fits(identity, SOURCE) == ""
+    assert adaptor.is_seen(identity, CodecPoint("jpeg", "q1"))
+    assert not adaptor.is_seen(identity, CodecPoint("webp", "q0"))
+    stranger = VlmIdentity("qwen2.5-vl-3b", "qwen", {"weights x": "y"})
+    assert "no checkpoint for vlm qwen" in adaptor.fits(stranger, SOURCE)
+    assert BUNDLED.stat().st_size <= 8_000_000
+
+
+def test_the_bundled_checkpoint_brings_features_back(vlm: Nano) -> None:
+    """Of JPEG at its lowest quality, on a scene that it was not trained on."""
+    registry = load_registry()
+    [sample, *_] = registry.build_task("scenes", {"images": 1, "seed": 11}).samples()
+    original = Image.open(io.BytesIO(sample.images[0].read())).convert("RGB")
+    codec = registry.build_codec("jpeg", "q1")
+    bitstream = codec.encode(original)
+    shown, wanted = vlm.vision.prepare([codec.decode(bitstream), original])
+    condition = Condition(CodecPoint("jpeg", "q1", "jpeg"), original.size, bitstream)
+    encode = ConditionalVisionEncoder(CveOptions()).encoder(vlm.vision)
+    with torch.no_grad():
+        goal, plain = (each.features for each in vlm.vision.encode([wanted, shown]))
+        [tuned] = encode([shown], [condition])
+    assert (tuned.features - goal).square().mean() < 0.8 * (plain - goal).square().mean()
+
+
 def test_labels() -> None:
     points = [
         TrainingPoint(CodecPoint(codec, level), lambda: None)
@@ -252,7 +284,7 @@ def test_what_does_not_fit_is_said(identity: VlmIdentity, checkpoint: Path) -> N
     stranger = VlmIdentity("qwen2.5-vl-3b", "qwen", {"weights x": "y"})
     assert "another model than qwen's" in adaptor.fits(stranger, SOURCE)
     several = ConditionalVisionEncoder(CveOptions(checkpoints={"qwen": checkpoint}))
-    assert several.fits(identity, SOURCE) == "no checkpoint for vlm nano"
+    assert several.fits(identity, SOURCE).startswith("no checkpoint for vlm nano; `lossylens train")
     mine = Nano(NanoOptions()).vision.clone()
     with torch.no_grad():
         next(iter(mine.parameters().values())).add_(0.1)

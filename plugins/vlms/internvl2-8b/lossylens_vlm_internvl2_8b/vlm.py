@@ -16,8 +16,8 @@ from lossylens_toolkit.transformers_vlm.families.internvl import (
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from lossylens_vlm_internvl2_8b.configuration import read_config
 from lossylens_vlm_internvl2_8b.files import checkpoint_files
@@ -86,7 +86,7 @@ class InternVL2Vlm(TransformersVlm):
         """
         options = self.options
         tokenizer = load_tokenizer(self.folder)
-        config = read_config(self.folder, self._image_token(tokenizer))
+        config: Any = read_config(self.folder, self._image_token(tokenizer))
         side = config.vision_config.image_size[0]
         return InternVL2(
             self._model_of(config),

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lossylens_toolkit.transformers_vlm.official import read_weights as read_official
 from torch import Tensor
-from transformers import InternVLConfig, InternVLForConditionalGeneration
+from transformers import InternVLForConditionalGeneration
 
 #: Beginnings of names: official, and in transformers.  ``*`` is the number of a layer.
 _PLACES = {
@@ -75,8 +76,12 @@ _ENDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 _GROUPED = "attention.wqkv.weight"
 
 
-def names(config: InternVLConfig) -> dict[str, tuple[str, ...]]:
-    """Return the official names of all tensors with those in transformers."""
+def names(config: Any) -> dict[str, tuple[str, ...]]:
+    """Return the official names of all tensors with those in transformers.
+
+    Args:
+        config: of the model, as :func:`~.configuration.read_config` returns it.
+    """
     return {
         f"{official}.{end}": tuple(f"{place}.{each}" for each in ours)
         for pattern, ends in _ENDS.items()
@@ -85,7 +90,7 @@ def names(config: InternVLConfig) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _numbered(pattern: str, config: InternVLConfig) -> Iterator[tuple[str, str]]:
+def _numbered(pattern: str, config: Any) -> Iterator[tuple[str, str]]:
     if "*" not in pattern:
         yield pattern, _PLACES[pattern]
         return
@@ -95,7 +100,7 @@ def _numbered(pattern: str, config: InternVLConfig) -> Iterator[tuple[str, str]]
         yield pattern.replace("*", str(layer)), _PLACES[pattern].replace("*", str(layer))
 
 
-def expected_shapes(config: InternVLConfig) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor that a checkpoint of *config* holds."""
     with torch.device("meta"):
         state = InternVLForConditionalGeneration(config).state_dict()
@@ -106,7 +111,7 @@ def expected_shapes(config: InternVLConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_weights(files: Sequence[Path], config: InternVLConfig) -> dict[str, Tensor]:
+def read_weights(files: Sequence[Path], config: Any) -> dict[str, Tensor]:
     """Return all tensors of a checkpoint under the names of transformers.
 
     Raises:
@@ -118,10 +123,8 @@ def read_weights(files: Sequence[Path], config: InternVLConfig) -> dict[str, Ten
     state: dict[str, Tensor] = {}
     for official, ours in names(config).items():
         weight = weights.pop(official)
-        if official.endswith(_GROUPED):
-            parts = ungrouped(weight, shared, groups)
-        else:
-            parts = weight.chunk(len(ours))
+        grouped = official.endswith(_GROUPED)
+        parts = ungrouped(weight, shared, groups) if grouped else weight.chunk(len(ours))
         state |= dict(zip(ours, parts, strict=True))
     return state
 
