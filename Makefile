@@ -1,7 +1,7 @@
 # make demo   the whole thing at work, ending in a report
 # make benchmark   the demo's larger grid
 # make test   all tests
-# make lint   ruff and mypy
+# make lint   ruff, mypy, and which room may import which
 # make bench  ratios measured side by side
 # make dist   a wheel of every distribution, in dist/
 # make gpu-check   a folder that carries the check on a GPU to a machine without an index
@@ -9,10 +9,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DISTRIBUTIONS := core $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/*/pyproject.toml))
+DISTRIBUTIONS := core toolkit $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/*/pyproject.toml))
 MANIFESTS := $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)) constraints.txt Makefile
-comma := ,
-EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter core,$(d)),[report$(comma)figures],))
+EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter plugins/reports/html,$(d)),[figures],))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?= runs/demo
 BENCHMARK ?= runs/benchmark
@@ -46,6 +45,7 @@ test: $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	BIN=$(BIN) ./tools/typecheck
 
 bench: $(VENV)/installed-dev

@@ -55,19 +55,20 @@ from unittest import mock
 import numpy as np
 import x265_program
 from lossylens.codec import Codec, Level
-from lossylens.collect import Material, Picture
-from lossylens.config import CodecChoice
-from lossylens.encoding import encode_all
+from lossylens.grid.config import CodecChoice
+from lossylens.grid.plan import CodecLevel, Plan
 from lossylens.images import read_image
-from lossylens.loading import import_object
-from lossylens.pixels import source_image
-from lossylens.plan import CodecLevel, Part, Plan
-from lossylens.plugins import Registry, load_registry
-from lossylens.store import Store
+from lossylens.images.pixels import source_image
+from lossylens.registry.loading import import_object
+from lossylens.registry.plugins import Registry, load_registry
+from lossylens.run.collect import Material
+from lossylens.run.encoding import encode_all
+from lossylens.store.database import Store
+from lossylens.store.records import Part, Picture
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.external_codec.codec import ProgramCodec
-from lossylens.toolkit.external_codec.testing import stand_ins
-from lossylens.toolkit.external_codec.yuv import Frame, to_raw
+from lossylens_toolkit.external_codec.program_codec import ProgramCodec
+from lossylens_toolkit.external_codec.program_testing import stand_ins
+from lossylens_toolkit.external_codec.yuv import Frame, to_raw
 from PIL import Image
 
 SIDE = 1024

@@ -37,10 +37,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from lossylens.codec import SOURCE
-from lossylens.toolkit.transformers_vlm.families.qwen2_5_vl import SYSTEM, Qwen25Vlm
-from lossylens.toolkit.transformers_vlm.options import Qwen25Options
-from lossylens.toolkit.transformers_vlm.testing import blocks, generate_alone, save_qwen2_5_vl
 from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens_toolkit.transformers_vlm.families.qwen2_5_vl import SYSTEM, Qwen25Vlm
+from lossylens_toolkit.transformers_vlm.vlm_options import Qwen25Options
+from lossylens_toolkit.transformers_vlm.vlm_testing import blocks, generate_alone, save_qwen2_5_vl
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize

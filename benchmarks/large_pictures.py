@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import torch
 from lossylens.testing.live_memory import LiveMemory
-from lossylens.toolkit.latent_diffusion.ldm import (
+from lossylens_toolkit.latent_diffusion.diffusion_options import LatentDiffusionOptions
+from lossylens_toolkit.latent_diffusion.ldm import (
     SD21_UNET,
     SD_VAE,
     AutoencoderKL,
@@ -24,9 +25,8 @@ from lossylens.toolkit.latent_diffusion.ldm import (
     unet_config,
     vae_config,
 )
-from lossylens.toolkit.latent_diffusion.options import LatentDiffusionOptions
-from lossylens.toolkit.latent_diffusion.tiles import UNetTiles, VaeTiles
-from lossylens.toolkit.latent_diffusion.vae import STRIDE, Vae
+from lossylens_toolkit.latent_diffusion.tiles import UNetTiles, VaeTiles
+from lossylens_toolkit.latent_diffusion.vae import STRIDE, Vae
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lossylens.config import load_config
-from lossylens.report.cells import CellResult
-from lossylens.report.reading import read_run
-from lossylens.run import run
+from lossylens.cells import CellResult
+from lossylens.grid.config import load_config
+from lossylens.run.driver import run
+from lossylens_report.reading import read_run
 from matplotlib.figure import Figure
 
 NAMES = ("elic", "hific", "msillm")

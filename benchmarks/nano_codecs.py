@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lossylens.plugins import Registry, load_registry
-from lossylens.testing.rate_distortion import Point, curve, jpeg_curve, psnr_at
-from lossylens_task_scenes.photographs import HELD_OUT, load_photograph
+from lossylens.registry.plugins import Registry, load_registry
+from lossylens_toolkit.photographs import HELD_OUT, load_photograph
+from lossylens_toolkit.testing.rate_distortion import Point, curve, jpeg_curve, psnr_at
 from matplotlib.figure import Figure
 
 NAMES = ("elic", "tcm", "mlicpp", "hific", "msillm")

@@ -129,8 +129,8 @@ def contend(name: str, height: int, width: int) -> None:
 
 def state(name: str, built: Mapping[str, Any]) -> dict[str, Any]:
     """Return deterministic weights for a network that is *built*."""
-    from lossylens.testing.golden_gan import RULES, gan_filled
-    from lossylens.testing.weights import filled
+    from lossylens_toolkit.testing.golden_gan import RULES, gan_filled
+    from lossylens_toolkit.testing.golden_weights import filled
 
     codec = name.removesuffix("-float32")
     if codec in RULES:
@@ -186,8 +186,8 @@ def of_official_size(name: str) -> Any:
 
     import torch
     from lossylens.testing.registering import registered
-    from lossylens.toolkit.latent_diffusion import ldm
-    from lossylens.toolkit.latent_diffusion.control import Control, control_config
+    from lossylens_toolkit.latent_diffusion import ldm
+    from lossylens_toolkit.latent_diffusion.control import Control, control_config
 
     package, kind, given = DIFFUSION[name]
     network = importlib.import_module(f"{package}.network")
@@ -214,7 +214,7 @@ def of_official_size(name: str) -> Any:
 
 def plain(network: Any) -> Any:
     """Return CompressAI's network with the weights of ours, which have the same names."""
-    from lossylens.toolkit.neural_codec.compressai import Elic2022Chandelier
+    from lossylens_toolkit.neural_codec.compressai import Elic2022Chandelier
 
     other = Elic2022Chandelier().eval()
     own = dict(network.named_parameters())

@@ -18,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from lossylens.plan import Cell, Part
-from lossylens.store import Prediction, Store, StoredSample, to_json
+from lossylens.store.database import Store
+from lossylens.store.jsonable import to_json
+from lossylens.store.records import Cell, Part, Picture, Prediction, Rate, StoredSample
 from lossylens.task import Resampling, Score
 
 SEED = 7
@@ -49,7 +50,7 @@ def generate(folder: Path, predictions: int) -> int:
             for codec, level, part in codecs
         ]
         store.set_grid([task, *vlms, *(part for _, _, part in codecs)], grid)
-        store.add_images([(sha, 1000, 640, 480, None, None) for sha in hashes])
+        store.add_pictures([Picture(sha, 1000, 640, 480) for sha in hashes])
         question = {"kind": "yes_no", "text": "Is it?", "options": {}, "hint": "", "task": "pope"}
         store.set_samples(
             task.key,
@@ -114,7 +115,7 @@ def _fill(
                 [(cell.codec_key, sha, size + rng.randrange(-50, 50)) for sha in hashes],
             )
     sums = drawn.sums(store.clusters(cell.task_key))
-    store.set_score(cell.key, str(place), score, (len(hashes), bpp, bpp), sums=sums)
+    store.set_score(cell.key, str(place), score, Rate(len(hashes), bpp, bpp), sums=sums)
 
 
 def measure(*sources: str, out: Path) -> None:

@@ -25,8 +25,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lossylens.plugins import load_registry
-from lossylens.toolkit.tsv_task.predictions import read_predictions
+from lossylens.files.predictions import read_predictions
+from lossylens.registry.plugins import load_registry
 from PIL import Image
 
 SEED = 7

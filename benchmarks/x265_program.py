@@ -7,11 +7,11 @@ encodes only: Debian's package has no decoder.
 from __future__ import annotations
 
 from lossylens.codec import CodecSpec
-from lossylens.toolkit.external_codec.codec import ProgramCodec
-from lossylens.toolkit.external_codec.options import ProgramOptions, qp_levels
-from lossylens.toolkit.external_codec.programs import Program
-from lossylens.toolkit.external_codec.software import Software
-from lossylens.toolkit.external_codec.yuv import Frame
+from lossylens_toolkit.external_codec.program_codec import ProgramCodec
+from lossylens_toolkit.external_codec.program_options import ProgramOptions, qp_levels
+from lossylens_toolkit.external_codec.programs import Program
+from lossylens_toolkit.external_codec.software import Software
+from lossylens_toolkit.external_codec.yuv import Frame
 
 _X265 = Program(
     what="x265",

@@ -1,8 +1,8 @@
 """Every codec that is installed here passes the conformance suite, or cannot run here."""
 
 import pytest
-from lossylens.plugins import load_registry
-from lossylens.testing.codec import CodecConformance
+from lossylens.registry.plugins import load_registry
+from lossylens.testing.conformance import CodecConformance
 
 pytestmark = pytest.mark.slow
 

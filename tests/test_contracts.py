@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lossylens.store import Store
+from lossylens.store.database import Store
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.external_codec.testing import install_programs, small_disk
+from lossylens_toolkit.external_codec.program_testing import install_programs, small_disk
 
 pytestmark = pytest.mark.slow
 

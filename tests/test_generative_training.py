@@ -9,24 +9,24 @@ import torch
 from accelerate.state import AcceleratorState
 from lossylens.cli import main
 from lossylens.errors import ConfigError
-from lossylens.plugins import load_registry
+from lossylens.registry.plugins import load_registry
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
-from lossylens.toolkit.training.codec import train_codec
-from lossylens.toolkit.training.generative import rate_weight
-from lossylens.toolkit.training.klt import begin_as_klt, quantisation_step
-from lossylens.toolkit.training.klt_high_fidelity import begin_high_fidelity
-from lossylens.toolkit.training.objective import psnr
-from lossylens.toolkit.training.options import (
+from lossylens_codec_hific import network as hific
+from lossylens_codec_msillm import network as msillm
+from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
+from lossylens_toolkit.training.codec_training import train_codec
+from lossylens_toolkit.training.generative_training import rate_weight
+from lossylens_toolkit.training.klt import begin_as_klt, quantisation_step
+from lossylens_toolkit.training.klt_high_fidelity import begin_high_fidelity
+from lossylens_toolkit.training.objective import psnr
+from lossylens_toolkit.training.perceptual import EncoderDistance, perceptual_distance
+from lossylens_toolkit.training.training_options import (
     AdversarialOptions,
     CodecTrainingOptions,
     PerceptualOptions,
     PictureOptions,
     RateOptions,
 )
-from lossylens.toolkit.training.perceptual import EncoderDistance, perceptual_distance
-from lossylens_codec_hific import network as hific
-from lossylens_codec_msillm import network as msillm
 
 NETWORKS = {
     "hific": {"n_residual_blocks": 1, "latent_channels": 10, "hyperlatent_filters": 4},

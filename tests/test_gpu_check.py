@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from lossylens.errors import BitstreamError
-from lossylens.plugins import load_registry
+from lossylens.registry.plugins import load_registry
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]

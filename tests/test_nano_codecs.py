@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from lossylens.errors import BitstreamError, ConfigError, RequirementError
-from lossylens.plugins import load_registry
-from lossylens.testing.codec import CodecConformance
-from lossylens.testing.rate_distortion import curve, jpeg_curve, psnr_at
-from lossylens.toolkit.neural_codec.container import unpack
-from lossylens.toolkit.training.objective import estimated_bits
-from lossylens_task_scenes.photographs import HELD_OUT, load_photograph
+from lossylens.registry.plugins import load_registry
+from lossylens.testing.conformance import CodecConformance
+from lossylens_toolkit.neural_codec.container import unpack
+from lossylens_toolkit.photographs import HELD_OUT, load_photograph
+from lossylens_toolkit.testing.rate_distortion import curve, jpeg_curve, psnr_at
+from lossylens_toolkit.training.objective import estimated_bits
 
 pytestmark = pytest.mark.slow
 

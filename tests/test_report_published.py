@@ -160,9 +160,9 @@ def test_phone_width_does_not_scroll_sideways(page: Any) -> None:
 
 def test_published_curves_beside_a_run_are_a_toggle(opened: Any, tmp_path: Path) -> None:
     """A run on the reference evaluator's file shares its chart with the published curves."""
-    from lossylens.report.analysis import analyse
-    from lossylens.report.comparing import Source, compare
-    from lossylens.report.page import render_page
+    from lossylens_report.analysis import analyse
+    from lossylens_report.comparing import Source, compare
+    from lossylens_report.page import render_page
     from lossylens_result_published.results import Published
 
     published = Published().load()

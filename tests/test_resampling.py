@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from lossylens.config import load_config
 from lossylens.errors import DataError
-from lossylens.metrics.aggregate import aggregate_of_sums
-from lossylens.plugins import load_registry
-from lossylens.report.reading import read_run
-from lossylens.run import run
-from lossylens.scoring import resampling_problems
+from lossylens.grid.config import load_config
+from lossylens.registry.plugins import load_registry
+from lossylens.run.aggregate import aggregate_of_sums
+from lossylens.run.driver import run
+from lossylens.run.scoring import resampling_problems
 from lossylens.task import Task
+from lossylens_report.reading import read_run
 from lossylens_task_scenes.export import BENCHMARKS, export
 
 SAMPLE = Path(__file__).parents[1] / "core" / "tests" / "sample"

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lossylens.plugins import load_registry
-from lossylens.toolkit.transformers_vlm.wording import (
+from lossylens.registry.plugins import load_registry
+from lossylens.vlm import Question, QuestionKind, default_prompt
+from lossylens_toolkit.transformers_vlm.wording import (
     internvl_wording,
     janus_wording,
     llava_wording,
 )
-from lossylens.vlm import Question, QuestionKind, default_prompt
 
 TASKS = Path(__file__).parents[1] / "plugins" / "tasks"
 WORDINGS: dict[str, Callable[[Question], str]] = {

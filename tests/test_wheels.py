@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-DISTRIBUTIONS = ("core", "plugins/codecs/jpeg", "plugins/tasks/pope")
+DISTRIBUTIONS = ("core", "toolkit", "plugins/codecs/jpeg", "plugins/tasks/pope")
 GOLDEN = ROOT / "plugins/tasks/pope/tests/golden"
 
 pytestmark = pytest.mark.slow

@@ -15,11 +15,11 @@ import torch
 from lossylens.adaptor import AdaptorSpec, Training, TrainingPicture, TrainingPoint
 from lossylens.codec import CodecPoint
 from lossylens.errors import LossylensError
-from lossylens.loading import import_object
-from lossylens.plugins import Registry, load_registry
+from lossylens.registry.loading import import_object
+from lossylens.registry.plugins import Registry, load_registry
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.training.adaptor import AdaptorTraining
 from lossylens.vlm import VlmIdentity
+from lossylens_toolkit.training.adaptor_training import AdaptorTraining
 
 from gpu_parts.asked import free
 from gpu_parts.card import Memory, Setting, synchronize

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from lossylens.toolkit.transformers_vlm.engine import Asked, Engine
-from lossylens.toolkit.transformers_vlm.memory import Budget
-from lossylens.toolkit.transformers_vlm.testing import about
+from lossylens_toolkit.transformers_vlm.engine import Asked, Engine
+from lossylens_toolkit.transformers_vlm.memory import Budget
+from lossylens_toolkit.transformers_vlm.vlm_testing import about
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpu_parts.asked import (

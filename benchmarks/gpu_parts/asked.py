@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from lossylens.codec import SOURCE
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown
-from lossylens.toolkit.transformers_vlm.family import Family
-from lossylens.toolkit.transformers_vlm.testing import generate_alone
 from lossylens.vlm import Condition, Question, QuestionKind
+from lossylens_toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown
+from lossylens_toolkit.transformers_vlm.family import Family
+from lossylens_toolkit.transformers_vlm.vlm_testing import generate_alone
 from PIL.Image import Image
 
 # fmt: off

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from lossylens.codec import Codec
 from lossylens.errors import BitstreamError, ConfigError, RequirementError
-from lossylens.loading import Registered, import_object
-from lossylens.plugins import Registry, load_registry
+from lossylens.registry.loading import Registered, import_object
+from lossylens.registry.plugins import Registry, load_registry
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.neural_codec import coding
-from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint, write_checkpoint
-from lossylens.toolkit.neural_codec.codec import NeuralCodec
-from lossylens.toolkit.neural_codec.compressai import RansDecoder, RansEncoder
+from lossylens_toolkit.neural_codec import coding
+from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint, write_checkpoint
+from lossylens_toolkit.neural_codec.compressai import RansDecoder, RansEncoder
+from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec
 from PIL.Image import Image
 from torch import nn
 from torch.profiler import ProfilerActivity, profile

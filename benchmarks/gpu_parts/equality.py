@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from lossylens.plugins import load_registry
-from lossylens.toolkit.transformers_vlm.engine import Engine
-from lossylens.toolkit.transformers_vlm.testing import about
+from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Question, QuestionKind
+from lossylens_toolkit.transformers_vlm.engine import Engine
+from lossylens_toolkit.transformers_vlm.vlm_testing import about
 
 from gpu_parts.asked import OneAtATime, asked, free, pictures, questions, same, together
 from gpu_parts.card import Setting, timed

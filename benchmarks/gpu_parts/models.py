@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lossylens.toolkit.transformers_vlm.families import internvl, qwen2_5_vl
-from lossylens.toolkit.transformers_vlm.options import (
+from lossylens.vlm import default_prompt
+from lossylens_toolkit.transformers_vlm.families import internvl, qwen2_5_vl
+from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
+from lossylens_toolkit.transformers_vlm.vlm_options import (
     VlmOptions,
 )
-from lossylens.toolkit.transformers_vlm.vlm import TransformersVlm
-from lossylens.toolkit.transformers_vlm.wording import internvl_wording, janus_wording
-from lossylens.vlm import default_prompt
+from lossylens_toolkit.transformers_vlm.wording import internvl_wording, janus_wording
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import InternVLConfig, JanusConfig, PreTrainedTokenizerFast, Qwen2_5_VLConfig
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil

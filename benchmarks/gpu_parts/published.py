@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lossylens.toolkit.transformers_vlm.families.internvl import InternVLVlm
-from lossylens.toolkit.transformers_vlm.families.janus import JanusVlm
-from lossylens.toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25Vlm
-from lossylens.toolkit.transformers_vlm.options import (
+from lossylens_toolkit.transformers_vlm.families.internvl import InternVLVlm
+from lossylens_toolkit.transformers_vlm.families.janus import JanusVlm
+from lossylens_toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25Vlm
+from lossylens_toolkit.transformers_vlm.vlm_options import (
     InternVLOptions,
     JanusOptions,
     Qwen25Options,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lossylens.codec import CodecSpec, Level
 from lossylens.executor import ExecutorSpec
 from lossylens.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import typer
 
 
 @hookimpl
@@ -34,7 +38,28 @@ def register_executors(register: Callable[[ExecutorSpec], None]) -> None:
         ExecutorSpec(
             name="local",
             summary="processes on this machine",
-            factory="lossylens.executors.local:LocalExecutor",
+            factory="lossylens.run.executors.local:LocalExecutor",
             licence="Apache-2.0",
         )
     )
+
+
+@hookimpl
+def register_commands(app: typer.Typer) -> None:
+    """Register the commands that need no other distribution."""
+    from lossylens.cli.ask_command import ask
+    from lossylens.cli.config_command import config
+    from lossylens.cli.decode_command import decode
+    from lossylens.cli.doctor_command import doctor
+    from lossylens.cli.encode_command import encode
+    from lossylens.cli.new_command import app as new
+    from lossylens.cli.overriding import TakesOverrides
+    from lossylens.cli.plugins_command import app as plugins
+    from lossylens.cli.run_command import run
+    from lossylens.cli.score_command import score
+
+    app.command("run", cls=TakesOverrides)(run)
+    for command in (config, doctor, encode, decode, ask, score):
+        app.command(command.__name__)(command)
+    app.add_typer(plugins, name="plugins")
+    app.add_typer(new, name="new")

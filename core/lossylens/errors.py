@@ -46,3 +46,11 @@ class TransientError(LossylensError):
 
 class StoreError(LossylensError):
     """A run folder cannot be opened, read or written."""
+
+
+def describe(error: BaseException) -> str:
+    """Return *error* in words: an error for users as it is, others with their type."""
+    if isinstance(error, LossylensError):
+        return str(error)
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

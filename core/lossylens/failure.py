@@ -24,8 +24,8 @@ from lossylens.errors import (
     LossylensError,
     PluginError,
     TransientError,
+    describe,
 )
-from lossylens.loading import describe
 
 A = TypeVar("A")
 R = TypeVar("R")

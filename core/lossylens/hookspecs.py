@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lossylens.adaptor import AdaptorSpec
     from lossylens.codec import CodecSpec
     from lossylens.executor import ExecutorSpec
+    from lossylens.report import ReportSpec
     from lossylens.result import ResultSpec
     from lossylens.task import TaskSpec
     from lossylens.vlm import VlmSpec
@@ -90,6 +91,19 @@ def register_results(register: Callable[[ResultSpec], None]) -> None:
 
     :param register: to be called with each
         :class:`~lossylens.result.ResultSpec`.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def register_reports(register: Callable[[ReportSpec], None]) -> None:
+    """Register reports, which ``lossylens run`` writes at its end.
+
+    Called and guarded as :func:`register_codecs`.
+
+    :param register: to be called with each
+        :class:`~lossylens.report.ReportSpec`.
 
     .. versionadded:: 0.1
     """

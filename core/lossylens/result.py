@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lossylens.spec import PluginSpec
 
 if TYPE_CHECKING:
-    from lossylens.report.cells import Results
+    from lossylens.cells import Results
 
 
 @dataclass(frozen=True, kw_only=True)

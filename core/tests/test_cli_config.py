@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from lossylens.cli import main
-from lossylens.config import RunOptions, load_config
-from lossylens.toolkit.training.options import CodecTrainingOptions
+from lossylens.grid.config import RunOptions, load_config
+from lossylens_toolkit.training.training_options import CodecTrainingOptions
 
 CONFIG = """
 codecs: {blocky: {levels: [b64, b7]}, other: {plugin: blocky, offset: 3}}

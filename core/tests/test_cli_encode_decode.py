@@ -4,7 +4,7 @@ import stat
 import numpy as np
 import pytest
 from lossylens.cli import main
-from lossylens.cli.files import parse_options, write_output
+from lossylens.cli.single_files import parse_options, write_output
 from lossylens.errors import ConfigError
 from PIL import Image
 

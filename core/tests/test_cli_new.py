@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from lossylens.cli import main
-from lossylens.cli.new import names
+from lossylens.cli.new_command import names
 
 
 def refused(capsys, *arguments):
@@ -47,6 +47,8 @@ def test_class_names_clash_with_nothing():
 
 
 def test_templates_are_in_the_package():
-    import lossylens.cli.new
+    import lossylens.cli.new_command
 
-    assert (Path(lossylens.cli.new.__file__).parent / "templates/codec/pyproject.toml.in").exists()
+    assert (
+        Path(lossylens.cli.new_command.__file__).parent / "templates/codec/pyproject.toml.in"
+    ).exists()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from lossylens.cli import main
-from lossylens.progress import progress
+from lossylens.run.progress import progress
 from PIL import Image
 
 CONFIG = """
@@ -51,8 +51,8 @@ def test_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_scores_are_printed_as_reports_show_them(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, high: int
 ) -> None:
-    from lossylens.report.reading import read_run
     from lossylens.task import Primary, Resampling
+    from lossylens_report.reading import read_run
     from lossylens_sample import plugin, task
 
     score = task.Patches.score
@@ -94,7 +94,7 @@ def test_no_report_without_its_packages(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.delitem(sys.modules, "lossylens.report.page", raising=False)
+    monkeypatch.delitem(sys.modules, "lossylens_report.page", raising=False)
     assert main(["run", "config.yaml"]) == 0
     assert "pip install 'lossylens[report]'" in capsys.readouterr().err
 
@@ -128,7 +128,7 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lines_elsewhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lossylens.progress._QUIET", 0.0)
+    monkeypatch.setattr("lossylens.run.progress._QUIET", 0.0)
     with progress("Answering", 4, "questions") as step:
         time.sleep(0.01)
         step.advance(3)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 import typer
-from lossylens import plugins
 from lossylens.cli import main
-from lossylens.cli import score as module
+from lossylens.cli import score_command as module
 from lossylens.errors import DataError, LossylensError
+from lossylens.registry import plugins
 from lossylens.task import Primary, Score, TaskSpec
 from typer.testing import CliRunner
 
@@ -112,7 +112,7 @@ def test_bad_input_is_an_error_of_ours(run, predictions):
 @pytest.fixture
 def patches(sample, tmp_path):
     """Predictions for the first sample of a task that reads no file."""
-    from lossylens.plugins import load_registry
+    from lossylens.registry.plugins import load_registry
 
     first = next(iter(load_registry().build_task("patches", {"images": 2}).samples()))
     file = tmp_path / "predictions.jsonl"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from lossylens.cli import main
-from lossylens.columns import check_headings, read_csv
 from lossylens.errors import DataError
+from lossylens.files.columns import check_headings, read_csv
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_commands_refuse_the_same_headings(write, tmp_path, capsys, heading):
     assert f"the heading {heading!r} is to be" in capsys.readouterr().err
     if heading != "VLM":
         path = write(f"{heading},level,psnr\na,q1,30\n")
-        from lossylens.metrics.correlation import read_fidelity
+        from lossylens_report.metrics.correlation import read_fidelity
 
         with pytest.raises(DataError, match=f"the heading {heading!r} is to be"):
             read_fidelity(path)

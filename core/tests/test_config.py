@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from lossylens.cli import main
-from lossylens.config import load_config, read_values
 from lossylens.errors import ConfigError
+from lossylens.grid.config import load_config, read_values
 
 GOOD = """
 codecs: {blocky: {levels: [b64, b16]}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from lossylens.discovery import BUILTIN, Candidate, core_mismatch, find_candidates
+from lossylens.registry.discovery import BUILTIN, Candidate, core_mismatch, find_candidates
 
 
 def mismatch(requires: str, running: str = "0.1.0") -> str:

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from lossylens.config import Config, load_config
-from lossylens.environment import Environment, resolve
 from lossylens.errors import ConfigError, LossylensError
-from lossylens.manifest import make_manifest
-from lossylens.plan import described, make_plan
+from lossylens.grid.config import Config, load_config
+from lossylens.grid.manifest import make_manifest
+from lossylens.grid.plan import described, make_plan
+from lossylens.options.environment import Environment, resolve
 
 SECRET = "secret-123 with 'quotes' and é"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from lossylens.errors import LossylensError
 from lossylens.executor import Resources
-from lossylens.executors.local import LocalExecutor
 from lossylens.failure import Failure
-from lossylens.jobs import JobByJob
+from lossylens.run.executors.local import LocalExecutor
+from lossylens.run.jobs import JobByJob
 
 JOBS = """
 import os, signal, subprocess, sys, tempfile, time
@@ -162,8 +162,8 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from jobs_of_test import work
 from lossylens.executor import Resources
-from lossylens.executors.local import LocalExecutor
-from lossylens.jobs import JobByJob
+from lossylens.run.executors.local import LocalExecutor
+from lossylens.run.jobs import JobByJob
 if __name__ == "__main__":
     resources = Resources(workers=2)
     chunks = [["temporary"], ["sleep"]]

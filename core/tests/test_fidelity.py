@@ -12,14 +12,21 @@ import numpy as np
 import pytest
 from lossylens.cli import main
 from lossylens.errors import ConfigError, RequirementError
-from lossylens.fidelity import ALEXNET, FIDELITIES, INCEPTION, VGG16, Weights, check_fidelities
+from lossylens.grid.plan import make_plan
 from lossylens.images import read_image
-from lossylens.metrics.fidelity import frechet_distance, psnr
-from lossylens.plan import make_plan
-from lossylens.report.fidelity import read_fidelities
-from lossylens.run import run
-from lossylens.store import Store
+from lossylens.registry.fidelity import (
+    ALEXNET,
+    FIDELITIES,
+    INCEPTION,
+    VGG16,
+    BackboneWeights,
+    check_fidelities,
+)
+from lossylens.run.driver import run
+from lossylens.run.picture_distances import frechet_distance, psnr
+from lossylens.store.database import Store
 from lossylens.testing.pictures import picture
+from lossylens_report.measured_fidelity import read_fidelities
 from PIL import Image
 
 
@@ -241,10 +248,10 @@ def test_the_codec_alone_is_measured_with_parity(make_config):
 
 def test_a_report_has_the_means(make_config):
     pytest.importorskip("plotly")
-    from lossylens.report.analysis import analyse
-    from lossylens.report.comparing import Source, compare
-    from lossylens.report.reading import read_run
-    from lossylens.report.tables import all_tables
+    from lossylens_report.analysis import analyse
+    from lossylens_report.comparing import Source, compare
+    from lossylens_report.reading import read_run
+    from lossylens_report.tables import all_tables
 
     config = make_config("run.fidelity=[psnr]", "codecs.blocky.levels=[b64,b16,b4,b1]")
     do(config)
@@ -294,7 +301,9 @@ def test_weights_are_checked_against_their_name(monkeypatch, tmp_path):
     monkeypatch.delenv("TORCH_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     content = b"weights"
-    weights = Weights(f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth", 1, "https://a.example")
+    weights = BackboneWeights(
+        f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth", 1, "https://a.example"
+    )
     weights.path.parent.mkdir(parents=True)
     assert weights.path.is_relative_to(tmp_path / "torch/hub/checkpoints")
     weights.path.write_bytes(content[:-1])

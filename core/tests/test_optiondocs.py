@@ -7,9 +7,9 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-from lossylens.config import PLUGIN_SECTIONS, SETTINGS
-from lossylens.optiondocs import option_docs
-from lossylens.plugins import KINDS, load_registry
+from lossylens.grid.config import PLUGIN_SECTIONS, SETTINGS
+from lossylens.options.optiondocs import option_docs
+from lossylens.registry.plugins import KINDS, load_registry
 
 
 class Speed(Enum):

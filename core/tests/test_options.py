@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from lossylens.codec import CodecSpec
 from lossylens.errors import ConfigError, PluginError
-from lossylens.options import options_as_written, resolve_options
+from lossylens.options.resolving import options_as_written, resolve_options
 from lossylens.spec import NoOptions, path_if
 
 

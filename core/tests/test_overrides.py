@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lossylens.cli import main
-from lossylens.cli.files import parse_options
-from lossylens.config import read_yaml
+from lossylens.cli.single_files import parse_options
 from lossylens.errors import ConfigError
-from lossylens.options import resolve_options
-from lossylens.overrides import Untyped
+from lossylens.grid.config import read_yaml
+from lossylens.options.overrides import Untyped
+from lossylens.options.resolving import resolve_options
 from lossylens.spec import PluginSpec
 
 

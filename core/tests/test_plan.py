@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from lossylens.config import Config
 from lossylens.errors import ConfigError
-from lossylens.plan import Plan, make_plan, plain
+from lossylens.grid.config import Config
+from lossylens.grid.plan import Plan, make_plan
+from lossylens.store.jsonable import plain
 
 MakeConfig = Callable[..., Config]
 

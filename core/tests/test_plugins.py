@@ -8,7 +8,7 @@ import pytest
 from lossylens import hookspecs
 from lossylens.codec import CodecSpec, Level
 from lossylens.errors import ConfigError, PluginError, RequirementError
-from lossylens.plugins import Registry
+from lossylens.registry.plugins import Registry
 from lossylens.uncompressed import Uncompressed
 
 HOOKIMPL = "from lossylens.hookspecs import hookimpl\n"
@@ -545,6 +545,7 @@ KIND_HOOKS = {
     ),
     "register_adaptors": ("adaptor", "AdaptorSpec", "Adaptor", "picture", ""),
     "register_results": ("result", "ResultSpec", "PublishedResults", "load", ""),
+    "register_reports": ("report", "ReportSpec", "Report", "write", ""),
     "register_executors": ("executor", "ExecutorSpec", "Executor", "run", ""),
 }
 

@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from lossylens.asking import batches
 from lossylens.codec import Codec
-from lossylens.config import Config
-from lossylens.decoding import ahead
 from lossylens.errors import BitstreamError, LossylensError, PluginError
+from lossylens.grid.config import Config
+from lossylens.grid.plan import make_plan
 from lossylens.images import evaluator_parity
-from lossylens.pixels import decoded_image, source_image
-from lossylens.plan import make_plan
-from lossylens.run import run
-from lossylens.store import Store
+from lossylens.images.pixels import decoded_image, source_image
+from lossylens.run.asking import batches
+from lossylens.run.decoding import ahead
+from lossylens.run.driver import run
+from lossylens.store.database import Store
 from lossylens.task import Primary, Score
 from lossylens.uncompressed import Uncompressed
 from lossylens.vlm import ImageQuestions
@@ -439,7 +439,7 @@ def test_a_codec_that_is_not_deterministic_is_told(
 
 
 def test_a_metric_of_another_split_stands_for_the_primary_one() -> None:
-    from lossylens.scoring import _problems
+    from lossylens.run.scoring import _problems
 
     primary = Primary("dev/Overall", 0, 1)
     assert list(_problems(Score({"test": {"Overall": 0.5}}, 0.5), primary)) == []

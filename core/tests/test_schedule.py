@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lossylens.collect import Picture
-from lossylens.schedule import Schedule, Work
+from lossylens.run.schedule import ImageWork, Schedule
+from lossylens.store.records import Picture
 
 
 def level(plugin, name):
@@ -16,7 +16,7 @@ def level(plugin, name):
 def works(plugin, sides, levels=2):
     coded = tuple(level(plugin, f"l{number}") for number in range(levels))
     return [
-        Work(Picture(f"{plugin}{number}", 1, side, side), coded)
+        ImageWork(Picture(f"{plugin}{number}", 1, side, side), coded)
         for number, side in enumerate(sides)
     ]
 

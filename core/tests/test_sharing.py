@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from lossylens.errors import StoreError
-from lossylens.sharing import SharedBitstreams
+from lossylens.store.sharing import SharedBitstreams
 
 
 def test_what_was_put_is_there(tmp_path):
@@ -50,7 +50,7 @@ def test_a_folder_that_cannot_be_used(tmp_path):
 def test_an_entry_is_locked_against_other_processes(tmp_path):
     """And the lock of a process that is killed is free."""
     script = (
-        "import sys, time; from pathlib import Path; from lossylens.sharing import *\n"
+        "import sys, time; from pathlib import Path; from lossylens.store.sharing import *\n"
         "with SharedBitstreams(Path(sys.argv[1])).locked('codec', 'ab12'):\n"
         "    print('locked', flush=True); time.sleep(60)"
     )

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lossylens.errors import BitstreamError, StoreError
-from lossylens.plan import Cell, Part
-from lossylens.store import SCHEMA_VERSION, Prediction, Store, StoredSample, to_json
+from lossylens.store.database import SCHEMA_VERSION, Store
+from lossylens.store.jsonable import to_json
+from lossylens.store.records import Cell, Part, Picture, Prediction, Rate, StoredSample
 from lossylens.task import Resampling, Score
 
 CODEC, VLM, TASK = Part("codec", {"n": 1}), Part("vlm", {"n": 2}), Part("task", {"n": 3})
@@ -33,7 +34,7 @@ def filled(folder: Path) -> Store:
     """Return an open store with one cell of two samples, one of them failed."""
     store = Store(folder, writable=True)
     store.set_grid([CODEC, VLM, TASK], [CELL])
-    store.add_images([("f00d", 9, 4, 4, None, None)])
+    store.add_pictures([Picture("f00d", 9, 4, 4)])
     store.set_samples(TASK.key, [sample("1"), sample("2")])
     store.add_encoding(CODEC.key, "f00d", b"bits", 0.5)
     store.add_predictions(
@@ -45,12 +46,12 @@ def filled(folder: Path) -> Store:
 def test_what_is_kept_is_there_when_opened_again(folder: Path) -> None:
     with filled(folder) as store:
         store.set_score(
-            CELL.key, "abc", Score({"m": {"x": 1}}, 50.0, {"1": 1.0}, {"1": "y"}), (1, 2.0, 3.0)
+            CELL.key, "abc", Score({"m": {"x": 1}}, 50.0, {"1": 1.0}, {"1": "y"}), Rate(1, 2.0, 3.0)
         )
     with Store(folder, writable=False) as store:
         assert store.predictions(CELL.key) == {"1": "yes", "2": None}
         row = store.encodings(CODEC.key)["f00d"]
-        assert store.read_bitstream(row["bitstream"]) == b"bits"
+        assert store.read_bitstream(row.bitstream) == b"bits"
         assert store.score_inputs(CELL.key) == "abc"
         assert store.count_failures() == 1
         [score] = store.rows("SELECT * FROM scores JOIN verdicts USING (cell)")
@@ -60,7 +61,7 @@ def test_what_is_kept_is_there_when_opened_again(folder: Path) -> None:
 
 def test_a_score_that_is_no_number_is_null(folder: Path) -> None:
     with filled(folder) as store:
-        store.set_score(CELL.key, "abc", Score({}, float("nan")), (0, None, None))
+        store.set_score(CELL.key, "abc", Score({}, float("nan")), Rate(0, None, None))
         assert store.rows("SELECT value FROM scores")[0]["value"] is None
 
 
@@ -69,12 +70,14 @@ def test_sums_are_kept_replaced_and_dropped_with_their_score(folder: Path) -> No
     with filled(folder) as store:
         clusters = store.clusters(TASK.key)
         assert clusters == {"1": "f00d", "2": "f00d"}
-        store.set_score(CELL.key, "a", score, (1, 2.0, 2.0), sums=score.resampling.sums(clusters))
+        store.set_score(
+            CELL.key, "a", score, Rate(1, 2.0, 2.0), sums=score.resampling.sums(clusters)
+        )
         [row] = store.rows("SELECT * FROM resamplings")
         assert tuple(row) == (CELL.key, "mean", 100.0, '{"f00d":[1.0,2.0]}')
-        store.set_score(CELL.key, "b", Score({}, 1.0), (1, 2.0, 2.0))
+        store.set_score(CELL.key, "b", Score({}, 1.0), Rate(1, 2.0, 2.0))
         assert store.rows("SELECT * FROM resamplings") == []
-        store.set_score(CELL.key, "c", score, (1, 2.0, 2.0), sums={"f00d": (1.0, 2.0)})
+        store.set_score(CELL.key, "c", score, Rate(1, 2.0, 2.0), sums={"f00d": (1.0, 2.0)})
         store.drop_score(CELL.key)
         assert store.rows("SELECT * FROM resamplings") == []
 
@@ -97,7 +100,7 @@ def test_what_plugins_return_is_made_fit_to_be_kept(folder: Path) -> None:
         # Half a surrogate pair, as a model that is cut off can write it.
         store.add_predictions([Prediction(CELL.key, "1", "\ud83d!")])
         assert store.predictions(CELL.key)["1"] == "?!"
-        store.set_score(CELL.key, "abc", score, (1, 2.0, 2.0))
+        store.set_score(CELL.key, "abc", score, Rate(1, 2.0, 2.0))
         [row] = store.rows("SELECT * FROM scores")
         assert row["metrics"] == '{"bad":null,"n":3,"x":0.5}'
         assert (row["value"], row["samples"]) == (1.0, 2)
@@ -193,7 +196,7 @@ def test_what_a_killed_process_had_begun_is_removed(folder: Path) -> None:
 def test_a_store_is_locked_against_other_processes(folder: Path) -> None:
     script = f"""
 from pathlib import Path
-from lossylens.store import Store
+from lossylens.store.database import Store
 Store(Path({str(folder)!r}), writable=True)
 """
     with filled(folder):

@@ -2,7 +2,14 @@ import io
 import struct
 
 import pytest
-from lossylens.webpfile import Chunk, WebpFormatError, canvas_size, check_whole, chunks, vp8_size
+from lossylens.images.webpfile import (
+    Chunk,
+    WebpFormatError,
+    canvas_size,
+    check_whole,
+    chunks,
+    vp8_size,
+)
 from PIL import Image
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from lossylens.errors import LossylensError
-from lossylens.threads import wait_passively
+from lossylens.run.threads import wait_passively
 
 #: Exit codes, besides 0.
 FAILED, USAGE, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141

@@ -1,9 +1,8 @@
 """The commands of the command line: those of the core and those of plugins.
 
-To add a command, write a module with a function (or a ``typer.Typer``, for one
-with subcommands) and add its line to :data:`COMMANDS`.  Listing the commands
-imports all these modules, so what is slow to import is imported inside the
-function.
+All are registered through the hook ``register_commands``; the core's own are those of
+:mod:`lossylens.builtin`, and are looked at first, so that they are there without any plugin
+being loaded.
 """
 
 from __future__ import annotations
@@ -17,30 +16,13 @@ import pluggy
 import typer
 from typer.core import TyperGroup
 
-from lossylens import __version__
+from lossylens import __version__, builtin
 from lossylens.cli import CLOSED_PIPE, stdout_is_closed
 from lossylens.errors import PluginError
 from lossylens.failure import place
-from lossylens.loading import PluginInfo, either_disabled, import_object
-from lossylens.plugins import Registry, load_registry
-
-#: Name of each command and where it is, in the order in which they are listed.
-COMMANDS: dict[str, str] = {
-    "run": "lossylens.cli.run:app",
-    "config": "lossylens.cli.config:config",
-    "report": "lossylens.cli.report:report",
-    "plugins": "lossylens.cli.plugins:app",
-    "doctor": "lossylens.cli.doctor:doctor",
-    "analyze": "lossylens.cli.analyze:app",
-    "encode": "lossylens.cli.encode:encode",
-    "decode": "lossylens.cli.decode:decode",
-    "ask": "lossylens.cli.ask:ask",
-    "score": "lossylens.cli.score:score",
-    "bd": "lossylens.cli.bd:bd",
-    "train": "lossylens.cli.train:app",
-    "gap": "lossylens.cli.gap:app",
-    "new": "lossylens.cli.new:app",
-}
+from lossylens.registry.discovery import CORE
+from lossylens.registry.loading import PluginInfo, either_disabled
+from lossylens.registry.plugins import Registry, load_registry
 
 # typer imports pydantic to convert the absent value of --help, which takes as
 # long as all else that listing plugins does; a value that is a bool spares it.
@@ -96,29 +78,33 @@ class _Group(TyperGroup):
 
 
 class LazyCommands(MutableMapping[str, Any]):
-    """The commands by name, each imported when it is asked for.
+    """The commands by name, each made when it is asked for.
 
     Plugins are loaded only for a name that is not the core's, or for the list of
     all commands.
     """
 
     def __getitem__(self, name: str) -> Any:
-        if name in COMMANDS:
-            return _load(name)
+        if name in self._of_the_core:
+            return self._of_the_core[name]
         return self._of_plugins[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from COMMANDS
+        yield from self._of_the_core
         yield from self._of_plugins
 
     def __len__(self) -> int:
-        return len(COMMANDS) + len(self._of_plugins)
+        return len(self._of_the_core) + len(self._of_plugins)
 
     def __setitem__(self, name: str, command: Any) -> None:
         self._of_plugins[name] = command
 
     def __delitem__(self, name: str) -> None:
         del self._of_plugins[name]
+
+    @cached_property
+    def _of_the_core(self) -> dict[str, Any]:
+        return core_commands()
 
     @cached_property
     def _of_plugins(self) -> dict[str, Any]:
@@ -131,16 +117,11 @@ class LazyCommands(MutableMapping[str, Any]):
         return commands
 
 
-def _load(name: str) -> Any:
-    """Import a command of the core."""
-    target = import_object(COMMANDS[name])
-    if not isinstance(target, typer.Typer):
-        app = typer.Typer(add_completion=False)
-        app.command(name)(target)
-        target = app
-    command = typer.main.get_command(target)
-    command.name = name
-    return command
+def core_commands() -> dict[str, Any]:
+    """Return the commands of the core, by name."""
+    app = typer.Typer(add_completion=False)
+    builtin.register_commands(app)
+    return dict(typer.main.get_group(app).commands)
 
 
 def plugin_commands(registry: Registry) -> dict[str, Any]:
@@ -151,13 +132,16 @@ def plugin_commands(registry: Registry) -> dict[str, Any]:
     """
     commands: dict[str, Any] = {}
     owners: dict[str, PluginInfo] = {}
+    core = core_commands()
 
     def collect(plugin: PluginInfo, hooks: pluggy.HookRelay) -> None:
+        if plugin.distribution == CORE:
+            return
         app = typer.Typer(add_completion=False)
         hooks.register_commands(app=app)
         added = typer.main.get_group(app).commands
         for name in added:
-            if name in COMMANDS:
+            if name in core:
                 raise PluginError(f"command {name!r} of {plugin.distribution} is one of the core's")
             if name in owners:
                 raise PluginError(_clash(name, plugin, owners[name]))

@@ -12,7 +12,7 @@ from lossylens.errors import ConfigError
 from lossylens.names import canonical, nearest
 
 if TYPE_CHECKING:
-    from lossylens.optiondocs import OptionDoc
+    from lossylens.options.optiondocs import OptionDoc
 
 
 class TakesOverrides(TyperCommand):
@@ -20,7 +20,7 @@ class TakesOverrides(TyperCommand):
 
     def keys(self) -> Iterable[OptionDoc]:
         """Yield the keys that the configuration of the command has."""
-        from lossylens.cli.config import Section, section_docs
+        from lossylens.cli.config_command import Section, section_docs
 
         for section in Section:
             yield from section_docs(section)

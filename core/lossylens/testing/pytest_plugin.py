@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import pytest
 
-from lossylens.threads import wait_passively
+from lossylens.run.threads import wait_passively
 
 # Before a test imports torch.
 wait_passively()
 
 pytest.register_assert_rewrite(
-    "lossylens.toolkit.external_codec.suite",
-    "lossylens.toolkit.neural_codec.suite",
+    "lossylens_toolkit.external_codec.program_suite",
+    "lossylens_toolkit.neural_codec.neural_suite",
 )
 
 

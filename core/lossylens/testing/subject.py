@@ -12,10 +12,10 @@ import pytest
 from PIL.Image import Image
 
 from lossylens.codec import Codec, CodecSpec, Level
-from lossylens.loading import Registered
-from lossylens.plugins import Registry, load_registry
+from lossylens.registry.loading import Registered
+from lossylens.registry.plugins import Registry, load_registry
 from lossylens.spec import MANDATORY
-from lossylens.testing.decoding import DecodingProcess, Outcome, raised
+from lossylens.testing.decoding_process import DecodingProcess, Outcome, raised
 from lossylens.testing.pictures import picture
 
 #: Bounds of decoding, whatever the bytes: seconds beyond ten times what a sound

@@ -1,6 +1,6 @@
 """Checks the codecs that ``--codec`` names."""
 
-from lossylens.testing.codec import CodecConformance
+from lossylens.testing.conformance import CodecConformance
 
 
 class TestCodec(CodecConformance):

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from lossylens.plugins import load_registry
-from lossylens.testing.decoding import DecodingProcess
+from lossylens.registry.plugins import load_registry
+from lossylens.testing.decoding_process import DecodingProcess
 from lossylens.testing.pictures import picture
 
 #: The test that fails for each codec, and the whole of what it says.
@@ -214,7 +214,7 @@ def test_the_memory_of_programs_is_their_own(tmp_path: Path) -> None:
     script.write_text(
         """
 import subprocess, sys
-from lossylens.testing.decoding import _Programs
+from lossylens.testing.decoding_process import _Programs
 programs = _Programs()
 programs.start()
 large = bytearray(300 << 20)

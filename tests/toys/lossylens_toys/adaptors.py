@@ -8,9 +8,9 @@ import zlib
 import torch
 from lossylens.adaptor import Adaptor, Needs
 from lossylens.errors import RequirementError
-from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
-from lossylens.toolkit.training.adaptor import check_header
-from lossylens.toolkit.transformers_vlm.pictures import Layout
+from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
+from lossylens_toolkit.training.adaptor_training import check_header
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout
 from torch import nn
 from torch.nn.functional import interpolate
 

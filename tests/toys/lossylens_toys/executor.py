@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lossylens.executors.local import LocalExecutor
+from lossylens.run.executors.local import LocalExecutor
 
 
 class Apart(LocalExecutor):

@@ -7,8 +7,8 @@ import time
 
 import torch
 from lossylens.adaptor import Trainer
-from lossylens.toolkit.training.adaptor import AdaptorTraining
-from lossylens.toolkit.training.adaptor_options import AdaptorTrainingOptions
+from lossylens_toolkit.training.adaptor_options import AdaptorTrainingOptions
+from lossylens_toolkit.training.adaptor_training import AdaptorTraining
 
 from lossylens_toys.adaptors import Condition, Entry, States
 

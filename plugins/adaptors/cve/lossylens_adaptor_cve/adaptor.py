@@ -12,9 +12,9 @@ import torch
 from lossylens.adaptor import Adaptor, Needs
 from lossylens.codec import CodecPoint
 from lossylens.errors import ConfigError
-from lossylens.toolkit.neural_codec.checkpoints import Checkpoint, file_hash, read_checkpoint
-from lossylens.toolkit.training.adaptor import check_header, has_seen
 from lossylens.vlm import Condition, VisionAccess, VisionEncoder, VlmIdentity
+from lossylens_toolkit.neural_codec.checkpoints import Checkpoint, file_hash, read_checkpoint
+from lossylens_toolkit.training.adaptor_training import check_header, has_seen
 from torch import Tensor, nn
 
 from lossylens_adaptor_cve.conditions import Labels, Vocabulary, make_conditioner

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lossylens.spec import Missing
-from lossylens.toolkit.training.adaptor_options import AdaptorTrainingOptions
+from lossylens_toolkit.training.adaptor_options import AdaptorTrainingOptions
 
 #: How the encoder is told codec and level; see :mod:`lossylens_adaptor_cve.conditions`.
 CONDITIONS = ("none", "embedding", "film", "query", "rope")

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from cachetools import LRUCache
 from lossylens.adaptor import Needs, Trained, Trainer, Training
-from lossylens.toolkit.training.adaptor import AdaptorTraining
-from lossylens.toolkit.training.pairs import Pair, Variant
+from lossylens_toolkit.training.adaptor_training import AdaptorTraining
+from lossylens_toolkit.training.pairs import Pair, Variant
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 

@@ -13,13 +13,11 @@ import pytest
 import torch
 from lossylens.adaptor import Training, TrainingPicture, TrainingPoint
 from lossylens.codec import SOURCE, CodecPoint
-from lossylens.config import read_yaml
 from lossylens.errors import ConfigError, RequirementError
-from lossylens.options import resolve_options
-from lossylens.plugins import load_registry
+from lossylens.grid.config import read_yaml
+from lossylens.options.resolving import resolve_options
+from lossylens.registry.plugins import load_registry
 from lossylens.spec import PluginSpec
-from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
-from lossylens.toolkit.training.adaptor_options import AdaptorTrainingSections
 from lossylens.vlm import Condition, VlmIdentity
 from lossylens_adaptor_cve.adaptor import ConditionalVisionEncoder, Student
 from lossylens_adaptor_cve.conditions import CLEAN, UNKNOWN, Conditioner, Labels, Vocabulary
@@ -32,6 +30,8 @@ from lossylens_adaptor_cve.options import (
     LossOptions,
 )
 from lossylens_adaptor_cve.training import CveTrainer, CveTraining
+from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
+from lossylens_toolkit.training.adaptor_options import AdaptorTrainingSections
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.vlm import Nano
 from PIL import Image
@@ -202,7 +202,9 @@ def test_changes_of_another_encoder_are_refused(vlm: Nano) -> None:
 def test_a_training_that_cannot_fit_is_refused_before_a_step(
     vlm, identity, points, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lossylens.toolkit.training.memory.free_memory", lambda device: 10**7)
+    monkeypatch.setattr(
+        "lossylens_toolkit.training.training_memory.free_memory", lambda device: 10**7
+    )
     with pytest.raises(RequirementError, match=r"does not suffice: 0\.0. GB .*checkpointing"):
         CveTraining(training(vlm, identity, points, tmp_path), options())
     assert not (tmp_path / "states").exists()

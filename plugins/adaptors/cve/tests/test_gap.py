@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import ConfigError
-from lossylens.report import write_report, write_split
-from lossylens.report.reading import read_run
-from lossylens.report.split import GapPlan
-from lossylens.store import Store
-from lossylens.toolkit.training.gap import find_gap
+from lossylens.store.database import Store
+from lossylens_report import write_report, write_split
+from lossylens_report.reading import read_run
+from lossylens_toolkit.training.gap_plan import GapPlan
+from lossylens_toolkit.training.gap_training import find_gap
 
 CONFIG = """
 out: {out}

@@ -10,9 +10,9 @@ import PIL
 import torch
 from lossylens.adaptor import Adaptor, Needs
 from lossylens.codec import CodecPoint
-from lossylens.toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
-from lossylens.toolkit.training.adaptor import check_header, has_seen
 from lossylens.vlm import Condition, VlmIdentity
+from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
+from lossylens_toolkit.training.adaptor_training import check_header, has_seen
 from PIL import features
 from PIL.Image import Image
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from lossylens.errors import ConfigError
-from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
+from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
 from PIL import Image as PillowImage
 from PIL.Image import Image
 from torch import Tensor, nn

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from lossylens.spec import Missing
-from lossylens.toolkit.training.adaptor_options import AdaptorTrainingOptions
-from lossylens.toolkit.training.options import DEVICES, one_of
+from lossylens_toolkit.training.adaptor_options import AdaptorTrainingOptions
+from lossylens_toolkit.training.training_options import DEVICES, one_of
 
 #: Shifts of the grid of blocks by less than a block.
 MOST_SHIFTS = 64
@@ -77,7 +77,7 @@ class RestorationLoss:
     Attributes:
         pixel: Charbonnier's distance of samples in 0..1, a smooth absolute difference.
         features: distance of hidden states of the VLM's vision encoder, as
-            :class:`~lossylens.toolkit.training.perceptual.EncoderDistance` has it; the
+            :class:`~lossylens_toolkit.training.perceptual.EncoderDistance` has it; the
             checkpoint then serves this VLM alone.
     """
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from lossylens.errors import BitstreamError
-from lossylens.jpegfile import JpegFormatError, read_header
+from lossylens_codec_jpeg.jpegfile import JpegFormatError, read_header
 from PIL import Image as PillowImage
 from PIL.Image import Image
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from lossylens.adaptor import Trained, Trainer, Training
 from lossylens.errors import ConfigError
-from lossylens.metrics.fidelity import MOST_PSNR, psnr
-from lossylens.toolkit.training.adaptor import AdaptorTraining
-from lossylens.toolkit.training.pairs import Pair
-from lossylens.toolkit.training.perceptual import EncoderDistance
+from lossylens.run.picture_distances import MOST_PSNR, psnr
+from lossylens_toolkit.training.adaptor_training import AdaptorTraining
+from lossylens_toolkit.training.pairs import Pair
+from lossylens_toolkit.training.perceptual import EncoderDistance
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor

@@ -12,10 +12,8 @@ import torch
 from lossylens.adaptor import Needs, Training, TrainingPicture, TrainingPoint
 from lossylens.codec import SOURCE, CodecPoint
 from lossylens.errors import BitstreamError, ConfigError
-from lossylens.jpegfile import read_header
-from lossylens.metrics.fidelity import psnr
-from lossylens.plugins import load_registry
-from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint, write_checkpoint
+from lossylens.registry.plugins import load_registry
+from lossylens.run.picture_distances import psnr
 from lossylens.vlm import Condition, VlmIdentity
 from lossylens_adaptor_restore import network as network_module
 from lossylens_adaptor_restore.adaptor import Restorer
@@ -27,6 +25,8 @@ from lossylens_adaptor_restore.options import (
 )
 from lossylens_adaptor_restore.shifts import offsets, reapplied
 from lossylens_adaptor_restore.training import RestoreTrainer
+from lossylens_codec_jpeg.jpegfile import read_header
+from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint, write_checkpoint
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.vlm import Nano
 from PIL import Image

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import PIL
-from lossylens.toolkit.pillow_codec import PillowCodec
+from lossylens_toolkit.pillow_codec import PillowCodec
 from PIL import features
 
 from lossylens_codec_avif.plugin import AvifOptions

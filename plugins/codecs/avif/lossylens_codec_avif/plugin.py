@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lossylens.codec import CodecSpec
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.quality import (
+from lossylens_toolkit.quality import (
     pillow_with,
     quality_level,
     quality_parser,

@@ -2,12 +2,12 @@ import io
 
 import pytest
 from lossylens.errors import BitstreamError, ConfigError, ImageError
-from lossylens.options import resolve_options
+from lossylens.options.resolving import resolve_options
 from lossylens.testing.pictures import picture
 from lossylens.testing.registering import registered
-from lossylens.toolkit.quality import quality_level
 from lossylens_codec_avif.codec import Avif
 from lossylens_codec_avif.plugin import AvifOptions, register_codecs
+from lossylens_toolkit.quality import quality_level
 from PIL import Image, features
 
 SPEC = registered(register_codecs)

@@ -2,10 +2,10 @@
 
 import pytest
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.quality import quality_level
 from lossylens_codec_avif.codec import Avif
 from lossylens_codec_avif.plugin import AvifOptions
 from lossylens_codec_avif.structure import AvifFormatError, picture_size
+from lossylens_toolkit.quality import quality_level
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossylens.codec import Level
-from lossylens.toolkit.latent_diffusion.controlled_codec import ControlledCodec
-from lossylens.toolkit.latent_diffusion.sampling import Draw
+from lossylens_toolkit.latent_diffusion.controlled_codec import ControlledCodec
+from lossylens_toolkit.latent_diffusion.sampling import Draw
 from torch import Tensor
 
 from lossylens_codec_diffeic import network

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from lossylens.toolkit.latent_diffusion.slices import (
+from lossylens_toolkit.latent_diffusion.slices import (
     Doubling,
     Halving,
     SlicedNetwork,
     convolution,
 )
-from lossylens.toolkit.neural_codec.compressai import CompressionModel, EntropyBottleneck
+from lossylens_toolkit.neural_codec.compressai import CompressionModel, EntropyBottleneck
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lossylens.toolkit.latent_diffusion.chain import (
+from lossylens_toolkit.latent_diffusion.chain import (
     chain_builder,
     load_official,
     official_state_dict,
 )
-from lossylens.toolkit.latent_diffusion.control import ControlledDiffusion
-from lossylens.toolkit.latent_diffusion.ldm import SD21_UNET
-from lossylens.toolkit.latent_diffusion.sampling import (
+from lossylens_toolkit.latent_diffusion.control import ControlledDiffusion
+from lossylens_toolkit.latent_diffusion.ldm import SD21_UNET
+from lossylens_toolkit.latent_diffusion.sampling import (
     TIMES,
     Draw,
     sample,
     schedule,
     spaced_times,
 )
-from lossylens.toolkit.latent_diffusion.vae import Vae
+from lossylens_toolkit.latent_diffusion.vae import Vae
 from torch import Tensor
 
 from lossylens_codec_diffeic.lfgcm import Lfgcm

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lossylens.codec import CodecSpec, Level
 from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
-from lossylens.toolkit.latent_diffusion.options import (
+from lossylens_toolkit.latent_diffusion.diffusion_options import (
     SD21_BASE,
     ControlledOptions,
     PublishedFile,

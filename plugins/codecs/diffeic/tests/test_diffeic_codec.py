@@ -9,22 +9,22 @@ from typing import ClassVar
 import pytest
 import torch
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_diffusion import golden_case, golden_state
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.latent_diffusion import base as base_module
-from lossylens.toolkit.latent_diffusion.chain import CODEC
-from lossylens.toolkit.latent_diffusion.control import CONTROL
-from lossylens.toolkit.latent_diffusion.ldm import UNET, VAE
-from lossylens.toolkit.latent_diffusion.suite import (
+from lossylens_codec_diffeic import network
+from lossylens_codec_diffeic.codec import DiffeicCodec
+from lossylens_codec_diffeic.plugin import register_codecs
+from lossylens_toolkit.latent_diffusion import base_weights as base_module
+from lossylens_toolkit.latent_diffusion.chain import CODEC
+from lossylens_toolkit.latent_diffusion.control import CONTROL
+from lossylens_toolkit.latent_diffusion.diffusion_suite import (
     TEXT,
     LatentDiffusionChecks,
     plain_config,
     text_encoder,
     write_base,
 )
-from lossylens_codec_diffeic import network
-from lossylens_codec_diffeic.codec import DiffeicCodec
-from lossylens_codec_diffeic.plugin import register_codecs
+from lossylens_toolkit.latent_diffusion.ldm import UNET, VAE
+from lossylens_toolkit.testing.golden_diffusion import golden_case, golden_state
 from PIL import Image
 
 TINY = golden_case(Path(__file__).parent / "golden", "diffeic-tiny")
@@ -213,7 +213,7 @@ def small_official_size(monkeypatch):
 
 def test_code_in_a_file_does_not_run(tmp_path):
     """Whatever a pickle calls."""
-    from lossylens.toolkit.latent_diffusion.weights import read_weights
+    from lossylens_toolkit.latent_diffusion.diffusion_weights import read_weights
 
     class Evil:
         def __reduce__(self):

@@ -3,7 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_diffusion import (
+from lossylens_codec_diffeic import network
+from lossylens_toolkit.latent_diffusion.control import ControlledDiffusion, predict
+from lossylens_toolkit.latent_diffusion.vae import Vae
+from lossylens_toolkit.testing.golden_diffusion import (
     GoldenNoise,
     assert_bits,
     assert_close,
@@ -12,9 +15,6 @@ from lossylens.testing.golden_diffusion import (
     golden_picture,
     golden_state,
 )
-from lossylens.toolkit.latent_diffusion.control import ControlledDiffusion, predict
-from lossylens.toolkit.latent_diffusion.vae import Vae
-from lossylens_codec_diffeic import network
 
 FOLDER = Path(__file__).parent / "golden"
 CODEC = golden_case(FOLDER, "diffeic")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossylens.codec import Level
-from lossylens.toolkit.neural_codec.codec import NeuralCodec
-from lossylens.toolkit.neural_codec.padding import Padding
+from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec
+from lossylens_toolkit.neural_codec.padding import Padding
 from torch import Tensor, nn
 
 from lossylens_codec_elic import network

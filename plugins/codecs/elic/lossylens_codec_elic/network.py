@@ -14,15 +14,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from lossylens.toolkit.neural_codec import checkerboard
-from lossylens.toolkit.neural_codec.checkpoints import load_parameters, parameters
-from lossylens.toolkit.neural_codec.coding import Coder
-from lossylens.toolkit.neural_codec.compressai import (
+from lossylens_toolkit.neural_codec import checkerboard
+from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
+from lossylens_toolkit.neural_codec.coding import Coder
+from lossylens_toolkit.neural_codec.compressai import (
     Elic2022Chandelier,
     EntropyBottleneck,
     GaussianConditional,
 )
-from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
+from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from torch import Tensor, nn
 from torch.nn import functional
 

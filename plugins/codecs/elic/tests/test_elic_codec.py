@@ -1,7 +1,7 @@
-from lossylens.toolkit.neural_codec.suite import NeuralCodecChecks
 from lossylens_codec_elic import network
 from lossylens_codec_elic.codec import ElicCodec
 from lossylens_codec_elic.plugin import register_codecs
+from lossylens_toolkit.neural_codec.neural_suite import NeuralCodecChecks
 
 SMALL = {"N": 8, "M": 20, "groups": [2, 2, 4, 4, 8], "context": [8, 6], "aggregation": [16, 12]}
 WIDER = {"N": 12}

@@ -4,10 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_networks import check_forward, check_strings, golden_network
-from lossylens.testing.weights import filled
-from lossylens.toolkit.neural_codec.suite import KEEP, NetworkChecks, check_parameters, golden_files
 from lossylens_codec_elic import network
+from lossylens_toolkit.neural_codec.neural_suite import (
+    KEEP,
+    NetworkChecks,
+    check_parameters,
+    golden_files,
+)
+from lossylens_toolkit.testing.golden_networks import check_forward, check_strings, golden_network
+from lossylens_toolkit.testing.golden_weights import filled
 
 GOLDEN = golden_files(Path(__file__).parent / "golden", "elic")
 SMALL = {"N": 8, "M": 20, "groups": [2, 2, 4, 4, 8], "context": [8, 6], "aggregation": [16, 12]}

@@ -10,9 +10,9 @@ import av.logging
 import numpy as np
 from lossylens.codec import Level
 from lossylens.errors import BitstreamError, ImageError
-from lossylens.toolkit.external_codec.codec import StillCodec
-from lossylens.toolkit.external_codec.nal import CodedPicture
-from lossylens.toolkit.external_codec.yuv import Frame
+from lossylens_toolkit.external_codec.nal import CodedPicture
+from lossylens_toolkit.external_codec.program_codec import StillCodec
+from lossylens_toolkit.external_codec.yuv import Frame
 
 from lossylens_codec_hevc_x265.plugin import LARGEST_QP, X265Options
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lossylens.codec import CodecSpec
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.external_codec.options import ConversionOptions, qp_levels, qp_parser
+from lossylens_toolkit.external_codec.program_options import ConversionOptions, qp_levels, qp_parser
 
 LARGEST_QP = 51
 

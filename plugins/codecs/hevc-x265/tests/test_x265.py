@@ -5,13 +5,13 @@ import av
 import numpy as np
 import pytest
 from lossylens.errors import BitstreamError, ConfigError
-from lossylens.metrics.fidelity import psnr
-from lossylens.options import resolve_options
+from lossylens.options.resolving import resolve_options
+from lossylens.run.picture_distances import psnr
 from lossylens.testing.pictures import picture
 from lossylens.testing.registering import registered
-from lossylens.toolkit.external_codec.options import qp_level
 from lossylens_codec_hevc_x265.codec import X265
 from lossylens_codec_hevc_x265.plugin import X265Options, register_codecs
+from lossylens_toolkit.external_codec.program_options import qp_level
 from PIL import Image
 
 SPEC = registered(register_codecs)

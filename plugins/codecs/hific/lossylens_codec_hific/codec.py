@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from lossylens.codec import Level
 from lossylens.errors import ConfigError
-from lossylens.toolkit.neural_codec.checkpoints import Checkpoint
-from lossylens.toolkit.neural_codec.generative import GenerativeCodec
-from lossylens.toolkit.training.objective import estimated_bits
+from lossylens_toolkit.neural_codec.checkpoints import Checkpoint
+from lossylens_toolkit.neural_codec.generative_codec import GenerativeCodec
+from lossylens_toolkit.training.objective import estimated_bits
 from PIL import Image
 from torch import Tensor, nn
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from lossylens.toolkit.neural_codec.checkpoints import load_parameters, parameters
-from lossylens.toolkit.neural_codec.high_fidelity import (
+from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
+from lossylens_toolkit.neural_codec.high_fidelity import (
     Analysis,
     HighFidelityNetwork,
     ReflectedConv2d,
@@ -21,8 +21,8 @@ from lossylens.toolkit.neural_codec.high_fidelity import (
     hyper_analysis,
     hyper_synthesis,
 )
-from lossylens.toolkit.neural_codec.padding import Padding
-from lossylens.toolkit.neural_codec.tables import Tables
+from lossylens_toolkit.neural_codec.padding import Padding
+from lossylens_toolkit.neural_codec.probability_tables import Tables
 from torch import Tensor, nn
 from torch.nn import functional
 

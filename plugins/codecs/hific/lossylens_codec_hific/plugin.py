@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from lossylens.codec import CodecSpec, Level
 from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
-from lossylens.toolkit.neural_codec.options import (
+from lossylens_toolkit.neural_codec.neural_options import (
     GenerativeCodecOptions,
     missing_checkpoint_files,
 )

@@ -13,8 +13,8 @@ import itertools
 import math
 
 import torch
-from lossylens.toolkit.neural_codec.compressai import LowerBound, pmf_to_quantized_cdf
-from lossylens.toolkit.neural_codec.tables import SCALES, Tables, gaussian_tables
+from lossylens_toolkit.neural_codec.compressai import LowerBound, pmf_to_quantized_cdf
+from lossylens_toolkit.neural_codec.probability_tables import SCALES, Tables, gaussian_tables
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from lossylens.codec import Level
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_gan import gan_filled
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.neural_codec.high_fidelity_suite import HighFidelityCodecChecks
-from lossylens.toolkit.neural_codec.options import GenerativeCodecOptions
 from lossylens_codec_hific import network
 from lossylens_codec_hific.codec import HificCodec
 from lossylens_codec_hific.plugin import missing, register_codecs
+from lossylens_toolkit.neural_codec.high_fidelity_suite import HighFidelityCodecChecks
+from lossylens_toolkit.neural_codec.neural_options import GenerativeCodecOptions
+from lossylens_toolkit.testing.golden_gan import gan_filled
 
 SMALL = {
     "n_residual_blocks": 2,
@@ -136,6 +136,6 @@ class TestHific(HighFidelityCodecChecks):
 
 
 def _read(tested):
-    from lossylens.toolkit.neural_codec.checkpoints import read_checkpoint
+    from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
 
     return read_checkpoint(tested.checkpoint)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_gan import check_gan_case
-from lossylens.testing.golden_networks import read_golden
-from lossylens.toolkit.neural_codec.coding import Decoder, Encoder
-from lossylens.toolkit.neural_codec.high_fidelity_suite import HighFidelityNetworkChecks
-from lossylens.toolkit.neural_codec.tables import SCALES
 from lossylens_codec_hific import network
 from lossylens_codec_hific.priors import ConditionalPrior, FactorisedPrior, logistic_tables
+from lossylens_toolkit.neural_codec.coding import Decoder, Encoder
+from lossylens_toolkit.neural_codec.high_fidelity_suite import HighFidelityNetworkChecks
+from lossylens_toolkit.neural_codec.probability_tables import SCALES
+from lossylens_toolkit.testing.golden_gan import check_gan_case
+from lossylens_toolkit.testing.golden_networks import read_golden
 
 FOLDER = Path(__file__).parent / "golden"
 OFFICIAL = read_golden(FOLDER / "hific.json.gz")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lossylens.toolkit.external_codec.reference import ReferenceCodec
+from lossylens_toolkit.external_codec.reference import ReferenceCodec
 
 from lossylens_codec_hm.plugin import LARGEST_QP, SOFTWARE
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lossylens.codec import CodecSpec
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.external_codec.declaring import reference_software, reference_spec
+from lossylens_toolkit.external_codec.declaring import reference_software, reference_spec
 
 LARGEST_QP = 51
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from lossylens.testing.codec import CodecConformance
+from lossylens.testing.conformance import CodecConformance
 from lossylens.testing.registering import registered
-from lossylens.toolkit.external_codec.suite import ReferenceTests, WithStandIns
 from lossylens_codec_hm.codec import Hm
 from lossylens_codec_hm.plugin import SOFTWARE, register_codecs
+from lossylens_toolkit.external_codec.program_suite import ReferenceTests, WithStandIns
 
 
 class TestHm(ReferenceTests):

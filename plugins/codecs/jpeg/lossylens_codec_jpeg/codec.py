@@ -14,7 +14,12 @@ from typing import Any
 
 import PIL
 from lossylens.images import MAX_PIXELS
-from lossylens.jpegfile import (
+from lossylens.images.jpeg_quality import estimate_quality, standard_tables
+from lossylens_toolkit.pillow_codec import PillowCodec
+from PIL import ImageFile, features
+from PIL.Image import Image
+
+from lossylens_codec_jpeg.jpegfile import (
     APP0,
     DHT,
     DQT,
@@ -24,15 +29,9 @@ from lossylens.jpegfile import (
     SOS,
     JpegFormatError,
     JpegHeader,
-    estimate_quality,
     read_header,
     read_scans,
-    standard_tables,
 )
-from lossylens.toolkit.pillow_codec import PillowCodec
-from PIL import ImageFile, features
-from PIL.Image import Image
-
 from lossylens_codec_jpeg.plugin import QUALITIES, JpegOptions
 
 #: libjpeg's script for progressive colour files; a damaged or hostile file with
@@ -119,7 +118,7 @@ class Jpeg(PillowCodec):
     def _check_level(self, header: JpegHeader) -> None:
         luma, chroma = standard_tables(self.quality)
         if header.component_tables() != [luma, chroma, chroma]:
-            estimate = estimate_quality(header)
+            estimate = estimate_quality(header.leading_tables())
             about = "" if estimate.exact else "about "
             raise JpegFormatError(
                 f"encoded at {about}q{estimate.quality}, this decoder is q{self.quality}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lossylens.codec import CodecSpec
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.quality import quality_level, quality_parser, subsampling_with_colons
+from lossylens_toolkit.quality import quality_level, quality_parser, subsampling_with_colons
 
 #: 0 and numbers above 100 mean something to libjpeg, but not what they say.
 QUALITIES = range(1, 101)

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from lossylens.cli import main
 from lossylens.errors import BitstreamError, ConfigError, ImageError
-from lossylens.metrics.fidelity import psnr
-from lossylens.options import resolve_options
-from lossylens.testing.codec import CodecConformance
+from lossylens.options.resolving import resolve_options
+from lossylens.run.picture_distances import psnr
+from lossylens.testing.conformance import CodecConformance
 from lossylens.testing.pictures import picture
 from lossylens.testing.registering import registered
-from lossylens.toolkit.quality import quality_level
 from lossylens_codec_jpeg.codec import Jpeg
 from lossylens_codec_jpeg.plugin import JpegOptions, register_codecs
+from lossylens_toolkit.quality import quality_level
 from PIL import Image, ImageFile
 
 SPEC = registered(register_codecs)

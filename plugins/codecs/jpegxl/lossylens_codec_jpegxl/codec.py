@@ -13,8 +13,8 @@ from typing import Any
 
 import pillow_jxl  # noqa: F401  # makes Pillow write JPEG XL
 from lossylens.errors import BitstreamError
-from lossylens.toolkit.isolated import RefusedError, isolated
-from lossylens.toolkit.pillow_codec import PillowCodec
+from lossylens_toolkit.isolated import RefusedError, isolated
+from lossylens_toolkit.pillow_codec import PillowCodec
 from PIL import Image as PillowImage
 from PIL.Image import Image
 

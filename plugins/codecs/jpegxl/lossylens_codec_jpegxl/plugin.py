@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lossylens.codec import CodecSpec
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.quality import quality_level, quality_parser
+from lossylens_toolkit.quality import quality_level, quality_parser
 
 #: Quality 100 is libjxl's lossless mode.
 QUALITIES = range(100)

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lossylens.errors import BitstreamError, ConfigError
-from lossylens.options import resolve_options
+from lossylens.options.resolving import resolve_options
 from lossylens.testing.pictures import picture, squared_error
 from lossylens.testing.registering import registered
-from lossylens.toolkit.quality import quality_level
 from lossylens_codec_jpegxl.codec import Jpegxl
 from lossylens_codec_jpegxl.decoding import decode
 from lossylens_codec_jpegxl.plugin import JpegxlOptions, register_codecs
 from lossylens_codec_jpegxl.structure import JpegxlFormatError, picture_size
+from lossylens_toolkit.quality import quality_level
 from PIL import Image
 
 SPEC = registered(register_codecs)

@@ -6,7 +6,7 @@ checkpoints.  Where the public code computes a context at all positions and uses
 of them, only that half is computed here.
 
 Anchors are the positions whose row and column have an odd sum; half-width tensors are
-those of :mod:`lossylens.toolkit.neural_codec.checkerboard`.
+those of :mod:`lossylens_toolkit.neural_codec.checkerboard`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import itertools
 from collections import OrderedDict
 
 import torch
-from lossylens.toolkit.neural_codec import checkerboard
-from lossylens.toolkit.neural_codec.compressai import conv1x1, conv3x3
+from lossylens_toolkit.neural_codec import checkerboard
+from lossylens_toolkit.neural_codec.compressai import conv1x1, conv3x3
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from lossylens.toolkit.neural_codec import checkerboard
-from lossylens.toolkit.neural_codec.checkpoints import load_parameters, parameters
-from lossylens.toolkit.neural_codec.coding import Coder
-from lossylens.toolkit.neural_codec.compressai import (
+from lossylens_toolkit.neural_codec import checkerboard
+from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
+from lossylens_toolkit.neural_codec.coding import Coder
+from lossylens_toolkit.neural_codec.compressai import (
     EntropyBottleneck,
     GaussianConditional,
     ResidualBlock,
@@ -24,7 +24,7 @@ from lossylens.toolkit.neural_codec.compressai import (
     conv3x3,
     subpel_conv3x3,
 )
-from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
+from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from torch import Tensor, nn
 
 from lossylens_codec_mlicpp.contexts import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from lossylens.codec import CodecSpec, Level
 from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
-from lossylens.toolkit.neural_codec.options import NeuralCodecOptions, missing_checkpoints
+from lossylens_toolkit.neural_codec.neural_options import NeuralCodecOptions, missing_checkpoints
 
 _LOWEST, _HIGHEST = -9, 6
 

@@ -1,7 +1,7 @@
-from lossylens.toolkit.neural_codec.suite import NeuralCodecChecks
 from lossylens_codec_mlicpp import network
 from lossylens_codec_mlicpp.codec import MlicppCodec
 from lossylens_codec_mlicpp.plugin import register_codecs
+from lossylens_toolkit.neural_codec.neural_suite import NeuralCodecChecks
 
 SMALL = {"N": 8, "M": 16, "slice_num": 4}
 WIDER = {"N": 12}

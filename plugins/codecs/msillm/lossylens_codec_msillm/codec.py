@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossylens.codec import Level
-from lossylens.toolkit.neural_codec.generative import GenerativeCodec
+from lossylens_toolkit.neural_codec.generative_codec import GenerativeCodec
 from PIL import Image
 from torch import Tensor, nn
 

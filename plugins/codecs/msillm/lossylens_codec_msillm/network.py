@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lossylens.toolkit.neural_codec.checkpoints import load_parameters, parameters
-from lossylens.toolkit.neural_codec.compressai import EntropyBottleneck, GaussianConditional
-from lossylens.toolkit.neural_codec.high_fidelity import (
+from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
+from lossylens_toolkit.neural_codec.compressai import EntropyBottleneck, GaussianConditional
+from lossylens_toolkit.neural_codec.high_fidelity import (
     Analysis,
     HighFidelityNetwork,
     Synthesis,
@@ -19,7 +19,7 @@ from lossylens.toolkit.neural_codec.high_fidelity import (
     hyper_analysis,
     hyper_synthesis,
 )
-from lossylens.toolkit.neural_codec.padding import Padding
+from lossylens_toolkit.neural_codec.padding import Padding
 from torch import Tensor, nn
 
 #: Reflection at the right and the bottom; zeros instead, on both, where a side is too

@@ -2,13 +2,13 @@ import re
 
 import pytest
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_gan import gan_filled
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.neural_codec.high_fidelity_suite import HighFidelityCodecChecks
-from lossylens.toolkit.neural_codec.options import GenerativeCodecOptions
 from lossylens_codec_msillm import network
 from lossylens_codec_msillm.codec import MsillmCodec
 from lossylens_codec_msillm.plugin import missing, register_codecs
+from lossylens_toolkit.neural_codec.high_fidelity_suite import HighFidelityCodecChecks
+from lossylens_toolkit.neural_codec.neural_options import GenerativeCodecOptions
+from lossylens_toolkit.testing.golden_gan import gan_filled
 from PIL import Image
 
 SMALL = {

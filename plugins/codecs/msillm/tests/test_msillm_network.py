@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_gan import check_gan_case
-from lossylens.testing.golden_networks import read_golden
-from lossylens.toolkit.neural_codec.high_fidelity_suite import HighFidelityNetworkChecks
 from lossylens_codec_msillm import network
+from lossylens_toolkit.neural_codec.high_fidelity_suite import HighFidelityNetworkChecks
+from lossylens_toolkit.testing.golden_gan import check_gan_case
+from lossylens_toolkit.testing.golden_networks import read_golden
 
 FOLDER = Path(__file__).parent / "golden"
 OFFICIAL = read_golden(FOLDER / "msillm.json.gz")

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossylens.codec import Level
-from lossylens.toolkit.latent_diffusion.controlled_codec import ControlledCodec
-from lossylens.toolkit.latent_diffusion.sampling import Draw
-from lossylens.toolkit.neural_codec.container import Content
+from lossylens_toolkit.latent_diffusion.controlled_codec import ControlledCodec
+from lossylens_toolkit.latent_diffusion.sampling import Draw
+from lossylens_toolkit.neural_codec.container import Content
 from torch import Tensor
 
 from lossylens_codec_rdeic import network

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from lossylens.errors import BitstreamError
-from lossylens.toolkit.latent_diffusion.slices import (
+from lossylens_toolkit.latent_diffusion.slices import (
     Doubling,
     Halving,
     SlicedNetwork,
     convolution,
 )
-from lossylens.toolkit.neural_codec.compressai import CompressionModel
+from lossylens_toolkit.neural_codec.compressai import CompressionModel
 from torch import Tensor, nn
 from torch.nn import functional
 

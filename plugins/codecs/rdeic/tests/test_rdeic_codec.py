@@ -2,18 +2,18 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from lossylens.testing.golden_diffusion import golden_case, golden_state
 from lossylens.testing.pictures import picture
-from lossylens.toolkit.latent_diffusion.chain import CODEC
-from lossylens.toolkit.latent_diffusion.control import CONTROL
-from lossylens.toolkit.latent_diffusion.suite import (
+from lossylens_codec_rdeic import network
+from lossylens_codec_rdeic.codec import RdeicCodec
+from lossylens_codec_rdeic.plugin import published, register_codecs
+from lossylens_toolkit.latent_diffusion.chain import CODEC
+from lossylens_toolkit.latent_diffusion.control import CONTROL
+from lossylens_toolkit.latent_diffusion.diffusion_suite import (
     LatentDiffusionChecks,
     plain_config,
     write_base,
 )
-from lossylens_codec_rdeic import network
-from lossylens_codec_rdeic.codec import RdeicCodec
-from lossylens_codec_rdeic.plugin import published, register_codecs
+from lossylens_toolkit.testing.golden_diffusion import golden_case, golden_state
 
 TINY = golden_case(Path(__file__).parent / "golden", "rdeic-tiny")
 CONFIG = TINY.given["config"]

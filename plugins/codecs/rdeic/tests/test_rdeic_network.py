@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 from lossylens.errors import BitstreamError, ConfigError
-from lossylens.testing.golden_diffusion import (
+from lossylens_codec_rdeic import network
+from lossylens_codec_rdeic.compression import Codebook
+from lossylens_toolkit.latent_diffusion.control import ControlledDiffusion, predict
+from lossylens_toolkit.latent_diffusion.ldm import SCALE
+from lossylens_toolkit.latent_diffusion.sampling import noised, sample, schedule
+from lossylens_toolkit.latent_diffusion.vae import Vae
+from lossylens_toolkit.testing.golden_diffusion import (
     GoldenNoise,
     assert_bits,
     assert_close,
@@ -12,12 +18,6 @@ from lossylens.testing.golden_diffusion import (
     golden_picture,
     golden_state,
 )
-from lossylens.toolkit.latent_diffusion.control import ControlledDiffusion, predict
-from lossylens.toolkit.latent_diffusion.ldm import SCALE
-from lossylens.toolkit.latent_diffusion.sampling import noised, sample, schedule
-from lossylens.toolkit.latent_diffusion.vae import Vae
-from lossylens_codec_rdeic import network
-from lossylens_codec_rdeic.compression import Codebook
 
 FOLDER = Path(__file__).parent / "golden"
 CODEC = golden_case(FOLDER, "rdeic")

@@ -12,15 +12,15 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from lossylens.codec import Level
 from lossylens.errors import RequirementError
-from lossylens.toolkit.latent_diffusion.base import UNETS, VAES
-from lossylens.toolkit.latent_diffusion.chain import refuse_unknown
-from lossylens.toolkit.latent_diffusion.codec import LatentDiffusionCodec
-from lossylens.toolkit.latent_diffusion.options import SD_TURBO
-from lossylens.toolkit.latent_diffusion.sampling import Draw
-from lossylens.toolkit.latent_diffusion.weights import read_weights
-from lossylens.toolkit.neural_codec.checkpoints import file_hash
-from lossylens.toolkit.neural_codec.options import checkpoint_folder
-from lossylens.toolkit.neural_codec.padding import Padding
+from lossylens_toolkit.latent_diffusion.base_weights import UNETS, VAES
+from lossylens_toolkit.latent_diffusion.chain import refuse_unknown
+from lossylens_toolkit.latent_diffusion.diffusion_codec import LatentDiffusionCodec
+from lossylens_toolkit.latent_diffusion.diffusion_options import SD_TURBO
+from lossylens_toolkit.latent_diffusion.diffusion_weights import read_weights
+from lossylens_toolkit.latent_diffusion.sampling import Draw
+from lossylens_toolkit.neural_codec.checkpoints import file_hash
+from lossylens_toolkit.neural_codec.neural_options import checkpoint_folder
+from lossylens_toolkit.neural_codec.padding import Padding
 from torch import Tensor, nn
 
 from lossylens_codec_stablecodec import network

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from lossylens.toolkit.latent_diffusion.network import GuidedNetwork
-from lossylens.toolkit.neural_codec.coding import Coder
-from lossylens.toolkit.neural_codec.compressai import (
+from lossylens_toolkit.latent_diffusion.diffusion_network import GuidedNetwork
+from lossylens_toolkit.neural_codec.coding import Coder
+from lossylens_toolkit.neural_codec.compressai import (
     CompressionModel,
     EntropyBottleneck,
     GaussianConditional,
 )
-from lossylens.toolkit.neural_codec.tables import SCALES
+from lossylens_toolkit.neural_codec.probability_tables import SCALES
 from torch import Tensor, nn
 from torch.nn import functional
 

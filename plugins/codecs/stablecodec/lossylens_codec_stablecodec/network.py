@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from lossylens.toolkit.latent_diffusion.chain import refuse_unknown
-from lossylens.toolkit.latent_diffusion.ldm import (
+from lossylens_toolkit.latent_diffusion.chain import refuse_unknown
+from lossylens_toolkit.latent_diffusion.ldm import (
     SD21_UNET,
     SD_VAE,
     build_unet,
@@ -21,11 +21,11 @@ from lossylens.toolkit.latent_diffusion.ldm import (
     unet_config,
     vae_config,
 )
-from lossylens.toolkit.latent_diffusion.lora import merged
-from lossylens.toolkit.latent_diffusion.sampling import TIMES, denoised, schedule
-from lossylens.toolkit.latent_diffusion.tiles import UNetTiles
-from lossylens.toolkit.latent_diffusion.vae import Vae
-from lossylens.toolkit.neural_codec.checkpoints import load_parameters, parameters
+from lossylens_toolkit.latent_diffusion.lora import merged
+from lossylens_toolkit.latent_diffusion.sampling import TIMES, denoised, schedule
+from lossylens_toolkit.latent_diffusion.tiles import UNetTiles
+from lossylens_toolkit.latent_diffusion.vae import Vae
+from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
 from torch import Tensor, nn
 
 from lossylens_codec_stablecodec.auxiliary import AuxiliaryEncoder

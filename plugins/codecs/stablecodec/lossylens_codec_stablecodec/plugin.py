@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from lossylens.codec import CodecSpec, Level
 from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
-from lossylens.toolkit.latent_diffusion.options import (
+from lossylens_toolkit.latent_diffusion.diffusion_options import (
     SD_TURBO,
     LatentDiffusionOptions,
     PublishedFile,

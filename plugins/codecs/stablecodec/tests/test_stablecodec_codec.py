@@ -5,14 +5,14 @@ import pytest
 import torch
 from lossylens.errors import ConfigError, RequirementError
 from lossylens.testing.pictures import picture
-from lossylens.testing.weights import filled, weights
-from lossylens.toolkit.latent_diffusion.ldm import build_unet, build_vae, load_module
-from lossylens.toolkit.latent_diffusion.suite import LatentDiffusionChecks, write_base
-from lossylens.toolkit.neural_codec.suite import KEEP
 from lossylens_codec_stablecodec import network
 from lossylens_codec_stablecodec.auxiliary import AuxiliaryEncoder
 from lossylens_codec_stablecodec.codec import StableCodecCodec
 from lossylens_codec_stablecodec.plugin import register_codecs
+from lossylens_toolkit.latent_diffusion.diffusion_suite import LatentDiffusionChecks, write_base
+from lossylens_toolkit.latent_diffusion.ldm import build_unet, build_vae, load_module
+from lossylens_toolkit.neural_codec.neural_suite import KEEP
+from lossylens_toolkit.testing.golden_weights import filled, weights
 
 UNET = {
     "sample_size": 32,

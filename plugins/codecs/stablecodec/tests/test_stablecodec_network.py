@@ -3,7 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_diffusion import (
+from lossylens_codec_stablecodec import latent_codec, network
+from lossylens_codec_stablecodec.auxiliary import AuxiliaryEncoder
+from lossylens_toolkit.latent_diffusion.tiles import UNetTiles, VaeTiles
+from lossylens_toolkit.latent_diffusion.vae import Vae
+from lossylens_toolkit.testing.golden_diffusion import (
     GoldenNoise,
     assert_bits,
     assert_close,
@@ -12,10 +16,6 @@ from lossylens.testing.golden_diffusion import (
     golden_picture,
     golden_state,
 )
-from lossylens.toolkit.latent_diffusion.tiles import UNetTiles, VaeTiles
-from lossylens.toolkit.latent_diffusion.vae import Vae
-from lossylens_codec_stablecodec import latent_codec, network
-from lossylens_codec_stablecodec.auxiliary import AuxiliaryEncoder
 
 FOLDER = Path(__file__).parent / "golden"
 CODEC = golden_case(FOLDER, "stablecodec")

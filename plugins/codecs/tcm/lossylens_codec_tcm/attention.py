@@ -8,7 +8,7 @@ arXiv:2103.14030.  Names of submodules are those of the public checkpoints.
 from __future__ import annotations
 
 import torch
-from lossylens.toolkit.neural_codec.compressai import AttentionBlock, ResidualBlock, conv1x1
+from lossylens_toolkit.neural_codec.compressai import AttentionBlock, ResidualBlock, conv1x1
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lossylens.toolkit.neural_codec.codec import NeuralCodec
-from lossylens.toolkit.neural_codec.padding import Padding
+from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec
+from lossylens_toolkit.neural_codec.padding import Padding
 from torch import Tensor, nn
 
 from lossylens_codec_tcm import network

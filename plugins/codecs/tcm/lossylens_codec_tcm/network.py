@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from lossylens.toolkit.neural_codec.checkpoints import load_parameters, parameters
-from lossylens.toolkit.neural_codec.coding import Coder
-from lossylens.toolkit.neural_codec.compressai import (
+from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
+from lossylens_toolkit.neural_codec.coding import Coder
+from lossylens_toolkit.neural_codec.compressai import (
     EntropyBottleneck,
     GaussianConditional,
     ResidualBlockUpsample,
@@ -20,7 +20,7 @@ from lossylens.toolkit.neural_codec.compressai import (
     conv3x3,
     subpel_conv3x3,
 )
-from lossylens.toolkit.neural_codec.network import HyperpriorNetwork
+from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from torch import Tensor, nn
 
 from lossylens_codec_tcm.attention import MixedBlock, SwinAttention

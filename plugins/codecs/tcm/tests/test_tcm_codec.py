@@ -1,9 +1,9 @@
 import pytest
 import torch
-from lossylens.toolkit.neural_codec.suite import NeuralCodecChecks
 from lossylens_codec_tcm import network
 from lossylens_codec_tcm.codec import TcmCodec
 from lossylens_codec_tcm.plugin import LEVELS, register_codecs
+from lossylens_toolkit.neural_codec.neural_suite import NeuralCodecChecks
 
 SMALL = {
     "N": 8,

@@ -2,9 +2,13 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import ConfigError
-from lossylens.testing.golden_networks import check_forward, check_strings, golden_network
-from lossylens.toolkit.neural_codec.suite import NetworkChecks, check_parameters, golden_files
 from lossylens_codec_tcm import network
+from lossylens_toolkit.neural_codec.neural_suite import (
+    NetworkChecks,
+    check_parameters,
+    golden_files,
+)
+from lossylens_toolkit.testing.golden_networks import check_forward, check_strings, golden_network
 
 GOLDEN = golden_files(Path(__file__).parent / "golden", "tcm")
 SMALL = {

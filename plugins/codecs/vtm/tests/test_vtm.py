@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from lossylens.testing.registering import registered
-from lossylens.toolkit.external_codec.suite import ReferenceTests
 from lossylens_codec_vtm.codec import Vtm
 from lossylens_codec_vtm.plugin import register_codecs
+from lossylens_toolkit.external_codec.program_suite import ReferenceTests
 
 
 class TestVtm(ReferenceTests):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from lossylens.toolkit.external_codec.codec import ProgramCodec
-from lossylens.toolkit.external_codec.nal import CodedPicture
-from lossylens.toolkit.external_codec.yuv import Frame
+from lossylens_toolkit.external_codec.nal import CodedPicture
+from lossylens_toolkit.external_codec.program_codec import ProgramCodec
+from lossylens_toolkit.external_codec.yuv import Frame
 
 from lossylens_codec_vvc_vvenc.plugin import LARGEST_QP, SOFTWARE, VvencOptions
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from lossylens.codec import CodecSpec
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.external_codec.options import ProgramOptions, qp_levels, qp_parser
-from lossylens.toolkit.external_codec.programs import Program
-from lossylens.toolkit.external_codec.software import Software
+from lossylens_toolkit.external_codec.program_options import ProgramOptions, qp_levels, qp_parser
+from lossylens_toolkit.external_codec.programs import Program
+from lossylens_toolkit.external_codec.software import Software
 
 LARGEST_QP = 63
 

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 from lossylens.errors import BitstreamError, ConfigError, TransientError
-from lossylens.options import resolve_options
-from lossylens.testing.codec import CodecConformance
+from lossylens.options.resolving import resolve_options
+from lossylens.testing.conformance import CodecConformance
 from lossylens.testing.pictures import picture
 from lossylens.testing.registering import registered
-from lossylens.toolkit.external_codec.options import qp_level
-from lossylens.toolkit.external_codec.running import run_program, workspace
-from lossylens.toolkit.external_codec.suite import WithStandIns
-from lossylens.toolkit.external_codec.testing import small_disk
 from lossylens_codec_vvc_vvenc.codec import Vvenc
 from lossylens_codec_vvc_vvenc.plugin import PRESETS, SOFTWARE, VvencOptions, register_codecs
+from lossylens_toolkit.external_codec.program_options import qp_level
+from lossylens_toolkit.external_codec.program_running import run_program, workspace
+from lossylens_toolkit.external_codec.program_suite import WithStandIns
+from lossylens_toolkit.external_codec.program_testing import small_disk
 
 MISSING = SOFTWARE.missing(VvencOptions())
 

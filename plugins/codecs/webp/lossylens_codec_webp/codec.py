@@ -13,8 +13,8 @@ from typing import Any
 
 import PIL
 from lossylens.images import MAX_PIXELS
-from lossylens.toolkit.pillow_codec import PillowCodec
-from lossylens.webpfile import WebpFormatError, check_whole, vp8_size
+from lossylens.images.webpfile import WebpFormatError, check_whole, vp8_size
+from lossylens_toolkit.pillow_codec import PillowCodec
 from PIL import features
 
 from lossylens_codec_webp.plugin import WebpOptions

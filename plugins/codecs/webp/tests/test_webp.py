@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from lossylens.errors import BitstreamError
 from lossylens.testing.pictures import picture
 from lossylens.testing.registering import registered
-from lossylens.toolkit.quality import quality_level
 from lossylens_codec_webp.codec import Webp
 from lossylens_codec_webp.plugin import WebpOptions, register_codecs
+from lossylens_toolkit.quality import quality_level
 from PIL import Image, features
 
 SPEC = registered(register_codecs)

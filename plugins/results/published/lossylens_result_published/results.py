@@ -1,4 +1,4 @@
-"""The published figures as :class:`~lossylens.report.cells.Results`."""
+"""The published figures as :class:`~lossylens.cells.Results`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import resources
 from math import nan
 from typing import Any
 
-from lossylens.report.cells import UNCOMPRESSED, CellResult, Note, Reported, Results, TaskData
+from lossylens.cells import UNCOMPRESSED, CellResult, Note, Reported, Results, TaskData
 from lossylens.result import PublishedResults
 
 #: Primary metric of each task, by the name that the task plugins give it.

@@ -8,12 +8,13 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from lossylens.metrics.bd import bd_metric
-from lossylens.metrics.curve import Curve, CurveError
-from lossylens.report.analysis import analyse
-from lossylens.report.cells import CellResult, Reported, Results
-from lossylens.report.comparing import Source, compare
-from lossylens.report.reproduction import Agreement, compare_printed
+from lossylens.cells import CellResult, Reported, Results
+from lossylens_report.analysis import analyse
+from lossylens_report.comparing import Source, compare
+from lossylens_report.metrics.bd import bd_metric
+from lossylens_report.metrics.curve import Curve, CurveError
+from lossylens_report.reproduction import Agreement, compare_printed
+from lossylens_report.run_results import SourceResults
 from lossylens_result_published.results import METRICS, Published
 
 #: Largest relative difference between a printed and a recomputed cell.
@@ -116,7 +117,7 @@ def test_gaps_are_those_of_the_score_files(results: Results) -> None:
 
 @pytest.fixture(scope="module")
 def agreements(results: Results) -> list[Agreement]:
-    return compare_printed(analyse(compare([Source(results)])), results)
+    return compare_printed(analyse(compare([Source(SourceResults.of(results))])), results)
 
 
 def test_every_printed_table_is_compared_cell_by_cell(agreements: list[Agreement]) -> None:
@@ -153,7 +154,7 @@ def test_table_3_agrees_once_its_two_scores_are_exchanged(agreements: list[Agree
 
 
 def test_metrics_are_named_as_the_task_plugins_name_them() -> None:
-    from lossylens.plugins import load_registry
+    from lossylens.registry.plugins import load_registry
 
     known = {each.spec.name: each.spec.primary.name for each in load_registry().all("task")}
     assert {task: name for task, name in METRICS.items() if task in known} == {

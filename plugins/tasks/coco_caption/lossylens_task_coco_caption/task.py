@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lossylens.task import Resampling
-from lossylens.toolkit.tsv_task import Judged, Row, Summary, TsvTask, Verdict
 from lossylens.vlm import Question, QuestionKind
+from lossylens_toolkit.tsv_task import Judged, Row, Summary, TsvTask, Verdict
 
 from lossylens_task_coco_caption.bleu import bleu, bleu_counts, total_counts
 from lossylens_task_coco_caption.cider import SCALE, cider

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests, differences, write_tsv
 from lossylens.vlm import QuestionKind
 from lossylens_task_coco_caption.bleu import bleu, bleu_counts
 from lossylens_task_coco_caption.plugin import CocoCaptionOptions
 from lossylens_task_coco_caption.rouge import rouge_l
 from lossylens_task_coco_caption.task import CocoCaptionTask
 from lossylens_task_coco_caption.words import overlap, split_words
+from lossylens_toolkit.tsv_task.tsv_testing import GoldenTests, differences, write_tsv
 
 
 class TestGolden(GoldenTests):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lossylens.toolkit.tsv_task import (
+from lossylens.vlm import Question, QuestionKind
+from lossylens_toolkit.tsv_task import (
     Judged,
     Row,
     Summary,
@@ -14,7 +15,6 @@ from lossylens.toolkit.tsv_task import (
     mean_credit,
     text_or_missing,
 )
-from lossylens.vlm import Question, QuestionKind
 
 from lossylens_task_gqa.plugin import DATASET, SPEC
 

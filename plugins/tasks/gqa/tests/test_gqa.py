@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests, write_tsv
 from lossylens.vlm import QuestionKind, default_prompt
 from lossylens_task_gqa.plugin import GqaOptions
 from lossylens_task_gqa.task import GqaTask
+from lossylens_toolkit.tsv_task.tsv_testing import GoldenTests, write_tsv
 
 
 class TestGolden(GoldenTests):

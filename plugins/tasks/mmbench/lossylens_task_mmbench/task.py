@@ -8,7 +8,7 @@ from typing import Any
 
 from lossylens.errors import DataError
 from lossylens.task import Resampling
-from lossylens.toolkit.tsv_task import (
+from lossylens_toolkit.tsv_task import (
     Judged,
     MultipleChoiceTask,
     Row,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests, write_tsv
 from lossylens.vlm import QuestionKind, default_prompt
 from lossylens_task_mmbench.plugin import MmbenchOptions
 from lossylens_task_mmbench.task import MmbenchTask
+from lossylens_toolkit.tsv_task.tsv_testing import GoldenTests, write_tsv
 
 COLUMNS = [
     "index",

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from lossylens.task import Resampling
-from lossylens.toolkit.tsv_task import Judged, Row, Summary, YesNoTask
+from lossylens_toolkit.tsv_task import Judged, Row, Summary, YesNoTask
 
 from lossylens_task_mme.plugin import DATASET, SPEC
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests, write_tsv
 from lossylens.vlm import QuestionKind
 from lossylens_task_mme.plugin import MmeOptions
 from lossylens_task_mme.task import CATEGORIES, PERCEPTION, REASONING, MmeTask
+from lossylens_toolkit.tsv_task.tsv_testing import GoldenTests, write_tsv
 
 
 class TestGolden(GoldenTests):

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lossylens.task import Resampling
-from lossylens.toolkit.tsv_task import Judged, Row, Summary, TsvTask, Verdict
 from lossylens.vlm import Question, QuestionKind
+from lossylens_toolkit.tsv_task import Judged, Row, Summary, TsvTask, Verdict
 
 from lossylens_task_ocrbench.plugin import DATASET, SPEC
 

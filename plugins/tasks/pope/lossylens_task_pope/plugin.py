@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.task import Primary, TaskSpec
-from lossylens.toolkit.tsv_task.dataset import Dataset, data_needed
-from lossylens.toolkit.tsv_task.options import JudgedOptions
+from lossylens_toolkit.tsv_task.dataset import Dataset, data_needed
+from lossylens_toolkit.tsv_task.tsv_options import JudgedOptions
 
 #: The published file.
 DATASET = Dataset(

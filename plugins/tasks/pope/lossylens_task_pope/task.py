@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lossylens.task import Aggregate, Resampling
-from lossylens.toolkit.tsv_task import YES, Judged, Row, Summary, YesNoTask
+from lossylens_toolkit.tsv_task import YES, Judged, Row, Summary, YesNoTask
 
 from lossylens_task_pope.plugin import DATASET, SPEC
 

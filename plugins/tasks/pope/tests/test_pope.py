@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from lossylens.cli import main
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests, golden_case, write_tsv
 from lossylens.vlm import QuestionKind
 from lossylens_task_pope.plugin import PopeOptions
 from lossylens_task_pope.task import PopeTask
+from lossylens_toolkit.tsv_task.tsv_testing import GoldenTests, golden_case, write_tsv
 
 GOLDEN = Path(__file__).parent / "golden"
 

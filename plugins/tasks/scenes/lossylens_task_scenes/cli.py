@@ -44,11 +44,12 @@ def export_command(
     # Imported here: this module is loaded with every command of lossylens.
     from typing import cast
 
+    from lossylens_toolkit.photographs import check_photographs
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from lossylens_task_scenes.export import export
-    from lossylens_task_scenes.options import check_photographs, check_size
+    from lossylens_task_scenes.options import check_size
     from lossylens_task_scenes.tsv import ImageFormat
 
     errors = Console(stderr=True)

@@ -9,9 +9,9 @@ from typing import Final
 
 from lossylens.errors import ConfigError
 from lossylens.names import canonical, suggestion
+from lossylens_toolkit.photographs import PhotographSet
 
 from lossylens_task_scenes import rows
-from lossylens_task_scenes.photographs import PhotographSet
 from lossylens_task_scenes.scene import NOMINAL_SIZE
 from lossylens_task_scenes.tsv import IMAGE_FORMATS, ImageFormat, Row, write_tsv
 

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from lossylens.errors import ConfigError
-from lossylens.names import suggestion
-
-if TYPE_CHECKING:
-    from lossylens_task_scenes.photographs import PhotographSet
 
 # Repeated here, and compared in a test, because this module is imported whenever plugins are
 # listed and must not import numpy.
 _MIN_SIZE = 96
 _MAX_SIZE = 2048
-_PHOTOGRAPH_SETS: tuple[PhotographSet, ...] = ("all", "held-in", "held-out")
 
 
 @dataclass
@@ -42,11 +36,3 @@ def check_size(size: int) -> int:
     if not _MIN_SIZE <= size <= _MAX_SIZE:
         raise ConfigError(f"size of a scene must be {_MIN_SIZE} to {_MAX_SIZE} pixels, got {size}")
     return size
-
-
-def check_photographs(name: str) -> PhotographSet:
-    """The name of a set of photographs, or ConfigError."""
-    for known in _PHOTOGRAPH_SETS:
-        if name == known:
-            return known
-    raise ConfigError(f"unknown set of photographs {name!r}. {suggestion(name, _PHOTOGRAPH_SETS)}")

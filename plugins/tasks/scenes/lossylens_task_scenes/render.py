@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from lossylens_toolkit.photographs import PHOTOGRAPHS, load_photograph
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
 from lossylens_task_scenes.fonts import em_for_height, load_font
-from lossylens_task_scenes.photographs import PHOTOGRAPHS, load_photograph
 from lossylens_task_scenes.scene import Background, Scene, SceneObject, Word, word_margin
 from lossylens_task_scenes.shapes import placed_polygons
 

@@ -12,7 +12,8 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-from lossylens_task_scenes.photographs import PhotographSet
+from lossylens_toolkit.photographs import PhotographSet
+
 from lossylens_task_scenes.questions import (
     LETTERS,
     YES_NO_SUFFIX,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from lossylens_toolkit.photographs import PHOTOGRAPHS, PhotographSet, photograph_names
 from numpy.typing import NDArray
 
 from lossylens_task_scenes.fonts import text_extent
-from lossylens_task_scenes.photographs import PHOTOGRAPHS, PhotographSet, photograph_names
 from lossylens_task_scenes.shapes import bounding_box, placed_polygons
 from lossylens_task_scenes.vocabulary import (
     COLOR_VALUES,

@@ -11,9 +11,9 @@ import PIL
 from lossylens.errors import ConfigError, DataError
 from lossylens.names import suggestion
 from lossylens.task import ImageRef, Resampling, Sample, Score, Task
+from lossylens_toolkit.photographs import PhotographSet, check_photographs
 
-from lossylens_task_scenes.options import ScenesOptions, check_photographs, check_size
-from lossylens_task_scenes.photographs import PhotographSet
+from lossylens_task_scenes.options import ScenesOptions, check_size
 from lossylens_task_scenes.questions import TOPICS, SceneQuestion, ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import GENERATOR_VERSION, NOMINAL_SIZE, Scene, make_scene

@@ -6,12 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lossylens_task_scenes.fonts import cap_height, font_folder
-from lossylens_task_scenes.photographs import (
-    HELD_OUT,
-    PHOTOGRAPHS,
-    load_photograph,
-    photograph_names,
-)
 from lossylens_task_scenes.scene import MIN_SIZE, Scene, make_scene
 from lossylens_task_scenes.vocabulary import (
     BACKGROUND_KINDS,
@@ -24,6 +18,12 @@ from lossylens_task_scenes.vocabulary import (
     SIZES,
     TEXTURES,
     WORDS,
+)
+from lossylens_toolkit.photographs import (
+    HELD_OUT,
+    PHOTOGRAPHS,
+    load_photograph,
+    photograph_names,
 )
 
 Box = tuple[float, float, float, float]

@@ -9,14 +9,13 @@ import sys
 import pytest
 from lossylens.errors import ConfigError, DataError
 from lossylens.task import Sample, TaskSpec
-from lossylens_task_scenes import options as options_module
 from lossylens_task_scenes import plugin
-from lossylens_task_scenes.options import ScenesOptions, check_photographs, check_size
-from lossylens_task_scenes.photographs import photograph_names
+from lossylens_task_scenes.options import ScenesOptions, check_size
 from lossylens_task_scenes.questions import SceneQuestion
 from lossylens_task_scenes.scene import MIN_SIZE
 from lossylens_task_scenes.scoring import caption_f1, extract
 from lossylens_task_scenes.task import ScenesTask, size_bin
+from lossylens_toolkit.photographs import PHOTOGRAPH_SETS, check_photographs, photograph_names
 from PIL import Image
 
 
@@ -195,7 +194,7 @@ def test_the_light_module_repeats_the_limits_rightly() -> None:
     assert check_size(MIN_SIZE) == MIN_SIZE
     with pytest.raises(ConfigError):
         check_size(MIN_SIZE - 1)
-    for name in options_module._PHOTOGRAPH_SETS:
+    for name in PHOTOGRAPH_SETS:
         assert photograph_names(check_photographs(name))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lossylens.toolkit.tsv_task import (
+from lossylens_toolkit.tsv_task import (
     Judged,
     MultipleChoiceTask,
     Row,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from lossylens.errors import DataError
-from lossylens.toolkit.tsv_task.testing import GoldenTests, write_tsv
 from lossylens.vlm import default_prompt
 from lossylens_task_seedbench.plugin import SeedbenchOptions
 from lossylens_task_seedbench.task import SeedbenchTask
+from lossylens_toolkit.tsv_task.tsv_testing import GoldenTests, write_tsv
 
 
 class TestGolden(GoldenTests):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.toolkit.transformers_vlm.checkpoint import read_json
+from lossylens_toolkit.transformers_vlm.checkpoint import read_json
 from transformers import InternVLConfig
 
 from lossylens_vlm_internvl2_8b.files import CONFIG

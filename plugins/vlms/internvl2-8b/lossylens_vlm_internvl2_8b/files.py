@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lossylens.toolkit.transformers_vlm.checkpoint import weight_files
+from lossylens_toolkit.transformers_vlm.checkpoint import weight_files
 
 CONFIG = "config.json"
 PIECES = "tokenizer.model"

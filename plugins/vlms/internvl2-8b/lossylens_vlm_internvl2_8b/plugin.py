@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from lossylens.errors import RequirementError
 from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
-from lossylens.toolkit.transformers_vlm.checkpoint import find, remedy
-from lossylens.toolkit.transformers_vlm.options import InternVLOptions
 from lossylens.vlm import VlmSpec
+from lossylens_toolkit.transformers_vlm.checkpoint import find, remedy
+from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions
 
 from lossylens_vlm_internvl2_8b.files import checkpoint_files
 

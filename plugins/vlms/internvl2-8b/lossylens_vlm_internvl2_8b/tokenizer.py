@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.toolkit.transformers_vlm.checkpoint import read_json
+from lossylens_toolkit.transformers_vlm.checkpoint import read_json
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import generate_merges

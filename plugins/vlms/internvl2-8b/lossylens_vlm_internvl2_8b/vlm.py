@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from lossylens.toolkit.transformers_vlm.families.internvl import (
+from lossylens_toolkit.transformers_vlm.families.internvl import (
     LIMIT,
     TASK_TILES,
     TILES,
     InternVL,
 )
-from lossylens.toolkit.transformers_vlm.family import Family
-from lossylens.toolkit.transformers_vlm.vlm import TransformersVlm
+from lossylens_toolkit.transformers_vlm.family import Family
+from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lossylens.toolkit.transformers_vlm.official import read_weights as read_official
+from lossylens_toolkit.transformers_vlm.official import read_weights as read_official
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
@@ -115,7 +115,7 @@ def read_weights(files: Sequence[Path], config: Any) -> dict[str, Tensor]:
     """Return all tensors of a checkpoint under the names of transformers.
 
     Raises:
-        RequirementError: see :func:`lossylens.toolkit.transformers_vlm.official.read_weights`.
+        RequirementError: see :func:`lossylens_toolkit.transformers_vlm.official.read_weights`.
     """
     weights = read_official(files, expected_shapes(config), "InternVL2-8B", (".inv_freq",))
     shared = config.text_config.num_key_value_heads

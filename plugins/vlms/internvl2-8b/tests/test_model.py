@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from lossylens.toolkit.transformers_vlm.testing import about, blocks
-from lossylens.toolkit.transformers_vlm.tower_tests import close
 from lossylens.vlm import Question, QuestionKind
+from lossylens_toolkit.transformers_vlm.tower_tests import close
+from lossylens_toolkit.transformers_vlm.vlm_testing import about, blocks
 from lossylens_vlm_internvl2_8b.plugin import Options
 from lossylens_vlm_internvl2_8b.vlm import SYSTEM, InternVL2Vlm
 

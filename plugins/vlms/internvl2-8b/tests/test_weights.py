@@ -8,7 +8,7 @@ from math import prod
 import pytest
 import torch
 from lossylens.errors import RequirementError
-from lossylens.plugins import load_registry
+from lossylens.registry.plugins import load_registry
 from lossylens_vlm_internvl2_8b.configuration import read_config
 from lossylens_vlm_internvl2_8b.plugin import Options
 from lossylens_vlm_internvl2_8b.vlm import InternVL2Vlm

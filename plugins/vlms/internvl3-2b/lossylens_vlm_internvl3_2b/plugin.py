@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.transformers_vlm.options import InternVLOptions, needs_checkpoint
 from lossylens.vlm import VlmSpec
+from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions, needs_checkpoint
 
 
 @dataclass
@@ -25,7 +25,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             name="internvl3-2b",
             summary="InternVL3-2B: 2.1 billion parameters, open weights",
             category="open weights",
-            factory="lossylens.toolkit.transformers_vlm.families.internvl:InternVLVlm",
+            factory="lossylens_toolkit.transformers_vlm.families.internvl:InternVLVlm",
             options=Options,
             requirements=needs_checkpoint(gigabytes=4.2),
             parameters=2089,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.transformers_vlm.options import JanusOptions, needs_checkpoint
 from lossylens.vlm import VlmSpec
+from lossylens_toolkit.transformers_vlm.vlm_options import JanusOptions, needs_checkpoint
 
 
 @dataclass
@@ -25,7 +25,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             name="janus-pro-7b",
             summary="Janus-Pro-7B: 7.4 billion parameters, open weights",
             category="open weights",
-            factory="lossylens.toolkit.transformers_vlm.families.janus:JanusVlm",
+            factory="lossylens_toolkit.transformers_vlm.families.janus:JanusVlm",
             options=Options,
             requirements=needs_checkpoint(gigabytes=14.8),
             parameters=7407,

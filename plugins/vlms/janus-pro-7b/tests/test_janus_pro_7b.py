@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from lossylens.toolkit.transformers_vlm.testing import PluginTests, save_janus
+from lossylens_toolkit.transformers_vlm.vlm_testing import PluginTests, save_janus
 
 
 class TestJanusPro7B(PluginTests):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.transformers_vlm.options import LlavaOptions, needs_checkpoint
 from lossylens.vlm import VlmSpec
+from lossylens_toolkit.transformers_vlm.vlm_options import LlavaOptions, needs_checkpoint
 
 
 @dataclass
@@ -25,7 +25,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             name="llava-1.5-13b",
             summary="LLaVA-1.5-13B: CLIP's image encoder and Vicuna, 13.4 billion parameters",
             category="open weights",
-            factory="lossylens.toolkit.transformers_vlm.families.llava:LlavaVlm",
+            factory="lossylens_toolkit.transformers_vlm.families.llava:LlavaVlm",
             options=Options,
             requirements=needs_checkpoint(gigabytes=26.7),
             parameters=13351,

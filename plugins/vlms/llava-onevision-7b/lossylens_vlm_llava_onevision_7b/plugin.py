@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.transformers_vlm.options import LlavaOnevisionOptions, needs_checkpoint
 from lossylens.vlm import VlmSpec
+from lossylens_toolkit.transformers_vlm.vlm_options import LlavaOnevisionOptions, needs_checkpoint
 
 
 @dataclass
@@ -43,7 +43,7 @@ def _spec(
         summary=f"LLaVA-OneVision-{size.upper()}: SigLIP in tiles and Qwen2, {billions} billion "
         "parameters",
         category="open weights",
-        factory="lossylens.toolkit.transformers_vlm.families.llava_onevision:LlavaOnevisionVlm",
+        factory="lossylens_toolkit.transformers_vlm.families.llava_onevision:LlavaOnevisionVlm",
         options=options,
         requirements=needs_checkpoint(gigabytes),
         parameters=parameters,

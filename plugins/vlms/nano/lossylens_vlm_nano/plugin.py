@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.transformers_vlm.options import VlmOptions
 from lossylens.vlm import VlmSpec
+from lossylens_toolkit.transformers_vlm.vlm_options import VlmOptions
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from lossylens.toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25
-from lossylens.toolkit.transformers_vlm.vlm import TransformersVlm
+from lossylens_toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25
+from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 

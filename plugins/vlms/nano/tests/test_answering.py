@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lossylens.toolkit.transformers_vlm.testing import about
 from lossylens.vlm import ImageQuestions, Question, QuestionKind, default_prompt
 from lossylens_task_scenes.questions import ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
+from lossylens_toolkit.transformers_vlm.vlm_testing import about
 from lossylens_vlm_nano.architecture import IMAGE_PAD, VISION_END
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.prompt import prompt_prefix, prompt_suffix

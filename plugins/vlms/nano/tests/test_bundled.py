@@ -9,12 +9,12 @@ import struct
 
 import pytest
 from lossylens.errors import RequirementError
-from lossylens.plugins import load_registry
-from lossylens.toolkit.transformers_vlm.testing import about
+from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Question, QuestionKind
 from lossylens_task_scenes.questions import ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
+from lossylens_toolkit.transformers_vlm.vlm_testing import about
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.training.data import CROWD_SEED, HELD_OUT_SEED, TRAIN_SEED
 from lossylens_vlm_nano.training.evaluate import evaluate

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from lossylens.toolkit.transformers_vlm.pictures import Layout
-from lossylens.toolkit.transformers_vlm.tower_tests import IMAGES, TowerTests
+from lossylens_toolkit.transformers_vlm.tower_tests import IMAGES, TowerTests
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.vlm import Nano
 

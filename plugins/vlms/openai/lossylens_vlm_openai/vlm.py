@@ -10,14 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from lossylens.errors import ConfigError, LossylensError
-from lossylens.toolkit.openai_client import (
-    ChatClient,
-    NoReplyError,
-    NoReplyYetError,
-    Server,
-    ServerUnavailableError,
-)
-from lossylens.toolkit.openai_reply import Reply
 from lossylens.vlm import (
     Answer,
     ImageQuestions,
@@ -27,6 +19,14 @@ from lossylens.vlm import (
     default_prompt,
     interleaved,
 )
+from lossylens_toolkit.openai_client import (
+    ChatClient,
+    NoReplyError,
+    NoReplyYetError,
+    Server,
+    ServerUnavailableError,
+)
+from lossylens_toolkit.openai_reply import Reply
 from PIL.Image import Image
 
 from lossylens_vlm_openai.pictures import SharedFolder, grey, within_request

@@ -19,9 +19,9 @@ import yaml
 from lossylens.cli import main
 from lossylens.codec import SOURCE
 from lossylens.errors import ConfigError
-from lossylens.store import Store
-from lossylens.toolkit.openai_client import ServerUnavailableError
+from lossylens.store.database import Store
 from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens_toolkit.openai_client import ServerUnavailableError
 from lossylens_vlm_openai.plugin import Prices
 from PIL import Image
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from lossylens.cli import main
-from lossylens.store import Store
-from lossylens.toolkit.tsv_task.testing import write_tsv
+from lossylens.store.database import Store
+from lossylens_toolkit.tsv_task.tsv_testing import write_tsv
 from PIL import Image
 
 

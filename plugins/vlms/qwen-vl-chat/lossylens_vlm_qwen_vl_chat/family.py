@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from lossylens.toolkit.transformers_vlm.family import Family
-from lossylens.toolkit.transformers_vlm.pictures import Layout, Picture
-from lossylens.toolkit.transformers_vlm.tower import TiledTower
 from lossylens.vlm import Question, default_prompt
+from lossylens_toolkit.transformers_vlm.family import Family
+from lossylens_toolkit.transformers_vlm.tower import TiledTower
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, Picture
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.toolkit.transformers_vlm.checkpoint import check_file, weight_files
+from lossylens_toolkit.transformers_vlm.checkpoint import check_file, weight_files
 
 TOKENS = "qwen.tiktoken"
 CONFIG = "config.json"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from lossylens.errors import RequirementError
 from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
-from lossylens.toolkit.transformers_vlm.checkpoint import find
-from lossylens.toolkit.transformers_vlm.options import VlmOptions
 from lossylens.vlm import VlmSpec
+from lossylens_toolkit.transformers_vlm.checkpoint import find
+from lossylens_toolkit.transformers_vlm.vlm_options import VlmOptions
 
 from lossylens_vlm_qwen_vl_chat.files import checkpoint_files
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from lossylens.toolkit.transformers_vlm.family import Family
-from lossylens.toolkit.transformers_vlm.vlm import TransformersVlm
+from lossylens_toolkit.transformers_vlm.family import Family
+from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from transformers import Qwen2ForCausalLM
 
 from lossylens_vlm_qwen_vl_chat.configuration import read_config

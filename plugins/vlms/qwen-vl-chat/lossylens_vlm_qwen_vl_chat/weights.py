@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from lossylens.toolkit.transformers_vlm.official import read_weights as read_official
+from lossylens_toolkit.transformers_vlm.official import read_weights as read_official
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
@@ -72,7 +72,7 @@ def read_weights(files: Sequence[Path], config: QwenVLConfig) -> dict[str, Tenso
     """Return all tensors of a checkpoint by their official names.
 
     Raises:
-        RequirementError: see :func:`lossylens.toolkit.transformers_vlm.official.read_weights`.
+        RequirementError: see :func:`lossylens_toolkit.transformers_vlm.official.read_weights`.
     """
     return read_official(files, expected_shapes(config), "Qwen-VL-Chat", _BUFFERS)
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from lossylens.codec import SOURCE
 from lossylens.errors import ConfigError
-from lossylens.toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown
-from lossylens.toolkit.transformers_vlm.pictures import Layout
-from lossylens.toolkit.transformers_vlm.testing import about, blocks
 from lossylens.vlm import Condition, Question, QuestionKind
+from lossylens_toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout
+from lossylens_toolkit.transformers_vlm.vlm_testing import about, blocks
 from lossylens_vlm_qwen_vl_chat.family import Preprocessor
 from lossylens_vlm_qwen_vl_chat.plugin import QwenVLChatOptions
 from lossylens_vlm_qwen_vl_chat.vlm import QwenVLChatVlm

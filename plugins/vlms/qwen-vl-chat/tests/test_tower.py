@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from lossylens.errors import ConfigError
-from lossylens.toolkit.transformers_vlm.pictures import Layout
-from lossylens.toolkit.transformers_vlm.tower_tests import IMAGES, TowerTests
+from lossylens_toolkit.transformers_vlm.tower_tests import IMAGES, TowerTests
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout
 from lossylens_vlm_qwen_vl_chat.plugin import QwenVLChatOptions
 from lossylens_vlm_qwen_vl_chat.vlm import QwenVLChatVlm
 

@@ -11,7 +11,7 @@ from math import prod
 import pytest
 import torch
 from lossylens.errors import RequirementError
-from lossylens.plugins import load_registry
+from lossylens.registry.plugins import load_registry
 from lossylens_vlm_qwen_vl_chat.configuration import read_config
 from lossylens_vlm_qwen_vl_chat.files import checkpoint_files
 from lossylens_vlm_qwen_vl_chat.plugin import QwenVLChatOptions, missing

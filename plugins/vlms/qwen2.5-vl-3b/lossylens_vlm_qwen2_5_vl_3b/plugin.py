@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
-from lossylens.toolkit.transformers_vlm.options import Qwen25Options, needs_checkpoint
 from lossylens.vlm import VlmSpec
+from lossylens_toolkit.transformers_vlm.vlm_options import Qwen25Options, needs_checkpoint
 
 
 @dataclass
@@ -26,7 +26,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             aliases=("qwen2.5-vl-3b-instruct",),
             summary="Qwen2.5-VL-3B-Instruct: 3.8 billion parameters, open weights",
             category="open weights",
-            factory="lossylens.toolkit.transformers_vlm.families.qwen2_5_vl:Qwen25Vlm",
+            factory="lossylens_toolkit.transformers_vlm.families.qwen2_5_vl:Qwen25Vlm",
             options=Options,
             requirements=needs_checkpoint(gigabytes=7.5),
             parameters=3755,

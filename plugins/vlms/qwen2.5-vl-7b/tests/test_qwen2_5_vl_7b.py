@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lossylens.toolkit.transformers_vlm.testing import PluginTests, save_qwen2_5_vl
+from lossylens_toolkit.transformers_vlm.vlm_testing import PluginTests, save_qwen2_5_vl
 
 
 class TestQwen25VL7B(PluginTests):

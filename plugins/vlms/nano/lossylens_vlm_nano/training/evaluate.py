@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from lossylens.codec import SOURCE, Codec, bits_per_pixel
-from lossylens.plugins import load_registry
+from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Condition, ImageQuestions
 from lossylens_task_scenes.questions import SceneQuestion, ask
 from lossylens_task_scenes.render import render

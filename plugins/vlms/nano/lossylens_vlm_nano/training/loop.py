@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lossylens.toolkit.checkpoint_file import load
 from lossylens_task_scenes.scene import make_scene
 from lossylens_task_scenes.vocabulary import COLORS, PLURALS, SHAPES, SIZES, TEXTURES
+from lossylens_toolkit.checkpoint_file import load
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 

@@ -1,0 +1,1 @@
+"""Tables and predictions that users hand in."""

@@ -1,0 +1,1 @@
+"""Doing it: encoding, answering, scoring, measuring, in workers."""

@@ -1,0 +1,229 @@
+"""A run: plan, encode, answer, score, measure.  Each step takes up where the store leaves off."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+from lossylens.errors import StoreError
+from lossylens.executor import Executor
+from lossylens.failure import FaultError
+from lossylens.grid.config import Config
+from lossylens.grid.manifest import make_manifest
+from lossylens.grid.plan import CodecLevel, Model, Plan, make_plan
+from lossylens.registry.fidelity import check_fidelities
+from lossylens.run.answering import Answering, pending
+from lossylens.run.collect import Asked, Material, collect
+from lossylens.run.cost import describe_cost, estimate
+from lossylens.run.encoding import encode_all
+from lossylens.run.measuring import measure_all
+from lossylens.run.progress import Unseen, progress
+from lossylens.run.scoring import Scoring
+from lossylens.store.database import Store
+from lossylens.store.jsonable import to_json
+from lossylens.store.records import StoredSample
+
+
+def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int:
+    """Do a run, or what is left of one; return how many samples have failed.
+
+    Everything is checked that can be before the run folder is made.
+
+    Args:
+        config: what to run.
+        say: is told the plan and its cost before anything is done.
+        dry: stop there, and write nothing.
+
+    Raises:
+        LossylensError: something is wrong or missing, or the store cannot be used.
+    """
+    check_fidelities(config.run.fidelity)
+    plan = make_plan(config)
+    with ExitStack() as stack:
+        store = None
+        if (config.run.out / "run.sqlite").exists():
+            store = stack.enter_context(Store(config.run.out, writable=not dry))
+        known = store.pictures() if store else {}
+        if config.run.retry_failed:
+            known = {image: each for image, each in known.items() if not each.failure}
+        with progress("Reading", None, "images") as step:
+            material = collect(plan.benchmarks, config.run.limit, known, step)
+        plan = plan.restricted({task: material.demand(task) for task in material.samples})
+        cost = estimate(plan, material, store)
+        for line in describe_cost(plan, cost, retry_failed=config.run.retry_failed):
+            say(line)
+        if dry:
+            return 0
+        if store is None:
+            store = stack.enter_context(Store(config.run.out, writable=True))
+        with _recorded(store, config, plan):
+            _do(config, plan, material, store, say)
+            return store.count_failures()
+
+
+def _do(
+    config: Config, plan: Plan, material: Material, store: Store, say: Callable[[str], None]
+) -> None:
+    """Do what is not done: curve by curve, so that whole ones come early."""
+    if config.run.retry_failed:
+        store.forget_failures()
+    store.forget_transient_failures()
+    store.drop_lost_bitstreams(thorough=config.run.retry_failed)
+    store.set_grid(plan.parts, plan.cells)
+    store.set_absences(plan.absences)
+    store.add_pictures(material.pictures.values())
+    for benchmark in plan.benchmarks:
+        key = benchmark.part.key
+        store.set_samples(key, map(_stored_sample, material.samples[key]))
+    steps = _Steps(config, plan, material, store, say)
+    for model in plan.models:
+        if model.adaptor and (text := model.adaptor.remark(model.base)):
+            store.add_note(model.part.key, text)
+    chosen = config.executor
+    with config.registry.build_executor(chosen.spec.name, chosen.options) as executor:
+        for models in plan.families:
+            steps.do_curves(models, executor)
+        executor.release()
+        measure_all(config, plan, material, executor, store)
+    steps.end()
+
+
+class _Steps:
+    """Encoding, answering and scoring, curve by curve.
+
+    A plugin that is at fault is left out from then on; everything else is done.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        material: Material,
+        store: Store,
+        say: Callable[[str], None],
+    ) -> None:
+        self._config, self._plan, self._material = config, plan, material
+        self._store, self._say = store, say
+        self._scoring = Scoring(plan, material, store, accept_failures=config.run.accept_failures)
+        self._faults: list[FaultError] = []
+        self._broken: set[str] = set()
+
+    def do_curves(self, models: Sequence[Model], executor: Executor[Any, Any]) -> None:
+        """Do all that one VLM takes part in: as it is and with its adaptors, codec by codec."""
+        models = list(models)
+        for model in models:
+            self._warn_of_crashes(model)
+        for levels in self._plan.curves:
+            due = [model for model in models if self._has_cells(model, levels)]
+            codec = levels[0].choice.where
+            if not due or codec in self._broken:
+                continue
+            try:
+                encode_all(self._config, levels, self._material, executor, self._store)
+            except FaultError as error:
+                self._note(error)
+                self._broken.add(codec)
+                continue
+            for model in due:
+                try:
+                    self._answer(model, levels, executor)
+                except FaultError as error:
+                    self._note(error)
+                    if error.kind == "codec":
+                        self._broken.add(codec)
+                        break
+                    models.remove(model)
+
+    def _has_cells(self, model: Model, levels: Sequence[CodecLevel]) -> bool:
+        return any(True for codec in levels for _ in self._plan.cells_of(model, codec))
+
+    def _note(self, error: FaultError) -> None:
+        self._faults.append(error)
+        self._say(str(error))
+
+    def _answer(
+        self, model: Model, levels: Sequence[CodecLevel], executor: Executor[Any, Any]
+    ) -> None:
+        """Have a model answer at the levels of one codec; score each cell when it is finished."""
+        due = {codec.part.key: self._count_pending(model, codec) for codec in levels}
+        title = f"Answering, {model.label}, {levels[0].choice.label}"
+        count = sum(due.values())
+        with progress(title, count, "questions") if count else nullcontext(Unseen()) as step:
+            answering = Answering(
+                self._config, self._plan, self._material, executor, self._store, step
+            )
+            for codec in levels:
+                if due[codec.part.key]:
+                    answering.answer(model, codec)
+                for cell, score, scored_rate in self._scoring.score(model, codec):
+                    rate = "" if scored_rate.mean is None else f" at {scored_rate.mean:.3f} bpp"
+                    self._say(f"Scored: {cell}: {score.value:.2f}{rate}")
+
+    def _count_pending(self, model: Model, codec: CodecLevel) -> int:
+        cells = self._plan.cells_of(model, codec)
+        return sum(len(pending(cell, self._material, self._store)) for _, cell in cells)
+
+    def _warn_of_crashes(self, model: Model) -> None:
+        crashed = self._store.crashes(model.part.key)
+        if crashed:
+            self._say(
+                f"vlm {model.label} crashed at an earlier start; the {len(crashed)} images"
+                " that it was asked about then are asked about last, one by one"
+            )
+
+    def end(self) -> None:
+        """Say what a reader of the results should know.
+
+        Raises:
+            FaultError: a plugin was at fault.
+        """
+        for part, text in self._store.notes():
+            self._say(f"Note: {self._named(part)}: {text}")
+        if self._scoring.unscored:
+            self._say(
+                f"{self._scoring.unscored} cells are not scored, because questions failed for a"
+                " reason that may pass (see the report). Start the same command again to ask"
+                " these once more, or add run.accept_failures=true to score them as wrong."
+            )
+        if self._faults:
+            raise self._faults[0]
+
+    def _named(self, part: str) -> str:
+        """Return what a part is called in messages."""
+        for codec in self._plan.codecs:
+            if codec.part.key == part:
+                return f"codec {codec.choice.label!r} at {codec.level.name}"
+        models = (each for each in self._plan.models if each.part.key == part)
+        return next((f"vlm {each.label}" for each in models), part)
+
+
+@contextmanager
+def _recorded(store: Store, config: Config, plan: Plan) -> Iterator[None]:
+    """Record the start of a run, and how it ends."""
+    number = store.begin_run(config.values, make_manifest(config, plan))
+    outcome = "error"
+    try:
+        yield
+        outcome = "done"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        # When the disk is full, this fails as well, and matters less.
+        with contextlib.suppress(StoreError):
+            store.end_run(number, outcome)
+
+
+def _stored_sample(asked: Asked) -> StoredSample:
+    sample = asked.sample
+    shown = zip(asked.images, sample.images, strict=True)
+    return StoredSample(
+        id=sample.id,
+        images=tuple((image, given.context) for image, given in shown),
+        question=to_json(dataclasses.asdict(sample.question)),
+        fields=to_json(dict(sample.fields)),
+        cluster=asked.cluster,
+    )

@@ -1,0 +1,243 @@
+"""Images at levels of codecs, one by one, in workers.
+
+What encoding, measuring and answering have in common: a job says all that a worker needs,
+which keeps the codecs that it has built and the image that it has read for the next one.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import groupby
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from PIL.Image import Image
+
+from lossylens.codec import Codec, Level
+from lossylens.errors import DataError
+from lossylens.executor import Begin, Executor, Recipe, Resources
+from lossylens.failure import Failure, attempt
+from lossylens.grid.plan import CodecLevel
+from lossylens.images.pixels import source_image
+from lossylens.registry.loading import import_object
+from lossylens.run.schedule import ImageWork, Schedule
+from lossylens.store.records import Picture
+
+
+@dataclass(frozen=True)
+class CodecRecipe:
+    """A codec at a level, as a worker builds it.
+
+    Attributes:
+        where: place of the codec in the configuration.
+        name: of the codec.
+        key: of the codec and level.
+        factory, level, options: to build the codec from.
+        batch_images: how many images of like size it wants at once.
+    """
+
+    where: str
+    name: str
+    key: str
+    factory: str
+    level: Level
+    options: Any
+    batch_images: int = 1
+
+    @classmethod
+    def of(cls, codec: CodecLevel) -> CodecRecipe:
+        """Return the recipe of *codec*."""
+        return cls(
+            where=codec.choice.where,
+            name=codec.choice.spec.name,
+            key=codec.part.key,
+            factory=codec.choice.spec.factory,
+            level=codec.level,
+            options=codec.choice.options,
+            batch_images=codec.batch_images,
+        )
+
+    def built(self) -> Codec:
+        """Return the codec, which this process builds once while the codec's turn lasts."""
+        levels = _built(self.where)
+        if self.key not in levels:
+            levels[self.key] = import_object(self.factory)(self.level, self.options)
+        return levels[self.key]
+
+
+@dataclass(frozen=True)
+class CodecJob:
+    """An image at one level of a codec.
+
+    Attributes:
+        codec: at its level.
+        picture: the original image.
+        parity: see :mod:`lossylens.images.pixels`.
+    """
+
+    codec: CodecRecipe
+    picture: Picture
+    parity: bool
+
+    @classmethod
+    def of(cls, codec: CodecLevel, picture: Picture, parity: bool, **particular: Any) -> Self:
+        """Return the job of *codec* and *picture*; *particular* is what else *cls* holds."""
+        return cls(codec=CodecRecipe.of(codec), picture=picture, parity=parity, **particular)
+
+    @property
+    def pixels(self) -> int:
+        """Of all its images."""
+        return self.picture.width * self.picture.height
+
+    def original(self) -> Image:
+        """Return the image, which is kept until another is asked for."""
+        return _original(self.picture, self.parity)
+
+
+class Timed(Protocol):
+    """The result of a job."""
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the whole job, such as reading the image."""
+
+
+J = TypeVar("J", bound=CodecJob)
+R = TypeVar("R", bound=Timed)
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class JobByJob(Generic[A, B]):
+    """A recipe of workers that call a function for each job.
+
+    Attributes:
+        function: of a module, which is imported in the worker.
+        title: see :class:`~lossylens.executor.Recipe`.
+    """
+
+    function: Callable[[A], B]
+    title: str
+
+    def start(self) -> Callable[[Iterator[A], Begin], Generator[B | Failure, None, None]]:
+        """Return what does the work."""
+        return self._work
+
+    def _work(self, jobs: Iterator[A], begin: Begin) -> Generator[B | Failure, None, None]:
+        for job in jobs:
+            yield attempt(self.function, job)
+
+
+def backlogs(
+    codecs: Iterable[CodecLevel],
+    pictures: Iterable[Picture],
+    pending: Mapping[str, Iterable[str]],
+) -> list[list[ImageWork]]:
+    """Return images with the levels at which they are pending, apart for each codec.
+
+    Args:
+        codecs: with their levels.
+        pictures: the images.
+        pending: hashes of images, by key of codec and level.
+    """
+    pictures = list(pictures)
+    encoding = [codec for codec in codecs if codec.encodes]
+    found = []
+    for _, group in groupby(encoding, lambda codec: codec.choice.where):
+        levels = list(group)
+        works = []
+        for picture in pictures:
+            due = tuple(each for each in levels if picture.sha256 in pending[each.part.key])
+            if due:
+                works.append(ImageWork(picture, due))
+        if works:
+            found.append(works)
+    return found
+
+
+def count_images(backlogs: Iterable[Iterable[ImageWork]]) -> int:
+    """Return the number of images, counted at each level anew."""
+    return sum(len(work.codecs) for works in backlogs for work in works)
+
+
+def run_works(
+    executor: Executor[Any, Any],
+    recipe: Recipe[J, R],
+    jobs: Callable[[Sequence[ImageWork]], Sequence[J]],
+    backlogs: Sequence[Sequence[ImageWork]],
+    resources: Resources,
+) -> Iterator[tuple[J, R | Failure]]:
+    """Have the jobs of all works done; yield each with its result as it is done.
+
+    Args:
+        executor: where.
+        recipe: of the workers.
+        jobs: returns the jobs of some works.
+        backlogs: the works of each codec, none empty.
+        resources: what the workers may take.
+
+    Raises:
+        LossylensError: the work cannot be done at all.
+    """
+    resources = replace(resources, workers=min(resources.workers, count_images(backlogs)))
+    schedule = Schedule(backlogs, resources.workers)
+    chunks = (jobs([_portable_work(work) for work in chunk]) for chunk in schedule)
+    for job, result in executor.run(recipe, chunks, resources):
+        if not isinstance(result, Failure):
+            schedule.learn(job.codec.where, job.pixels, result.spent)
+        yield job, result
+
+
+def forget_original() -> None:
+    """Free the image that :meth:`CodecJob.original` keeps."""
+    _original.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _original(picture: Picture, parity: bool) -> Image:
+    return source_image(picture.content(), parity=parity)
+
+
+@lru_cache(maxsize=1)
+def _built(where: str) -> dict[str, Codec]:
+    """Return the levels built in this process of the codec whose turn it is, by key."""
+    return {}
+
+
+def _portable_work(work: ImageWork) -> ImageWork:
+    return replace(work, picture=portable(work.picture))
+
+
+def portable(picture: Picture) -> Picture:
+    """Return *picture* with a reader that works in another process.
+
+    Most read from a file, which the worker does itself; else the image is sent.
+    """
+    try:
+        pickle.dumps(picture.read)
+    except Exception:  # of many kinds
+        return replace(picture, read=_Content.of(picture))
+    return picture
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Reads an image that has been read already, or could not be."""
+
+    data: bytes
+    problem: str = ""
+
+    @classmethod
+    def of(cls, picture: Picture) -> _Content:
+        data = attempt(Picture.content, picture)
+        return cls(b"", data.reason) if isinstance(data, Failure) else cls(data)
+
+    def __call__(self) -> bytes:
+        if self.problem:
+            raise DataError(self.problem)
+        return self.data

@@ -1,0 +1,1 @@
+"""What a run keeps, and the folder of bitstreams that runs share."""

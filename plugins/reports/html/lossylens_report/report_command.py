@@ -1,0 +1,83 @@
+"""``lossylens report``: report of runs and published results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from lossylens.cli.terminal_tables import print_table
+
+
+def report(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders, as `lossylens run` made them, and names of published results,"
+            " such as published.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the report. Default: report/ in the run folder, or here where there"
+            " are several sources."
+        ),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="html (the default), csv, markdown, latex (tables), svg, pdf (figures), or all;"
+            " can be repeated.",
+        ),
+    ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Print how the figures that were published in print compare with those recomputed"
+            " from the published scores. Writes a report only where --format asks for one.",
+        ),
+    ] = False,
+    fidelity: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV table with codec, level, optionally task, and fidelity metrics (PSNR ...)"
+            " to be correlated with the scores."
+        ),
+    ] = None,
+) -> None:
+    """Write a report: curves, measures, tables and samples in one HTML file.
+
+    Of a run that is not finished, the cells that are scored are shown, and the others named.
+
+    Several sources are laid side by side where their data and questions agree, and
+    shown apart, with the reason, where they do not.
+    """
+    from lossylens_report import FORMATS, PAGE, write_report
+
+    chosen = formats or ([] if compare else [PAGE])
+    if "all" in chosen:
+        chosen = list(FORMATS)
+    if chosen:
+        path = write_report(*sources, out=out, formats=chosen, fidelity=fidelity, say=_say)
+        typer.echo(path)
+    if compare:
+        _print_comparison(sources)
+
+
+def _say(line: str) -> None:
+    # Not on standard output, which has the path alone.
+    typer.echo(line, err=True)
+
+
+def _print_comparison(sources: list[str]) -> None:
+    from lossylens_report import compare_with_printed
+    from lossylens_report.table import shown
+
+    for pair in compare_with_printed(*sources):
+        for table in pair:
+            typer.echo(f"\n{table.title}. {table.note}".rstrip())
+            print_table(table.columns, shown(table))

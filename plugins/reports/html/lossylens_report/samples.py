@@ -1,0 +1,440 @@
+"""The sample browser: pictures as the VLM saw them, with its answers and verdicts.
+
+A report shows some images of each task, those first on which verdicts flipped.
+Pictures are embedded within a budget of bytes and of time to decode them; what is left
+out is said.  They are the pixels that the model was given, whole where they are few
+enough, else scaled down, and marked so.  Nothing here can fail a report: a picture that cannot
+be shown has the reason in its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+from lossylens.cells import CellResult
+from lossylens.codec import Level, bits_per_pixel
+from lossylens.errors import DataError, LossylensError, PluginError, describe
+from lossylens.failure import Failure
+from lossylens.images import content_hash
+from lossylens.images.pixels import source_image
+from lossylens.registry import building
+from lossylens.registry.plugins import Registry, load_registry
+from lossylens.run.decoding import Bitstream, DecodeJob, Decoder
+from lossylens.run.jobs import CodecRecipe
+from lossylens.store.database import Store
+from lossylens.store.records import Picture as StoredPicture
+from lossylens.task import Task
+from numpy.typing import NDArray
+from PIL import Image
+
+from lossylens_report.reading import RunReading
+from lossylens_report.verdicts import TaskVerdicts
+
+#: Longest side of a picture on the page, in pixels, and the quality of its WebP file where
+#: it is not kept whole.
+SIDE, QUALITY = 256, 80
+
+_DESCRIBED = {
+    "codec": "SELECT description FROM parts JOIN cells ON cells.codec = parts.key"
+    " WHERE cells.key = ?",
+    "task": "SELECT description FROM parts JOIN cells ON cells.task = parts.key"
+    " WHERE cells.key = ?",
+}
+
+#: ``src``, a data URI, ``exact`` where it has the model's very pixels, and ``bpp`` where
+#: there is a bitstream; or ``why`` there is none.
+Picture = dict[str, str | float]
+
+T = TypeVar("T")
+
+#: Questions that are shown of one image.
+_QUESTIONS = 4
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the pictures of all runs together may take.
+
+    Attributes:
+        images: of each task.
+        size: bytes of all pictures.
+        seconds: to read and decode them.
+    """
+
+    images: int = 24
+    size: int = 12_000_000
+    seconds: float = 30.0
+
+
+@dataclass
+class _Spent:
+    budget: Budget
+    size: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def over(self) -> str:
+        """Why no more pictures are made, or ``""``."""
+        if self.size >= self.budget.size:
+            return f"left out: {self.budget.size / 1e6:g} MB of pictures are in this file already"
+        if time.monotonic() - self.start > self.budget.seconds:
+            return f"left out: the pictures took longer than {self.budget.seconds:g} s to decode"
+        return ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether there is room for pictures as they are."""
+        return self.size < self.budget.size / 2
+
+
+def browse(runs: Sequence[RunReading], budget: Budget | None = None) -> dict[str, Any]:
+    """Return the browser's content as JSON can hold it.
+
+    Returns:
+        ``items``: a list of questions, each with run, task, text, answer, image and
+        ``cells`` (model, codec, level, text, verdict, failure); ``pictures``, by
+        ``"RUN HASH original"`` and ``"RUN HASH CODEC LEVEL"``; ``notes``.
+    """
+    spent = _Spent(budget or Budget())
+    items: list[dict[str, Any]] = []
+    pictures: dict[str, Picture] = {}
+    notes: list[str] = []
+    for run in runs:
+        registry = load_registry(strict=False)
+        # A decoder that crashes or hangs costs its picture, and not the report.
+        decoder = Decoder(spent.budget.seconds, psutil.virtual_memory().total // 2)
+        with Store(run.folder, writable=False) as store, closing(decoder):
+            for task, judged in run.verdicts.items():
+                chosen, flipped = choose(judged, _of_task(run, task), spent.budget.images)
+                items += _items(store, run, task, judged, chosen)
+                _show(store, registry, run, task, judged, chosen, pictures, spent, decoder)
+                notes.append(
+                    f"{run.results.name}, {task}: {len(set(judged.image[chosen].tolist()))} of"
+                    f" {len(judged.images)} images; {flipped} of {len(judged.samples)} questions"
+                    " have a verdict that compression flipped."
+                )
+    return {"items": items, "pictures": pictures, "notes": notes}
+
+
+def _of_task(run: RunReading, task: str) -> list[CellResult]:
+    return [cell for cell in run.results.cells if cell.task == task]
+
+
+def choose(judged: TaskVerdicts, cells: Sequence[CellResult], images: int) -> tuple[list[int], int]:
+    """Return the places of the questions to show, and how many have a flipped verdict.
+
+    Images with most flips come first; a quarter of the images are the first ones of
+    the data without regard to flips, so that what did not change is seen too.
+    """
+    flips = np.zeros(len(judged.samples), dtype=np.int64)
+    base = {cell.model: judged.verdicts[cell.key] for cell in cells if cell.uncompressed}
+    for cell in cells:
+        if not cell.uncompressed and cell.model in base:
+            flips += _flips(base[cell.model], judged.verdicts[cell.key])
+    # What an adaptor turns, in either direction, is to be seen as well.
+    plain = {(c.vlm, c.codec, c.level): judged.verdicts[c.key] for c in cells if not c.adaptor}
+    turned = flips.copy()
+    for cell in cells:
+        place = (cell.vlm, cell.codec, cell.level)
+        if cell.adaptor and place in plain:
+            turned += _flips(plain[place], judged.verdicts[cell.key])
+    inside = judged.image >= 0
+    of_image = np.bincount(
+        judged.image[inside], weights=turned[inside], minlength=len(judged.images)
+    )
+    most = [int(place) for place in np.argsort(-of_image, kind="stable") if of_image[place]]
+    wanted = most[: images - images // 4]
+    wanted += [place for place in range(len(judged.images)) if place not in wanted]
+    places: list[int] = []
+    for image in wanted[:images]:
+        asked = np.flatnonzero(judged.image == image)
+        order = asked[np.argsort(-turned[asked], kind="stable")]
+        places += order[:_QUESTIONS].tolist()
+    return places, int((flips > 0).sum())
+
+
+def _flips(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where both have a verdict, and not the same."""
+    return np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5))
+
+
+def _items(
+    store: Store, run: RunReading, task: str, judged: TaskVerdicts, places: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return the questions with the answers of all cells."""
+    cells = _of_task(run, task)
+    if not places or not cells:
+        return []
+    ids = [judged.samples[place] for place in places]
+    wanted = json.dumps(ids)
+    key = store.rows("SELECT task FROM cells WHERE key = ?", (cells[0].key,))[0]["task"]
+    samples = {
+        row["id"]: row
+        for row in store.rows(
+            "SELECT * FROM shown_samples WHERE task = ? AND id IN (SELECT value FROM json_each(?))",
+            (key, wanted),
+        )
+    }
+    answers = {
+        cell.key: {
+            row["sample"]: row
+            for row in store.rows(
+                "SELECT sample, text, failure FROM predictions"
+                " WHERE cell = ? AND sample IN (SELECT value FROM json_each(?))",
+                (cell.key, wanted),
+            )
+        }
+        for cell in cells
+    }
+    return [
+        {
+            "run": run.results.name,
+            "task": task,
+            **_question(samples[sample]),
+            "cells": [
+                _answer(cell, answers[cell.key].get(sample), judged.verdicts[cell.key][place])
+                for cell in cells
+            ],
+        }
+        for sample, place in zip(ids, places, strict=True)
+    ]
+
+
+def _question(row: Any) -> dict[str, Any]:
+    question, fields = json.loads(row["question"]), json.loads(row["fields"])
+    options = "".join(f"\n{letter}. {text}" for letter, text in question["options"].items())
+    return {
+        "id": row["id"],
+        "image": row["image"] or "",
+        "text": question["text"] + options,
+        "answer": str(fields.get("answer", "")),
+    }
+
+
+def _answer(cell: CellResult, row: Any, verdict: float) -> dict[str, Any]:
+    return {
+        "model": cell.model,
+        "codec": cell.codec,
+        "level": cell.level,
+        "base": cell.uncompressed,
+        "text": row["text"] if row else None,
+        "failure": row["failure"] if row else "no prediction",
+        "verdict": None if np.isnan(verdict) else round(float(verdict), 3),
+    }
+
+
+def _show(
+    store: Store,
+    registry: Registry,
+    run: RunReading,
+    task: str,
+    judged: TaskVerdicts,
+    places: Sequence[int],
+    pictures: dict[str, Picture],
+    spent: _Spent,
+    decoder: Decoder,
+) -> None:
+    """Add the pictures of the chosen images at every codec and level."""
+    hashes = list(dict.fromkeys(judged.images[judged.image[place]] for place in places))
+    cells, name = _of_task(run, task), run.results.name
+    parity = bool(run.results.manifest.get("evaluator_parity"))
+    built = _Built(store, registry, run)
+    originals = _guarded(lambda: _originals(built, cells[0], judged, places, parity))
+    for image in hashes:
+        if isinstance(originals, Failure):
+            pictures.setdefault(f"{name} {image} original", {"why": originals.reason})
+        else:
+            _add(pictures, f"{name} {image} original", partial(_original, originals, image), spent)
+    codecs = {(cell.codec, cell.level): cell for cell in cells if not cell.uncompressed}
+    points = {place: _Point(store, built, cell, parity, decoder) for place, cell in codecs.items()}
+    for image in hashes:
+        for (codec, level), point in points.items():
+            _add(
+                pictures,
+                f"{name} {image} {codec} {level}",
+                partial(point.picture, image),
+                spent,
+            )
+
+
+def _original(originals: Mapping[str, Image.Image], image: str) -> tuple[Image.Image, Picture]:
+    return originals[image], {}
+
+
+def _add(
+    pictures: dict[str, Picture],
+    key: str,
+    make: Callable[[], tuple[Image.Image, Picture]],
+    spent: _Spent,
+) -> None:
+    if key in pictures:
+        return
+    over = spent.over
+    if over:
+        pictures[key] = {"why": over}
+        return
+    made = _guarded(make)
+    if isinstance(made, Failure):
+        pictures[key] = {"why": made.reason}
+        return
+    image, more = made
+    pictures[key] = {**embedded(image, exact=spent.exact), **more}
+    spent.size += len(str(pictures[key]["src"]))
+
+
+def _guarded(make: Callable[[], T]) -> T | Failure:
+    """Return what *make* makes, or why it cannot: plugins, weights or data may be gone."""
+    try:
+        return make()
+    except (Exception, SystemExit) as error:
+        return Failure(" ".join(describe(error).split()))
+
+
+@dataclass(frozen=True)
+class _Built:
+    """Builds the parts of a run again, with the options that they had."""
+
+    store: Store
+    registry: Registry
+    run: RunReading
+
+    def task(self, cell: CellResult) -> Task:
+        described = self._described(cell, "task")
+        options = self._options(described, "task", cell.task)
+        return self.registry.build_task(described["name"], options)
+
+    def codec(self, cell: CellResult) -> CodecRecipe:
+        described = self._described(cell, "codec")
+        found = self.registry.find("codec", described["name"])
+        options = self.registry.options(found, self._options(described, "codec", cell.codec))
+        building.check_requirements(found, options)
+        return CodecRecipe(
+            # All codecs of the report are kept side by side.
+            where="report",
+            name=found.spec.name,
+            key=f"{cell.codec} {cell.level}",
+            factory=found.spec.factory,
+            level=Level(described["level"], described["parameters"]),
+            options=options,
+        )
+
+    def _described(self, cell: CellResult, kind: str) -> Mapping[str, Any]:
+        rows = self.store.rows(_DESCRIBED[kind], (cell.key,))
+        described: Mapping[str, Any] = json.loads(rows[0]["description"])
+        return described
+
+    def _options(self, described: Mapping[str, Any], kind: str, label: str) -> dict[str, Any]:
+        """Return the options that decide results, and those that the configuration gave besides."""
+        known = {
+            each.name for each in fields(self.registry.find(kind, described["name"]).spec.options)
+        }
+        entries = self.run.results.manifest["config"].get(f"{kind}s") or {}
+        for key, entry in entries.items():
+            given = dict(entry or {})
+            if label == (key if given.get("plugin") else self._canonical(kind, key)):
+                given = {name: value for name, value in given.items() if name in known}
+                return {**given, **described["options"]}
+        return dict(described["options"])
+
+    def _canonical(self, kind: str, name: str) -> str:
+        try:
+            return self.registry.find(kind, name).spec.name
+        except PluginError:  # of another entry, whose plugin is no longer installed
+            return name
+
+
+def _originals(
+    built: _Built, cell: CellResult, judged: TaskVerdicts, places: Sequence[int], parity: bool
+) -> dict[str, Image.Image]:
+    """Return uncompressed images by hash, read from the task's data again."""
+    task = built.task(cell)
+    wanted = {judged.samples[place]: judged.images[judged.image[place]] for place in places}
+    found: dict[str, Image.Image] = {}
+    left = set(wanted.values())
+    for sample in task.samples():
+        image = wanted.get(sample.id)
+        if image in left:
+            data = sample.images[0].read()
+            if content_hash(data) != image:
+                raise DataError("the task's data have changed since the run")
+            found[image] = source_image(data, parity=parity)
+            left.discard(image)
+            if not left:
+                break
+    return found
+
+
+class _Point:
+    """One codec and level of a run."""
+
+    def __init__(
+        self, store: Store, built: _Built, cell: CellResult, parity: bool, decoder: Decoder
+    ) -> None:
+        self._store, self._built, self._cell = store, built, cell
+        self._parity, self._decoder = parity, decoder
+        self._codec: CodecRecipe | None = None
+        self._failure = ""
+
+    def picture(self, image: str) -> tuple[Image.Image, Picture]:
+        """Return the image as the model was given it, and its rate."""
+        rows = self._store.rows(
+            "SELECT encodings.bitstream, encodings.failure, encodings.bytes AS size,"
+            " images.width, images.height"
+            " FROM encodings JOIN cells ON cells.codec = encodings.codec"
+            " JOIN images ON images.sha256 = encodings.image"
+            " WHERE cells.key = ? AND encodings.image = ?",
+            (self._cell.key, image),
+        )
+        if not rows or rows[0]["bitstream"] is None:
+            raise DataError(rows[0]["failure"] if rows else "it was not encoded")
+        row = rows[0]
+        size = (row["width"], row["height"])
+        job = DecodeJob(
+            StoredPicture(image, 0, *size),
+            self._ready(),
+            Bitstream(row["bitstream"], self._store.folder),
+            self._parity,
+        )
+        [decoded] = self._decoder.decode([job])
+        shown = None if isinstance(decoded, Failure) else decoded.image()
+        if isinstance(decoded, Failure) or shown is None:
+            raise DataError(decoded.reason if isinstance(decoded, Failure) else "no picture")
+        return shown, {"bpp": round(bits_per_pixel(row["size"], *size), 4)}
+
+    def _ready(self) -> CodecRecipe:
+        """Return the codec's recipe; if it cannot be built, that fails at once the next time."""
+        if self._failure:
+            raise DataError(self._failure)
+        if self._codec is None:
+            try:
+                self._codec = self._built.codec(self._cell)
+            except LossylensError as error:
+                self._failure = str(error)
+                raise
+        return self._codec
+
+
+def embedded(image: Image.Image, *, exact: bool) -> Picture:
+    """Return *image* as a data URI.
+
+    Args:
+        image: RGB.
+        exact: keep every pixel, unless a side is longer than :data:`SIDE`.
+    """
+    exact = exact and max(image.size) <= SIDE
+    small = image.copy()
+    small.thumbnail((SIDE, SIDE))
+    stream = io.BytesIO()
+    small.save(stream, "WEBP", lossless=exact, exact=exact, quality=QUALITY)
+    source = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return {"src": source, **({"exact": True} if exact else {})}

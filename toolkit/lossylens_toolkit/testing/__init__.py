@@ -1,0 +1,1 @@
+"""Golden files of networks and rate-distortion curves, for tests of plugins."""
