@@ -2,9 +2,10 @@
 
 The networks have the official sizes, in float32, tiles their default ones.  Nothing is
 computed: tensors have shapes alone, and their storages are followed while they are alive
-(:mod:`lossylens.testing.live_memory`).  What kernels need for themselves is not seen, nor are
-the weights, 3.8 GB in float32.  Columns are the most that is alive at once, in MiB: for
-encoding and decoding by the VAE, and for one evaluation of the UNet, on one tile or on all.
+(:mod:`lossylens_toolkit.testing.live_memory`).  What kernels need for themselves is not seen,
+nor are the weights, 3.8 GB in float32.  Columns are the most that is alive at once, in MiB:
+for encoding and decoding by the VAE, and for one evaluation of the UNet, on one tile or on
+all.
 
     python benchmarks/large_pictures.py [--sizes 1024x768 2048x1024 4000x3000 8000x6000]
 """
@@ -15,7 +16,6 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from lossylens.testing.live_memory import LiveMemory
 from lossylens_toolkit.latent_diffusion.diffusion_options import LatentDiffusionOptions
 from lossylens_toolkit.latent_diffusion.ldm import (
     SD21_UNET,
@@ -27,6 +27,7 @@ from lossylens_toolkit.latent_diffusion.ldm import (
 )
 from lossylens_toolkit.latent_diffusion.tiles import UNetTiles, VaeTiles
 from lossylens_toolkit.latent_diffusion.vae import STRIDE, Vae
+from lossylens_toolkit.testing.live_memory import LiveMemory
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 

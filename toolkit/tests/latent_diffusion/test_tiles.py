@@ -2,11 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lossylens.testing.live_memory import LiveMemory
 from lossylens_toolkit.latent_diffusion.ldm import SCALE, build_vae, load_module
 from lossylens_toolkit.latent_diffusion.tiles import UNetTiles, VaeTiles
 from lossylens_toolkit.latent_diffusion.vae import Vae
 from lossylens_toolkit.testing.golden_weights import weights
+from lossylens_toolkit.testing.live_memory import LiveMemory
 
 CONFIG = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
