@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import PIL
 import torch
 from lossylens.adaptor import Adaptor, Needs
 from lossylens.codec import CodecPoint
+from lossylens.errors import RequirementError
 from lossylens.vlm import Condition, VlmIdentity
 from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
 from lossylens_toolkit.training.adaptor_training import check_header, has_seen
@@ -37,7 +39,7 @@ class Restorer(Adaptor):
         if self._by_shifts:
             library = features.version("libjpeg_turbo") or features.version("jpg")
             return {"pillow": PIL.__version__, "jpeg_library": str(library)}
-        path = self.options.weights
+        path = self._checkpoint
         return {f"checkpoint {path.name}": file_hash(path)}
 
     def fits(self, vlm: VlmIdentity, point: CodecPoint) -> str:
@@ -47,7 +49,7 @@ class Restorer(Adaptor):
         training looked at the features of one.
         """
         if not self._by_shifts:
-            return check_header(self._about, METHOD, vlm, self.options.weights)
+            return check_header(self._about, METHOD, vlm, self._checkpoint)
         if self.options.map.get(point.codec, point.codec) == JPEG:
             return ""
         return f"method shifts is for JPEG, and {point.label} is {point.codec}"
@@ -68,11 +70,19 @@ class Restorer(Adaptor):
             return image
         return reapplied(image, condition.bitstream, self.options.shifts)
 
+    @property
+    def _checkpoint(self) -> Path:
+        if self.options.checkpoint is None:
+            raise RequirementError(
+                "restore: method network needs a checkpoint; name it in the options"
+            )
+        return self.options.checkpoint
+
     @cached_property
     def _about(self) -> Mapping[str, Any]:
-        return read_checkpoint(self.options.weights).about
+        return read_checkpoint(self._checkpoint).about
 
     @cached_property
     def _network(self) -> RestorationNetwork:
         gpu = self.options.device == "auto" and torch.cuda.is_available()
-        return read_network(self.options.weights).to("cuda" if gpu else "cpu")
+        return read_network(self._checkpoint).to("cuda" if gpu else "cpu")

@@ -26,8 +26,7 @@ class RestoreOptions:
         method: ``network``, a trained network that knows neither codec nor level, or
             ``shifts``, for JPEG: the mean of re-applications of the same JPEG to shifted
             copies of the picture, without training.
-        checkpoint: for ``network``, the file that ``lossylens train adaptor restore`` wrote;
-            null for the one in the package, trained on procedural scenes.
+        checkpoint: for ``network``, the file that ``lossylens train adaptor restore`` wrote.
         device: of the network, ``auto`` or ``cpu``.
         shifts: for ``shifts``, how many, 1 to 64; time is proportional to it.
         map: for ``shifts``, codecs whose bitstreams are JPEG files by another name:
@@ -56,18 +55,14 @@ class RestoreOptions:
         if self.method == "shifts" and self.checkpoint is not None:
             raise ValueError("checkpoint is for method network; shifts needs none")
 
-    @property
-    def weights(self) -> Path:
-        """The checkpoint of the network."""
-        return self.checkpoint or Path(__file__).with_name("scenes.safetensors")
-
 
 def missing(options: RestoreOptions) -> Sequence[Missing]:
-    """Return the checkpoint if it is not there."""
-    if options.method != "network" or options.weights.is_file():
+    """Return the checkpoint if it is needed and not there."""
+    if options.method != "network" or (options.checkpoint and options.checkpoint.is_file()):
         return ()
-    remedy = "train it with `lossylens train adaptor restore CONFIG`"
-    return (Missing(f"checkpoint {options.weights}", remedy),)
+    what = f"checkpoint {options.checkpoint}" if options.checkpoint else "a checkpoint"
+    remedy = "train one with `lossylens train adaptor restore CONFIG` and name it as checkpoint"
+    return (Missing(what, f"{remedy}, or take method: shifts for JPEG"),)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lossylens.adaptor import Needs, Training, TrainingPicture, TrainingPoint
 from lossylens.codec import SOURCE, CodecPoint
-from lossylens.errors import BitstreamError, ConfigError
+from lossylens.errors import BitstreamError, ConfigError, RequirementError
 from lossylens.registry.plugins import load_registry
 from lossylens.run.picture_distances import psnr
 from lossylens.vlm import Condition, VlmIdentity
@@ -22,6 +22,7 @@ from lossylens_adaptor_restore.options import (
     RestorationLoss,
     RestoreOptions,
     RestoreTrainingOptions,
+    missing,
 )
 from lossylens_adaptor_restore.shifts import offsets, reapplied
 from lossylens_adaptor_restore.training import RestoreTrainer
@@ -296,6 +297,16 @@ def test_checkpoints_that_are_of_something_else(tmp_path, about, message):
     write_checkpoint(path, some_network().state_dict(), {"method": "cve"})
     adaptor = Restorer(RestoreOptions(checkpoint=path))
     assert "is a checkpoint of cve, not restore" in adaptor.fits(ANYONE, Q1)
+
+
+def test_a_network_without_a_checkpoint_is_missing(tmp_path):
+    [lacking] = missing(RestoreOptions())
+    assert lacking.what == "a checkpoint"
+    [lacking] = missing(RestoreOptions(checkpoint=tmp_path / "x"))
+    assert lacking.what == f"checkpoint {tmp_path / 'x'}"
+    assert not missing(RestoreOptions(method="shifts"))
+    with pytest.raises(RequirementError, match="method network needs a checkpoint"):
+        Restorer(RestoreOptions()).provenance()
 
 
 @pytest.mark.parametrize(
