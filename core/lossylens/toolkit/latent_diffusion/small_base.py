@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,10 +209,13 @@ class VaeStage(_Stage):
         x = torch.stack([crops[number] for number in range(_SAMPLE)]).to(vae.device)
         spread = Vae(vae).encode(2 * x - 1).std().item()
         channels = vae.config["latent_channels"]
-        for values in vae.quant_conv.parameters():
+        into: Any = vae.quant_conv
+        out_of: Any = vae.post_quant_conv
+        for values in (into.weight, into.bias):
             values[:channels] /= spread
-        vae.quant_conv.bias[channels:] -= 2 * torch.tensor(spread).log()
-        vae.post_quant_conv.weight *= spread
+        # The rest are logarithms of variances.
+        into.bias[channels:] -= 2 * math.log(spread)
+        out_of.weight *= spread
         return vae.requires_grad_(False)
 
 
