@@ -119,13 +119,12 @@ class _Stage(TrainingLoop[Tensor]):
         registry: Registry,
         say: Callable[[str], object],
     ) -> None:
-        self._steps_of = {"vae": options.vae_steps, "unet": options.unet_steps}
         config: Any = network
         super().__init__(
             folder=folder / self.name,
             identity={"network": dict(config.config), "seed": options.seed},
             settings=dataclasses.asdict(options),
-            steps=self._steps_of[self.name],
+            steps=options.vae_steps if self.name == VaeStage.name else options.unet_steps,
             validate_every=options.validate_every,
             state_minutes=options.state_minutes,
             accelerator=make_accelerator(options.device, "no"),
