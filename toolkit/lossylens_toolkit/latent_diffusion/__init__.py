@@ -14,4 +14,6 @@
 :mod:`.chain`              all their networks, as an official state dict holds them
 :mod:`.diffusion_codec`    the codec contract on top of all these
 =========================  =====================================================
+
+:mod:`.small_base` is the recipe of small base weights.
 """

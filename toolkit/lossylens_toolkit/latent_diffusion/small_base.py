@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,13 +119,12 @@ class _Stage(TrainingLoop[Tensor]):
         registry: Registry,
         say: Callable[[str], object],
     ) -> None:
-        self._steps_of = {"vae": options.vae_steps, "unet": options.unet_steps}
         config: Any = network
         super().__init__(
             folder=folder / self.name,
             identity={"network": dict(config.config), "seed": options.seed},
             settings=dataclasses.asdict(options),
-            steps=self._steps_of[self.name],
+            steps=options.vae_steps if self.name == VaeStage.name else options.unet_steps,
             validate_every=options.validate_every,
             state_minutes=options.state_minutes,
             accelerator=make_accelerator(options.device, "no"),
@@ -208,10 +208,13 @@ class VaeStage(_Stage):
         x = torch.stack([crops[number] for number in range(_SAMPLE)]).to(vae.device)
         spread = Vae(vae).encode(2 * x - 1).std().item()
         channels = vae.config["latent_channels"]
-        for values in vae.quant_conv.parameters():
+        into: Any = vae.quant_conv
+        out_of: Any = vae.post_quant_conv
+        for values in (into.weight, into.bias):
             values[:channels] /= spread
-        vae.quant_conv.bias[channels:] -= 2 * torch.tensor(spread).log()
-        vae.post_quant_conv.weight *= spread
+        # The rest are logarithms of variances.
+        into.bias[channels:] -= 2 * math.log(spread)
+        out_of.weight *= spread
         return vae.requires_grad_(False)
 
 
