@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lossylens.errors import ConfigError
@@ -79,7 +79,7 @@ class EncoderDistance:
     """
 
     def __init__(self, vision: VisionAccess, device: torch.device, chosen: str) -> None:
-        self._tower: Any = vision
+        self._tower = cast(Any, vision)
         processor = getattr(getattr(vision, "preprocess", None), "processor", None)
         if not hasattr(processor, "merge_size"):
             raise ConfigError(

@@ -53,7 +53,7 @@ def begin_lora(encoder: nn.Module, rank: int, alpha: float) -> None:
 
 def lora_changes(encoder: nn.Module) -> dict[str, Tensor]:
     """Return the changes of an encoder that :func:`begin_lora` began."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, value in encoder.named_parameters():
         if match := _TRAINED.match(name):
             found[f"{match['map']}.{match['part'].lower()}"] = value
