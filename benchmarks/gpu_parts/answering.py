@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from lossylens_toolkit.transformers_vlm.engine import Asked, Engine
-from lossylens_toolkit.transformers_vlm.memory import Budget
+from lossylens_toolkit.transformers_vlm.engine import Engine, Prompts
+from lossylens_toolkit.transformers_vlm.memory import MemoryBudget
 from lossylens_toolkit.transformers_vlm.vlm_testing import about
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -288,7 +288,7 @@ class Measuring:
         """See whether the largest batch that ``Budget`` admits fits, and what it really takes."""
         free(self.device)
         one = asked(self.family, self.images[0], questions(PHASES_AT, SHORT))
-        budget = Budget(self.family)
+        budget = MemoryBudget(self.family)
         most = 8 if self.tiny else MOST_IMAGES
         count = 1
         while count < most and budget.allows(_copies(one, count + 1)):
@@ -312,7 +312,7 @@ class Measuring:
         self.add("memory of the largest batch", taken / need, mark=mark, note=note)
 
 
-def _copies(item: Asked, count: int) -> list[Asked]:
+def _copies(item: Prompts, count: int) -> list[Prompts]:
     """Return items that count as about different images."""
     [shown] = item.shown
     assert shown.picture is not None

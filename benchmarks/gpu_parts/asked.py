@@ -11,7 +11,7 @@ import torch
 from lossylens.codec import SOURCE
 from lossylens.testing.pictures import picture
 from lossylens.vlm import Condition, Question, QuestionKind
-from lossylens_toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown
+from lossylens_toolkit.transformers_vlm.engine import Engine, Prompts, Shown, Suffix
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.vlm_testing import generate_alone
 from PIL.Image import Image
@@ -47,19 +47,19 @@ def pictures(count: int, *, tiny: bool) -> list[Image]:
     return [picture(height, width, seed) for seed in range(count)]
 
 
-def asked(family: Family, image: Image, about: Sequence[Question]) -> Asked:
+def asked(family: Family, image: Image, about: Sequence[Question]) -> Prompts:
     """Return *about* as the engine is asked it; all questions have one detail."""
     detail = family.detail(about[0], 1)
     rows = []
     for question in about:
         prefix, suffix = family.prompt(question, 1)
         [ids] = family.texts(suffix)
-        rows.append(Row(list(ids), question.max_new_tokens or family.limit))
+        rows.append(Suffix(list(ids), question.max_new_tokens or family.limit))
     shown = Shown(family.preprocess(image, detail), Condition(SOURCE, image.size))
-    return Asked((shown,), tuple(family.texts(prefix)[:-1]), tuple(rows))
+    return Prompts((shown,), tuple(family.texts(prefix)[:-1]), tuple(rows))
 
 
-def together(engine: Engine, items: Sequence[Asked]) -> list[list[int]]:
+def together(engine: Engine, items: Sequence[Prompts]) -> list[list[int]]:
     """Return the tokens of all answers of the engine, in order."""
     return [written.tokens for group in engine.answer(items) for written in group]
 

@@ -20,7 +20,7 @@ from lossylens.codec import CodecPoint
 from lossylens.executor import Begin
 from lossylens.failure import Failure, attempt
 from lossylens.registry.loading import import_object
-from lossylens.run.decoding import Decoded, DecodeJob, Decoder, ahead
+from lossylens.run.decoding import Decoded, DecodeJob, DecoderProcess, ahead
 from lossylens.vlm import Answer, Condition, ImageQuestions, Question, Vlm
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class AnswerRecipe:
     Attributes:
         model: what answers.
         depth, pixels: how many decoded pictures, and pixels, may wait for it.
-        seconds, memory: limits of the decoder; see :class:`~lossylens.run.decoding.Decoder`.
+        seconds, memory: limits of the decoder; see :class:`~lossylens.run.decoding.DecoderProcess`.
     """
 
     model: ModelRecipe
@@ -141,7 +141,7 @@ class _Asking:
         self._recipe = recipe
         self._vlm = recipe.model.built()
         self._adapted: dict[str, _Adapted] = {}
-        self._decoder = Decoder(recipe.seconds, recipe.memory)
+        self._decoder = DecoderProcess(recipe.seconds, recipe.memory)
 
     def __call__(self, jobs: Iterator[AnswerJob], begin: Begin) -> Generator[Answered, None, None]:
         begin(0)

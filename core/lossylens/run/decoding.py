@@ -161,7 +161,7 @@ def _samples(job: DecodeJob, image: object) -> bytes:
     return given_image(image, job.picture.size, parity=job.parity).tobytes()
 
 
-class Decoder:
+class DecoderProcess:
     """A process that decodes; another one where it ends.  For one thread at a time.
 
     Args:

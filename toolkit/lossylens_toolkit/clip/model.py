@@ -20,7 +20,7 @@ from lossylens_toolkit.clip.templates import TEMPLATES
 from lossylens_toolkit.transformers_vlm import checkpoint
 from lossylens_toolkit.transformers_vlm.clip_tower import ClipLikeTower
 from lossylens_toolkit.transformers_vlm.square import cropped_box, padded, padded_box
-from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, PreparedImage
 
 #: How an image becomes a square: its middle, all of it with a border, or all of it distorted.
 Fit = Literal["crop", "pad", "squash"]
@@ -37,7 +37,7 @@ class ClipPreprocessor:
         self.side = side
         self.patch = patch
 
-    def __call__(self, image: Image, detail: Hashable) -> Picture:
+    def __call__(self, image: Image, detail: Hashable) -> PreparedImage:
         """Return ``(1, 3, side, side)``."""
         square = {"height": self.side, "width": self.side}
         cropped = detail == "crop"
@@ -48,7 +48,7 @@ class ClipPreprocessor:
             crop_size=square,
             do_center_crop=cropped,
         )["pixel_values"]
-        return Picture(pixels, self.layout(image.size, detail))
+        return PreparedImage(pixels, self.layout(image.size, detail))
 
     def layout(self, size: tuple[int, int], detail: Hashable) -> Layout:
         """Return one tile, and what it shows of an image of *size*.
@@ -122,7 +122,7 @@ class Clip:
         self.width = model.projection_dim
         self.scale = float(model.logit_scale.exp())
 
-    def prepare(self, images: Sequence[Image], fit: Fit = "crop") -> list[Picture]:
+    def prepare(self, images: Sequence[Image], fit: Fit = "crop") -> list[PreparedImage]:
         """Preprocess RGB images; CLIP's own way is to crop.
 
         Raises:
@@ -130,7 +130,7 @@ class Clip:
         """
         return [self.tower.preprocess(image, fit) for image in images]
 
-    def class_attention(self, pictures: Sequence[Picture], layers: Collection[int]) -> Tensor:
+    def class_attention(self, pictures: Sequence[PreparedImage], layers: Collection[int]) -> Tensor:
         """Return how the class token attends to the patches.
 
         Args:
@@ -149,7 +149,7 @@ class Clip:
         layout = pictures[0].layout
         return torch.stack(rows, 1).unflatten(-1, (layout.rows, layout.columns))
 
-    def embed_images(self, pictures: Sequence[Picture]) -> Tensor:
+    def embed_images(self, pictures: Sequence[PreparedImage]) -> Tensor:
         """Return the embeddings of images, ``(images, width)``, not normalised."""
         return torch.cat([each.features for each in self.tower.encode(pictures)])
 

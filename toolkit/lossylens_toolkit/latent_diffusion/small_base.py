@@ -203,7 +203,7 @@ class VaeStage(_Stage):
     @torch.no_grad()
     def finish(self) -> AutoencoderKL:
         """Return the VAE with latents of the spread that codecs take for granted."""
-        vae: AutoencoderKL = self.accelerator.unwrap_model(self.model).eval()
+        vae: Any = self.accelerator.unwrap_model(self.model).eval()
         crops = self.crops(_SAMPLE)
         x = torch.stack([crops[number] for number in range(_SAMPLE)]).to(vae.device)
         spread = Vae(vae).encode(2 * x - 1).std().item()
@@ -215,7 +215,8 @@ class VaeStage(_Stage):
         # The rest are logarithms of variances.
         into.bias[channels:] -= 2 * math.log(spread)
         out_of.weight *= spread
-        return vae.requires_grad_(False)
+        finished: AutoencoderKL = vae.requires_grad_(False)
+        return finished
 
 
 class UNetStage(_Stage):

@@ -102,7 +102,7 @@ class ReflectedConv2d(nn.Conv2d):
 Convolution = Callable[[int, int, int, int], nn.Conv2d]
 
 
-class Analysis(nn.Module):
+class AnalysisTransform(nn.Module):
     """Pictures in 0..1 to latents y at a sixteenth of their size.
 
     Args:

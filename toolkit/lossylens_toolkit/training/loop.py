@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lossylens_toolkit.checkpoint_file import CheckpointFileError, kind
 from lossylens_toolkit.training.states import States
-from lossylens_toolkit.training.training_curve import Curve
+from lossylens_toolkit.training.training_curve import TrainingCurve
 
 B = TypeVar("B")
 
@@ -63,7 +63,7 @@ class TrainingLoop(ABC, Generic[B]):
         self.folder, self.steps = folder, steps
         self.accelerator, self.say = accelerator, say
         self.step = 0
-        self.curve = Curve(folder / "curve.jsonl")
+        self.curve = TrainingCurve(folder / "curve.jsonl")
         self.states = States(folder / "states")
         self._identity, self._settings = _as_json(identity), _as_json(settings)
         self._validate_every, self._state_minutes = validate_every, state_minutes

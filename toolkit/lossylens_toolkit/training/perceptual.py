@@ -116,7 +116,7 @@ class EncoderDistance:
 
     def _picture(self, x: Tensor) -> Any:
         """Return a picture ``(3, H, W)`` as patches, in blocks that are merged later."""
-        from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, Picture
+        from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 
         processor = self._processor
         side, merge = processor.patch_size, processor.merge_size
@@ -130,4 +130,4 @@ class EncoderDistance:
         patches = blocks.permute(1, 4, 2, 5, 0, 3, 6).reshape(rows * columns, 3, 1, side**2)
         # An image is a film of equal frames.
         frames = patches.expand(-1, -1, processor.temporal_patch_size, -1)
-        return Picture(frames.flatten(1), Layout(1, rows, columns))
+        return PreparedImage(frames.flatten(1), Layout(1, rows, columns))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Curve:
+class TrainingCurve:
     """Lines of JSON, each with the ``step`` that it was written at."""
 
     def __init__(self, path: Path) -> None:

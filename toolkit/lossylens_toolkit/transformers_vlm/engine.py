@@ -25,11 +25,11 @@ from transformers import Cache
 from lossylens_toolkit.out_of_memory import is_out_of_memory
 from lossylens_toolkit.transformers_vlm.family import Family, Prefix
 from lossylens_toolkit.transformers_vlm.growing_cache import new_cache, selected
-from lossylens_toolkit.transformers_vlm.memory import Budget
-from lossylens_toolkit.transformers_vlm.vision_inputs import Picture, VisualTokens
+from lossylens_toolkit.transformers_vlm.memory import MemoryBudget
+from lossylens_toolkit.transformers_vlm.vision_inputs import PreparedImage, VisualTokens
 
 #: Encodes images, given how each was compressed.
-Encoder = Callable[[Sequence[Picture | None], Sequence[Condition]], Sequence[VisualTokens]]
+Encoder = Callable[[Sequence[PreparedImage | None], Sequence[Condition]], Sequence[VisualTokens]]
 
 #: Labels of cached tokens: seen by all questions of their sequence, or by none.
 _SHARED, _NOBODY = 0, -1
@@ -39,7 +39,7 @@ _FILLER = -2
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Suffix:
     """One question.
 
     Attributes:
@@ -60,7 +60,7 @@ class Shown:
         condition: how it was compressed.
     """
 
-    picture: Picture | None
+    picture: PreparedImage | None
     condition: Condition
 
     @property
@@ -73,7 +73,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Prompts:
     """Images with questions that agree up to the last of them.
 
     Attributes:
@@ -84,7 +84,7 @@ class Asked:
 
     shown: tuple[Shown, ...]
     texts: tuple[tuple[int, ...], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Suffix, ...]
 
 
 @dataclass(slots=True)
@@ -120,27 +120,27 @@ class Engine:
     """
 
     def __init__(
-        self, family: Family, encode: Encoder | None = None, budget: Budget | None = None
+        self, family: Family, encode: Encoder | None = None, budget: MemoryBudget | None = None
     ) -> None:
         self.family = family
         self.encode = encode or self._own
-        self.budget = budget or Budget(family)
+        self.budget = budget or MemoryBudget(family)
 
     def _own(
-        self, pictures: Sequence[Picture | None], _: Sequence[Condition]
+        self, pictures: Sequence[PreparedImage | None], _: Sequence[Condition]
     ) -> Sequence[VisualTokens]:
         seen = [picture for picture in pictures if picture is not None]
         if len(seen) < len(pictures):
             raise ValueError("an image was not decoded, and no adaptor does without")
         return self.family.tower.encode(seen)
 
-    def answer(self, asked: Iterable[Asked]) -> Iterator[list[Written]]:
+    def answer(self, asked: Iterable[Prompts]) -> Iterator[list[Written]]:
         """Yield what is written in answer to the questions of each item, in order.
 
         *asked* is consumed as it is needed, so that preprocessing can go on meanwhile.
         A question that is too long, or too large for the memory even alone, fails.
         """
-        group: list[Asked] = []
+        group: list[Prompts] = []
         for item in asked:
             if group and not self.budget.allows([*group, item]):
                 yield from self._attempt(group)
@@ -149,7 +149,7 @@ class Engine:
         if group:
             yield from self._attempt(group)
 
-    def _attempt(self, group: list[Asked]) -> list[list[Written]]:
+    def _attempt(self, group: list[Prompts]) -> list[list[Written]]:
         """Do *group*, in halves where the memory does not suffice."""
         try:
             return self._answer(group)
@@ -174,7 +174,7 @@ class Engine:
         return [[Written(failure="the memory does not suffice for this question alone")]]
 
     @torch.inference_mode()
-    def _answer(self, group: Sequence[Asked]) -> list[list[Written]]:
+    def _answer(self, group: Sequence[Prompts]) -> list[list[Written]]:
         encoded = self._encode(group)
         prefixes = [
             self.family.prefix(item.texts, [each.layout for each in seen])
@@ -190,7 +190,7 @@ class Engine:
             _Decoding(self.family, group, prefixes, written, lines).run(cache)
         return written
 
-    def _encode(self, group: Sequence[Asked]) -> list[list[VisualTokens]]:
+    def _encode(self, group: Sequence[Prompts]) -> list[list[VisualTokens]]:
         """Return the visual tokens of the images of each item, each image encoded once."""
         encoded: dict[Hashable, VisualTokens] = {}
         for some in self.budget.encoded_at_once(distinct(group)):
@@ -205,7 +205,7 @@ class Engine:
                 encoded[each.key] = tokens
         return [[encoded[each.key] for each in item.shown] for item in group]
 
-    def _admitted(self, prefix: Prefix, row: Row) -> Written:
+    def _admitted(self, prefix: Prefix, row: Suffix) -> Written:
         tokens = len(prefix.ids) + len(row.suffix)
         context = self.family.context
         if tokens < context:
@@ -249,7 +249,7 @@ class _Decoding:
     def __init__(
         self,
         family: Family,
-        group: Sequence[Asked],
+        group: Sequence[Prompts],
         prefixes: Sequence[Prefix],
         written: Sequence[Sequence[Written]],
         lines: Sequence[_Line],
@@ -346,13 +346,13 @@ class _Decoding:
         return following
 
 
-def distinct(group: Iterable[Asked]) -> list[Shown]:
+def distinct(group: Iterable[Prompts]) -> list[Shown]:
     """Return the images of *group*, each once."""
     return list({each.key: each for item in group for each in item.shown}.values())
 
 
 def _lines(
-    group: Sequence[Asked], prefixes: Sequence[Prefix], written: Sequence[Sequence[Written]]
+    group: Sequence[Prompts], prefixes: Sequence[Prefix], written: Sequence[Sequence[Written]]
 ) -> list[_Line]:
     """Lay the questions out in lines.
 

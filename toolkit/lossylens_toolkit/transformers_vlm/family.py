@@ -42,11 +42,11 @@ from transformers import PreTrainedTokenizerBase
 
 from lossylens_toolkit.transformers_vlm.attention import use_grouped_attention
 from lossylens_toolkit.transformers_vlm.tower import VisionTower
-from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 
 #: Turns an image into what the tower takes, at the detail that a question asks for.
 #: It is pickled to worker processes, so it holds no model.
-Preprocessor = Callable[[Image, Hashable], Picture]
+Preprocessor = Callable[[Image, Hashable], PreparedImage]
 
 
 #: A part of a prompt: text, token ids, or the place of an image by its number.
@@ -73,7 +73,7 @@ class Family(ABC):
 
     Attributes:
         tower: the vision encoder.
-        preprocess: image and detail to :class:`Picture`; picklable.
+        preprocess: image and detail to :class:`PreparedImage`; picklable.
         tokenizer: of the checkpoint.
         embedding: token ids ``(B, S)`` to ``(B, S, D)``.
         decoder: the language model without its head; see the module.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from lossylens_toolkit.transformers_vlm.engine import Asked, Shown
+    from lossylens_toolkit.transformers_vlm.engine import Prompts, Shown
     from lossylens_toolkit.transformers_vlm.family import Family
     from lossylens_toolkit.transformers_vlm.vision_inputs import Layout
 
@@ -47,7 +47,7 @@ def free_memory(device: torch.device) -> int:
     return _CPU_BYTES if available is None else available
 
 
-class Budget:
+class MemoryBudget:
     """Decides how much is done at once.
 
     The need of a batch is estimated from shapes; where the estimate was too low, the
@@ -76,7 +76,7 @@ class Budget:
         # Width 1 times 4 in the MLP, twice for gates, and the attention's own.
         self._visual = 16 * family.tower.width * 4
 
-    def need(self, group: Sequence[Asked]) -> int:
+    def need(self, group: Sequence[Prompts]) -> int:
         """Return roughly how many bytes *group* takes beside the weights."""
         prefixes = [self._prefix(item) for item in group]
         prefix = max(prefixes)
@@ -94,7 +94,7 @@ class Budget:
         logits = rows * self._vocabulary * (self._item + 4)
         return tokens * self._cached + at_once + mask + logits + patches * self._visual
 
-    def allows(self, group: Sequence[Asked]) -> bool:
+    def allows(self, group: Sequence[Prompts]) -> bool:
         """Return whether *group* fits."""
         return self.need(group) <= min(self._ceiling, self._available())
 
@@ -120,7 +120,7 @@ class Budget:
             self._most_patches = max(sum(map(self._patches, each)) for each in portions) / 2
         return bool(portions)
 
-    def exceeded_by(self, group: Sequence[Asked]) -> None:
+    def exceeded_by(self, group: Sequence[Prompts]) -> None:
         """Note that *group* did not fit."""
         self._ceiling = min(self._ceiling, self.need(group) / 2)
         if torch.cuda.is_available():
@@ -135,7 +135,7 @@ class Budget:
         layout = self._layout(shown)
         return layout.tiles * layout.tokens
 
-    def _prefix(self, item: Asked) -> int:
+    def _prefix(self, item: Prompts) -> int:
         """Return how many tokens a prefix has, but for those around its images."""
         visual = sum(self._family.visual_tokens(self._layout(each)) for each in item.shown)
         return visual + sum(map(len, item.texts))

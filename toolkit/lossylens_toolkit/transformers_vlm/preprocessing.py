@@ -11,10 +11,10 @@ import torch
 from PIL.Image import Image
 
 from lossylens_toolkit.transformers_vlm.family import Preprocessor
-from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 
 #: Returns the picture, or raises what preprocessing raised.
-Pending = Callable[[], Picture]
+Pending = Callable[[], PreparedImage]
 
 
 class Preprocessing:
@@ -57,9 +57,9 @@ class Preprocessing:
 
 
 def _picture(pending: Future[tuple[Any, Layout]]) -> Pending:
-    def get() -> Picture:
+    def get() -> PreparedImage:
         pixels, layout = pending.result()
-        return Picture(torch.from_numpy(pixels), layout)
+        return PreparedImage(torch.from_numpy(pixels), layout)
 
     return get
 

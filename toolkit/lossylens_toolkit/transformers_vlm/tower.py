@@ -24,7 +24,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, Picture, VisualTokens
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage, VisualTokens
 
 #: How many names a message lists.
 _NAMED = 3
@@ -57,7 +57,7 @@ class VisionTower(ABC):
         module: the encoder itself, whose parameters adaptors train.
         projectors: what of the way to the language model is not in *module*, by name.
         unused: names of parameters on which no feature depends; clones leave them frozen.
-        preprocess: image and detail to :class:`Picture`.
+        preprocess: image and detail to :class:`PreparedImage`.
         detail: at which :meth:`prepare` preprocesses.
         layers: number of transformer layers.
         width: of the hidden states.
@@ -71,7 +71,7 @@ class VisionTower(ABC):
     module: nn.Module
     projectors: Mapping[str, nn.Module] = MappingProxyType({})
     unused: Collection[str] = ()
-    preprocess: Callable[[Image, Hashable], Picture]
+    preprocess: Callable[[Image, Hashable], PreparedImage]
     detail: Hashable = None
     layers: int
     width: int
@@ -88,7 +88,7 @@ class VisionTower(ABC):
         """Return the layout that an image of *size* (width, height) gets at the default."""
 
     @abstractmethod
-    def embed(self, pictures: Sequence[Picture]) -> Tensor:
+    def embed(self, pictures: Sequence[PreparedImage]) -> Tensor:
         """Return the input of the first layer, positions included where they are learned."""
 
     @abstractmethod
@@ -168,7 +168,7 @@ class VisionTower(ABC):
 
     def encode(
         self,
-        pictures: Sequence[Picture],
+        pictures: Sequence[PreparedImage],
         *,
         embedding: Tensor | None = None,
         angles: Tensor | None = None,
@@ -208,7 +208,7 @@ class VisionTower(ABC):
 
     def hidden_states(
         self,
-        pictures: Sequence[Picture],
+        pictures: Sequence[PreparedImage],
         layers: Collection[int],
         *,
         embedding: Tensor | None = None,
@@ -231,7 +231,7 @@ class VisionTower(ABC):
         return self._passed(flow, 0, layers, checkpointing)
 
     def attention(
-        self, pictures: Sequence[Picture], layers: Collection[int]
+        self, pictures: Sequence[PreparedImage], layers: Collection[int]
     ) -> Mapping[int, list[Tensor]]:
         """Return the attention weights of each of *layers*, per image.
 
@@ -366,7 +366,9 @@ class VisionTower(ABC):
         """Where the encoder is."""
         return next(self.module.parameters()).device
 
-    def prepare(self, images: Sequence[Image], *, resolution: int | None = None) -> list[Picture]:
+    def prepare(
+        self, images: Sequence[Image], *, resolution: int | None = None
+    ) -> list[PreparedImage]:
         """Preprocess RGB images.
 
         Args:
@@ -401,7 +403,7 @@ class VisionTower(ABC):
 
     def _started(
         self,
-        pictures: Sequence[Picture],
+        pictures: Sequence[PreparedImage],
         embedding: Tensor | None = None,
         angles: Tensor | None = None,
         query: Tensor | None = None,
@@ -545,7 +547,7 @@ class TrainableEncoder(nn.Module):
         self.encoder = tower.module
         self.projectors = nn.ModuleDict(tower.projectors)
 
-    def forward(self, pictures: Sequence[Picture], **conditions: Any) -> list[VisualTokens]:
+    def forward(self, pictures: Sequence[PreparedImage], **conditions: Any) -> list[VisualTokens]:
         """Return what :meth:`VisionTower.encode` returns."""
         return self.tower.encode(pictures, **conditions)
 
@@ -572,7 +574,7 @@ class TiledTower(VisionTower):
     def last(self, hidden: Tensor, rows: int, columns: int) -> Tensor:
         """Return the projected visual tokens ``(tiles, visual tokens of a tile, D)``."""
 
-    def embed(self, pictures: Sequence[Picture]) -> Tensor:
+    def embed(self, pictures: Sequence[PreparedImage]) -> Tensor:
         """Return patch embeddings with positions."""
         pixels = torch.cat([picture.pixels for picture in pictures])
         weight = next(self.module.parameters())

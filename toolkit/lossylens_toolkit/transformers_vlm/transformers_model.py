@@ -20,13 +20,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig
 
 from lossylens_toolkit.transformers_vlm import checkpoint
-from lossylens_toolkit.transformers_vlm.engine import Asked, Encoder, Engine, Row, Shown, Written
+from lossylens_toolkit.transformers_vlm.engine import (
+    Encoder,
+    Engine,
+    Prompts,
+    Shown,
+    Suffix,
+    Written,
+)
 from lossylens_toolkit.transformers_vlm.family import Family, Part
-from lossylens_toolkit.transformers_vlm.memory import Budget, free_memory
+from lossylens_toolkit.transformers_vlm.memory import MemoryBudget, free_memory
 from lossylens_toolkit.transformers_vlm.placement import place, spread
 from lossylens_toolkit.transformers_vlm.preprocessing import Pending, Preprocessing
 from lossylens_toolkit.transformers_vlm.tower import VisionTower
-from lossylens_toolkit.transformers_vlm.vision_inputs import Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import VlmOptions
 
 #: How many announced images are held before the oldest are forgotten.
@@ -152,14 +159,14 @@ class TransformersVlm(Vlm):
         """Yield the answers of each job."""
         failures: dict[int, str] = {}
 
-        def asked() -> Iterator[Asked]:
+        def asked() -> Iterator[Prompts]:
             for number, job in enumerate(jobs):
                 try:
                     shown = job.shown()
                 except ValueError as error:
                     failures[number] = f"an image cannot be preprocessed: {error}"
                     continue
-                yield Asked(shown, job.texts, job.rows)
+                yield Prompts(shown, job.texts, job.rows)
 
         with self._kernel():
             written = iter(list(Engine(loaded.family, self._encode, loaded.budget).answer(asked())))
@@ -228,9 +235,9 @@ class _Needed:
     def __init__(self, pending: Pending) -> None:
         self.uses = 0
         self._pending = pending
-        self._picture: Picture | None = None
+        self._picture: PreparedImage | None = None
 
-    def take(self) -> Picture:
+    def take(self) -> PreparedImage:
         picture = self._picture or self._pending()
         self.uses -= 1
         self._picture = picture if self.uses else None
@@ -255,7 +262,7 @@ class _Job:
     images: tuple[_Needed | None, ...]
     conditions: tuple[Condition, ...]
     texts: tuple[tuple[int, ...], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Suffix, ...]
 
     def shown(self) -> tuple[Shown, ...]:
         """Return the preprocessed images.
@@ -288,7 +295,7 @@ class _Loaded:
     def __init__(self, family: Family, preprocessing: Preprocessing) -> None:
         self.family = family
         self.preprocessing = preprocessing
-        self.budget = Budget(family)
+        self.budget = MemoryBudget(family)
         self._expected: dict[tuple[int, Hashable], tuple[Image, Pending]] = {}
 
     def _asked(self, item: ImageQuestions) -> tuple[list[_Asking], dict[int, Answer]]:
@@ -359,9 +366,9 @@ class _Loaded:
                 jobs.append(job)
         return jobs, refused
 
-    def _row(self, suffix: tuple[Part, ...], limit: int) -> Row:
+    def _row(self, suffix: tuple[Part, ...], limit: int) -> Suffix:
         [ids] = self.family.texts(suffix)
-        return Row(list(ids), limit)
+        return Suffix(list(ids), limit)
 
     def answer(self, written: Written) -> Answer:
         """Return what was written as text."""

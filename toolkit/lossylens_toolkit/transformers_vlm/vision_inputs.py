@@ -52,7 +52,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PreparedImage:
     """One image, preprocessed.
 
     Attributes:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         means_by_split,
         split_of,
     )
-    from lossylens_toolkit.tsv_task.table import Row, TsvTable
     from lossylens_toolkit.tsv_task.tsv_base import Judged, Summary, TsvTask, Verdict, mean_credit
     from lossylens_toolkit.tsv_task.tsv_options import JudgedOptions, TsvOptions
+    from lossylens_toolkit.tsv_task.tsv_table import Row, TsvTable
     from lossylens_toolkit.tsv_task.yes_no import NO, UNKNOWN, YES, extract_yes_no
     from lossylens_toolkit.tsv_task.yes_no_task import YesNoTask
 
@@ -65,10 +65,10 @@ _HOMES = {
     "MultipleChoiceTask": "multiple_choice",
     "NO": "yes_no",
     "OPTION_LETTERS": "choice",
-    "Row": "table",
+    "Row": "tsv_table",
     "Summary": "tsv_base",
     "TsvOptions": "tsv_options",
-    "TsvTable": "table",
+    "TsvTable": "tsv_table",
     "TsvTask": "tsv_base",
     "UNKNOWN": "yes_no",
     "Verdict": "tsv_base",

@@ -13,9 +13,9 @@ from lossylens.files.predictions import INTEGER, canonical_index
 
 from lossylens_toolkit.tsv_task.missing import MISSING_TEXTS
 from lossylens_toolkit.tsv_task.place import Place
-from lossylens_toolkit.tsv_task.records import Record, RecordReader, split_cells, unquoted
 from lossylens_toolkit.tsv_task.swallowed import swallowing_cell
 from lossylens_toolkit.tsv_task.tsv_header import IMAGE, INDEX, TsvHeader
+from lossylens_toolkit.tsv_task.tsv_records import Record, RecordReader, split_cells, unquoted
 
 #: An image cell of at most so many characters names the row that has the image.
 MAX_REFERENCE = 64

@@ -11,9 +11,9 @@ from typing import ClassVar
 from lossylens.failure import Failure
 
 from lossylens_toolkit.tsv_task.judge import Judge
-from lossylens_toolkit.tsv_task.table import Row
 from lossylens_toolkit.tsv_task.tsv_base import Judged, TsvTask, Verdict
 from lossylens_toolkit.tsv_task.tsv_options import JudgedOptions
+from lossylens_toolkit.tsv_task.tsv_table import Row
 
 _log = logging.getLogger(__name__)
 

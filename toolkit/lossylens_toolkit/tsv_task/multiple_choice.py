@@ -10,8 +10,8 @@ from lossylens.vlm import Question, QuestionKind
 from lossylens_toolkit.tsv_task.choice import OPTION_LETTERS, extract_choice
 from lossylens_toolkit.tsv_task.effective import effective_text
 from lossylens_toolkit.tsv_task.judged import JudgedTask
-from lossylens_toolkit.tsv_task.table import Row
 from lossylens_toolkit.tsv_task.tsv_base import Verdict
+from lossylens_toolkit.tsv_task.tsv_table import Row
 
 OVERALL = "Overall"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from lossylens_toolkit.tsv_task.records import Record, cells_alone
+from lossylens_toolkit.tsv_task.tsv_records import Record, cells_alone
 
 _LINE_BREAK = re.compile(rb"\r\n|\n|\r")
 

@@ -25,8 +25,8 @@ from lossylens_toolkit.checksums import file_checksums
 from lossylens_toolkit.tsv_task.dataset import Dataset, data_path, fetch_data
 from lossylens_toolkit.tsv_task.effective import effective_text
 from lossylens_toolkit.tsv_task.known import mix_up
-from lossylens_toolkit.tsv_task.table import Row, TsvTable
 from lossylens_toolkit.tsv_task.tsv_options import TsvOptions
+from lossylens_toolkit.tsv_task.tsv_table import Row, TsvTable
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from lossylens.errors import DataError
 from lossylens.files.columns import check_headings, shortened
 
 from lossylens_toolkit.tsv_task.known import mix_up
-from lossylens_toolkit.tsv_task.records import Record, RecordReader, split_cells, unquoted
+from lossylens_toolkit.tsv_task.tsv_records import Record, RecordReader, split_cells, unquoted
 
 INDEX = "index"
 IMAGE = "image"

@@ -11,7 +11,7 @@ from lossylens.files.columns import shortened
 
 from lossylens_toolkit.tsv_task.literals import string_list
 from lossylens_toolkit.tsv_task.place import Place
-from lossylens_toolkit.tsv_task.records import unquoted
+from lossylens_toolkit.tsv_task.tsv_records import unquoted
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lossylens.vlm import Question, QuestionKind
 
 from lossylens_toolkit.tsv_task.judged import JudgedTask
-from lossylens_toolkit.tsv_task.table import Row
 from lossylens_toolkit.tsv_task.tsv_base import Verdict
+from lossylens_toolkit.tsv_task.tsv_table import Row
 from lossylens_toolkit.tsv_task.yes_no import NO, UNKNOWN, YES, extract_yes_no
 
 _PROMPT = """\

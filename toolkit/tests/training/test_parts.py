@@ -10,7 +10,7 @@ from lossylens_toolkit.training.codec_training import schedule, transform_rate
 from lossylens_toolkit.training.objective import Objective, estimated_bits, psnr
 from lossylens_toolkit.training.states import States
 from lossylens_toolkit.training.train_command import load_options
-from lossylens_toolkit.training.training_curve import Curve
+from lossylens_toolkit.training.training_curve import TrainingCurve
 from lossylens_toolkit.training.training_options import CodecTrainingOptions
 
 
@@ -118,7 +118,7 @@ def test_the_last_finished_state_counts(tmp_path):
 
 
 def test_curve(tmp_path):
-    curve = Curve(tmp_path / "curve.jsonl")
+    curve = TrainingCurve(tmp_path / "curve.jsonl")
     assert curve.points() == []
     for step in (10, 20, 30):
         curve.add({"step": step})

@@ -10,9 +10,9 @@ from lossylens.codec import SOURCE
 from lossylens.vlm import Condition, Question, QuestionKind
 from lossylens_toolkit.out_of_memory import is_out_of_memory
 from lossylens_toolkit.transformers_vlm.attention import grouped_attention
-from lossylens_toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown, distinct
+from lossylens_toolkit.transformers_vlm.engine import Engine, Prompts, Shown, Suffix, distinct
 from lossylens_toolkit.transformers_vlm.growing_cache import new_cache, selected
-from lossylens_toolkit.transformers_vlm.memory import Budget
+from lossylens_toolkit.transformers_vlm.memory import MemoryBudget
 from lossylens_toolkit.transformers_vlm.vlm_testing import blocks
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -25,10 +25,10 @@ def asked(open_vlm):
     family = open_vlm("janus").family
     pictures = [family.preprocess(blocks(64, 64, seed), None) for seed in range(5)]
     prompts = [family.prompt(Question(QuestionKind.OPEN, text), 1) for text in TEXTS]
-    rows = tuple(Row(list(family.texts(suffix)[0]), 5) for _, suffix in prompts)
+    rows = tuple(Suffix(list(family.texts(suffix)[0]), 5) for _, suffix in prompts)
     texts = tuple(family.texts(prompts[0][0])[:-1])
     shown = [Shown(picture, Condition(SOURCE, (64, 64))) for picture in pictures]
-    return family, [Asked((each,), texts, rows) for each in shown]
+    return family, [Prompts((each,), texts, rows) for each in shown]
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
@@ -90,7 +90,7 @@ def test_a_cpu_encodes_few_patches_at_a_time(asked, monkeypatch, patches, expect
     whole = list(Engine(family).answer(items))
     monkeypatch.setattr("lossylens_toolkit.transformers_vlm.memory._CPU_PATCHES", patches)
     shown = distinct(items)
-    portions = list(Budget(family).encoded_at_once(shown))
+    portions = list(MemoryBudget(family).encoded_at_once(shown))
     assert [each for portion in portions for each in portion] == shown
     assert [len(portion) for portion in portions] == expected
     assert list(Engine(family).answer(items)) == whole
@@ -98,11 +98,11 @@ def test_a_cpu_encodes_few_patches_at_a_time(asked, monkeypatch, patches, expect
 
 def test_budget_grows_with_what_is_asked(asked) -> None:
     family, items = asked
-    budget = Budget(family)
+    budget = MemoryBudget(family)
     needs = [budget.need(items[:count]) for count in (1, 2, 4)]
     assert needs == sorted(set(needs))
-    assert Budget(family, needs[1]).allows(items[:2])
-    assert not Budget(family, needs[1]).allows(items[:4])
+    assert MemoryBudget(family, needs[1]).allows(items[:2])
+    assert not MemoryBudget(family, needs[1]).allows(items[:4])
 
 
 @settings(max_examples=25, deadline=None)

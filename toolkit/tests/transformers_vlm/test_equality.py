@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import transformers
 from lossylens.vlm import ImageQuestions, Question, QuestionKind
-from lossylens_toolkit.transformers_vlm.memory import Budget
+from lossylens_toolkit.transformers_vlm.memory import MemoryBudget
 from lossylens_toolkit.transformers_vlm.vlm_testing import (
     about,
     blocks,
@@ -119,7 +119,7 @@ def test_batch_does_not_matter(vlm) -> None:
 
 def test_small_memory_makes_small_batches(vlm) -> None:
     expected = vlm.answer(batch())
-    vlm._model().budget = Budget(vlm.family, bytes_at_once=1)
+    vlm._model().budget = MemoryBudget(vlm.family, bytes_at_once=1)
     assert vlm.answer(batch()) == expected
 
 

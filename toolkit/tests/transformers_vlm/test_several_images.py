@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lossylens.codec import CodecPoint
 from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind, interleaved
-from lossylens_toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown
+from lossylens_toolkit.transformers_vlm.engine import Engine, Prompts, Shown, Suffix
 from lossylens_toolkit.transformers_vlm.families import internvl
-from lossylens_toolkit.transformers_vlm.memory import Budget
+from lossylens_toolkit.transformers_vlm.memory import MemoryBudget
 from lossylens_toolkit.transformers_vlm.preprocessing import Preprocessing
 from lossylens_toolkit.transformers_vlm.tower import VisionTower
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, VisualTokens
@@ -254,7 +254,7 @@ def test_batch_does_not_matter(vlm) -> None:
         for item in batch()
     ]
     assert together == single
-    vlm._model().budget = Budget(vlm.family, bytes_at_once=1)
+    vlm._model().budget = MemoryBudget(vlm.family, bytes_at_once=1)
     assert vlm.answer(batch()) == together
 
 
@@ -450,8 +450,8 @@ def one_question(open_vlm):
     before, after = family.prompt(Question(QuestionKind.OPEN, "Is it?"), 4)
     pictures = [family.preprocess(blocks(64, 64, seed), None) for seed in range(4)]
     shown = tuple(Shown(each, about(blocks(64, 64, 0)).conditions[0]) for each in pictures)
-    row = Row(list(*family.texts(after)), 5)
-    return family, Asked(shown, tuple(family.texts(before)[:-1]), (row,))
+    row = Suffix(list(*family.texts(after)), 5)
+    return family, Prompts(shown, tuple(family.texts(before)[:-1]), (row,))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -481,7 +481,7 @@ def test_images_of_one_question_are_encoded_in_portions(one_question, device, mo
 def test_the_budget_counts_every_image(one_question) -> None:
     family, asked = one_question
     fewer = replace(asked, shown=asked.shown[:2], texts=asked.texts[:2])
-    budget = Budget(family)
+    budget = MemoryBudget(family)
     assert budget.need([fewer]) < budget.need([asked])
     # The same image twice is encoded once, but stands in the prefix twice.
     twice = replace(fewer, shown=asked.shown[:1] * 2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lossylens.errors import DataError
-from lossylens_toolkit.tsv_task.records import RecordReader, split_cells
+from lossylens_toolkit.tsv_task.tsv_records import RecordReader, split_cells
 
 
 def read(data: bytes, limit: int = 2**20) -> list[list[str]]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens_toolkit.neural_codec.high_fidelity import (
-    Analysis,
+    AnalysisTransform,
     HighFidelityNetwork,
     ReflectedConv2d,
     Synthesis,
@@ -94,7 +94,7 @@ class Hific(HighFidelityNetwork):
     def __init__(self, widths: Widths, symmetric: bool, likelihood_type: str) -> None:
         super().__init__()
         self.latent_channels = widths.latents
-        self.g_a = Analysis(widths, _convolution, symmetric, _HYPER)
+        self.g_a = AnalysisTransform(widths, _convolution, symmetric, _HYPER)
         self.g_s = Synthesis(widths, _convolution, symmetric)
         self.h_a = hyper_analysis(widths, _convolution)
         self.h_mean, self.h_scale = (

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens_toolkit.neural_codec.compressai import EntropyBottleneck, GaussianConditional
 from lossylens_toolkit.neural_codec.high_fidelity import (
-    Analysis,
+    AnalysisTransform,
     HighFidelityNetwork,
     Synthesis,
     Widths,
@@ -55,7 +55,7 @@ class Msillm(HighFidelityNetwork):
     def __init__(self, widths: Widths) -> None:
         super().__init__()
         self.latent_channels = widths.latents
-        self.g_a = Analysis(widths, _convolution)
+        self.g_a = AnalysisTransform(widths, _convolution)
         self.g_s = Synthesis(widths, _convolution)
         self.h_a = hyper_analysis(widths, _convolution)
         self.h_mean, self.h_scale = (

@@ -29,7 +29,7 @@ from lossylens.images import content_hash
 from lossylens.images.pixels import source_image
 from lossylens.registry import building
 from lossylens.registry.plugins import Registry, load_registry
-from lossylens.run.decoding import Bitstream, DecodeJob, Decoder
+from lossylens.run.decoding import Bitstream, DecodeJob, DecoderProcess
 from lossylens.run.jobs import CodecRecipe
 from lossylens.store.database import Store
 from lossylens.store.records import Picture as StoredPicture
@@ -112,7 +112,7 @@ def browse(runs: Sequence[RunReading], budget: Budget | None = None) -> dict[str
     for run in runs:
         registry = load_registry(strict=False)
         # A decoder that crashes or hangs costs its picture, and not the report.
-        decoder = Decoder(spent.budget.seconds, psutil.virtual_memory().total // 2)
+        decoder = DecoderProcess(spent.budget.seconds, psutil.virtual_memory().total // 2)
         with Store(run.folder, writable=False) as store, closing(decoder):
             for task, judged in run.verdicts.items():
                 chosen, flipped = choose(judged, _of_task(run, task), spent.budget.images)
@@ -242,7 +242,7 @@ def _show(
     places: Sequence[int],
     pictures: dict[str, Picture],
     spent: _Spent,
-    decoder: Decoder,
+    decoder: DecoderProcess,
 ) -> None:
     """Add the pictures of the chosen images at every codec and level."""
     hashes = list(dict.fromkeys(judged.images[judged.image[place]] for place in places))
@@ -378,7 +378,7 @@ class _Point:
     """One codec and level of a run."""
 
     def __init__(
-        self, store: Store, built: _Built, cell: CellResult, parity: bool, decoder: Decoder
+        self, store: Store, built: _Built, cell: CellResult, parity: bool, decoder: DecoderProcess
     ) -> None:
         self._store, self._built, self._cell = store, built, cell
         self._parity, self._decoder = parity, decoder

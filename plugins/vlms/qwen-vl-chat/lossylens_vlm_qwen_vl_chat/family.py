@@ -11,7 +11,7 @@ import torch
 from lossylens.vlm import Question, default_prompt
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.tower import TiledTower
-from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
@@ -47,11 +47,11 @@ class Preprocessor:
     side: int
     patch: int
 
-    def __call__(self, image: Image.Image, detail: Hashable) -> Picture:
+    def __call__(self, image: Image.Image, detail: Hashable) -> PreparedImage:
         """Return ``(1, 3, side, side)``; there is one detail."""
         square = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
         pixels = (np.asarray(square, dtype=np.float32) / 255 - _MEAN) / _STD
-        return Picture(torch.from_numpy(pixels).permute(2, 0, 1)[None], self.layout())
+        return PreparedImage(torch.from_numpy(pixels).permute(2, 0, 1)[None], self.layout())
 
     def layout(self) -> Layout:
         """Return the layout of every image."""

@@ -11,7 +11,7 @@ import torch
 from lossylens.codec import SOURCE
 from lossylens.errors import ConfigError
 from lossylens.vlm import Condition, Question, QuestionKind
-from lossylens_toolkit.transformers_vlm.engine import Asked, Engine, Row, Shown
+from lossylens_toolkit.transformers_vlm.engine import Engine, Prompts, Shown, Suffix
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout
 from lossylens_toolkit.transformers_vlm.vlm_testing import about, blocks
 from lossylens_vlm_qwen_vl_chat.family import Preprocessor
@@ -94,10 +94,10 @@ def test_features_are_the_references(family, images, written, reference):
 
 def test_answers_equal_one_at_a_time(family, images, written, reference):
     asked = [
-        Asked(
+        Prompts(
             (Shown(family.preprocess(image, None), CONDITION),),
             parts(family, "")[0],
-            tuple(Row(parts(family, text)[1], LIMIT) for text in QUESTIONS),
+            tuple(Suffix(parts(family, text)[1], LIMIT) for text in QUESTIONS),
         )
         for image in images
     ]
@@ -153,9 +153,9 @@ def test_answers_end_at_any_stop_token(family, images, written, reference, monke
     texts = QUESTIONS[:3]
     plain = [alone(reference, written, family, images[0], text) for text in texts]
     monkeypatch.setattr(family, "stop", family.stop | {plain[0][3], plain[1][1]})
-    rows = tuple(Row(parts(family, text)[1], LIMIT) for text in texts)
+    rows = tuple(Suffix(parts(family, text)[1], LIMIT) for text in texts)
     shown = Shown(family.preprocess(images[0], None), CONDITION)
-    asked = Asked((shown,), parts(family, "")[0], rows)
+    asked = Prompts((shown,), parts(family, "")[0], rows)
     [answers] = Engine(family).answer([asked])
     for full, answer in zip(plain, answers, strict=True):
         stops = [at for at, token in enumerate(full) if token in family.stop]

@@ -22,7 +22,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.tower import TiledTower, heads_apart
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
-from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions
 from lossylens_toolkit.transformers_vlm.wording import internvl_wording
 
@@ -50,7 +50,7 @@ class InternVLPreprocessor:
         self.processor: Any = processor
         self.patch = patch
 
-    def __call__(self, image: Image, detail: Hashable) -> Picture:
+    def __call__(self, image: Image, detail: Hashable) -> PreparedImage:
         """Return ``(tiles, 3, side, side)``, the thumbnail last."""
         pixels = self.processor(
             images=[image],
@@ -59,7 +59,7 @@ class InternVLPreprocessor:
             min_patches=1,
             max_patches=_most(detail),
         )["pixel_values"]
-        return Picture(pixels, self.layout(image.size, detail))
+        return PreparedImage(pixels, self.layout(image.size, detail))
 
     def layout(self, size: tuple[int, int], detail: Hashable) -> Layout:
         """Return tiles row by row, and the whole image as the last if it was cut."""

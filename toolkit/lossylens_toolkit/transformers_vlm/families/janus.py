@@ -14,7 +14,7 @@ from transformers.models.janus.image_processing_pil_janus import JanusImageProce
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.tower import TiledTower, heads_apart
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
-from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.wording import janus_wording
 
 #: Longest answer, in tokens, as the reference evaluator sets it.
@@ -28,10 +28,10 @@ class JanusPreprocessor:
         self.processor: Any = processor
         self.patch = patch
 
-    def __call__(self, image: Image, detail: Hashable) -> Picture:
+    def __call__(self, image: Image, detail: Hashable) -> PreparedImage:
         """Return ``(1, 3, side, side)``."""
         pixels = self.processor(images=[image], return_tensors="pt")["pixel_values"]
-        return Picture(pixels, self.layout(image.size))
+        return PreparedImage(pixels, self.layout(image.size))
 
     def layout(self, size: tuple[int, int]) -> Layout:
         """Return a tile that shows the padded square: it reaches beyond the image."""

@@ -21,7 +21,7 @@ from lossylens_toolkit.transformers_vlm.clip_tower import ClipLikeTower
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.square import padded, padded_box
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
-from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import LlavaOptions
 from lossylens_toolkit.transformers_vlm.wording import llava_wording
 
@@ -43,7 +43,7 @@ class LlavaPreprocessor:
         self.side = side
         self.patch = patch
 
-    def __call__(self, image: Image, detail: Hashable) -> Picture:
+    def __call__(self, image: Image, detail: Hashable) -> PreparedImage:
         """Return ``(1, 3, side, side)``; there is one detail."""
         square = padded(image, self.processor.image_mean)
         pixels = self.processor(
@@ -52,7 +52,7 @@ class LlavaPreprocessor:
             size={"height": self.side, "width": self.side},
             do_center_crop=False,
         )["pixel_values"]
-        return Picture(pixels, self.layout(image.size))
+        return PreparedImage(pixels, self.layout(image.size))
 
     def layout(self, size: tuple[int, int]) -> Layout:
         """Return a tile that shows the padded square: it reaches beyond the image."""

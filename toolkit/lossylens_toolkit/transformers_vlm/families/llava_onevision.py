@@ -29,7 +29,7 @@ from lossylens_toolkit.transformers_vlm.families.llava import layers_read
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.square import padded, padded_box
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
-from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import LlavaOnevisionOptions
 
 #: Longest answer, in tokens, as the reference evaluator sets it.
@@ -83,7 +83,7 @@ class LlavaOnevisionPreprocessor:
         self.grid = side // patch
         self.resolutions = [list(each) for each in resolutions]
 
-    def __call__(self, image: Image, detail: Hashable) -> Picture:
+    def __call__(self, image: Image, detail: Hashable) -> PreparedImage:
         """Return ``(tiles, 3, side, side)``, the whole image first."""
         resolutions = self._allowed(detail)
         single = not resolutions
@@ -94,7 +94,7 @@ class LlavaOnevisionPreprocessor:
             image_grid_pinpoints=resolutions or [[self.side, self.side]],
         )["pixel_values"][0]
         # Without tiles the processor would show a square twice.
-        return Picture(pixels[:1] if single else pixels, self.layout(image.size, detail))
+        return PreparedImage(pixels[:1] if single else pixels, self.layout(image.size, detail))
 
     def layout(self, size: tuple[int, int], detail: Hashable) -> Layout:
         """Return the whole image, then tiles row by row, which reach beyond it."""

@@ -26,7 +26,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.tower import Flow, VisionTower
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
-from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, Picture
+from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import Qwen25Options
 
 #: The system prompt of the official chat template.
@@ -61,7 +61,7 @@ class Qwen25Preprocessor:
         #: What a value becomes, per channel: ``(3, 256)``.
         self._normal = np.asarray(normal, dtype=np.float32)[:, 0]
 
-    def __call__(self, image: Image, detail: Hashable) -> Picture:
+    def __call__(self, image: Image, detail: Hashable) -> PreparedImage:
         """Return patches ``(N, 3 * 2 * 14 * 14)``, in blocks of 2x2.
 
         Raises:
@@ -79,7 +79,7 @@ class Qwen25Preprocessor:
         for channel, normal in enumerate(self._normal):
             # An image is a film of equal frames.
             pixels[:, channel] = normal[patches[:, channel]][:, None]
-        return Picture(torch.from_numpy(pixels).flatten(1), layout)
+        return PreparedImage(torch.from_numpy(pixels).flatten(1), layout)
 
     def layout(self, size: tuple[int, int], detail: Hashable) -> Layout:
         """Return rows and columns, always even, of an image of *size*.
@@ -204,7 +204,7 @@ class Qwen25Tower(VisionTower):
         least, most = ((side + half) * factor for half in (-0.5, 0.5))
         return round(least**2), round(most**2)
 
-    def embed(self, pictures: Sequence[Picture]) -> Tensor:
+    def embed(self, pictures: Sequence[PreparedImage]) -> Tensor:
         """Return patch embeddings, windows together."""
         pixels = torch.cat([picture.pixels for picture in pictures])
         weight = self.module.patch_embed.proj.weight

@@ -1,0 +1,45 @@
+"""How the three distributions are laid out: names, and where SQL stands."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = (
+    "core/lossylens",
+    "toolkit/lossylens_toolkit",
+    "plugins/reports/html/lossylens_report",
+)
+#: Modules whose name says what they are to Python or to pluggy.
+NAMED_BY_ROLE = {"__init__", "__main__", "plugin"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), path
+
+
+def several(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {name: places for name, places in found.items() if len(places) > 1}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    found = defaultdict(list)
+    for place, path in modules():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(place)
+    assert len(found) > 300
+    assert several(found) == {}
+
+
+def test_no_two_modules_share_a_name() -> None:
+    found = defaultdict(list)
+    for place, path in modules():
+        if path.stem not in NAMED_BY_ROLE:
+            found[path.stem].append(place)
+    assert several(found) == {}
