@@ -26,6 +26,7 @@ NAMES = ("elic", "hific", "msillm")
 #: Lower ones weigh hardly less: of a picture of 224x224, the tables are most.
 JPEG = ("q1", "q5", "q10", "q20")
 PSNR = "PSNR"
+TICKS = (0.05, 0.1, 0.2, 0.5)
 
 
 def answered(names: Sequence[str], scenes: int, out: Path) -> Sequence[CellResult]:
@@ -68,7 +69,9 @@ def draw(path: Path, cells: Sequence[CellResult]) -> None:
     psnr.set(ylabel="PSNR (dB)")
     for axes in (accuracy, psnr):
         axes.set(xlabel="bits per pixel", xscale="log")
-        axes.grid(alpha=0.3, which="both")
+        axes.set_xticks(TICKS, labels=map(str, TICKS))
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=150)
     print(f"\n{path}")
