@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,3 +44,15 @@ def test_no_two_modules_share_a_name() -> None:
         if path.stem not in NAMED_BY_ROLE:
             found[path.stem].append(place)
     assert several(found) == {}
+
+
+def test_sql_stands_in_the_store_alone() -> None:
+    sql = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|JOIN) [A-Za-z*(]")
+    found = set()
+    for place, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            value = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(value, str) and sql.search(value):
+                found.add(place)
+    assert found
+    assert all(place.startswith("core/lossylens/store/") for place in found), found

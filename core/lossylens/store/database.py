@@ -187,6 +187,20 @@ class Store:
                 ],
             )
 
+    def cell(self, key: str) -> Cell:
+        """Return a cell that was recorded."""
+        [row] = self.rows("SELECT * FROM cells WHERE key = ?", (key,))
+        return Cell(
+            vlm=row["vlm_label"],
+            adaptor=row["adaptor_label"],
+            codec=row["codec_label"],
+            level=row["level"],
+            task=row["task_label"],
+            vlm_key=row["vlm"],
+            codec_key=row["codec"],
+            task_key=row["task"],
+        )
+
     # Images and samples
 
     def pictures(self) -> dict[str, Picture]:

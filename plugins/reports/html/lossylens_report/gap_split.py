@@ -6,16 +6,15 @@ answers is computed here, so that a report is never older than its run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from sqlite3 import Row
 from typing import Any
 
 import numpy as np
 from lossylens.cells import UNCOMPRESSED
 from lossylens.run.aggregate import aggregate_of_sums
 from lossylens.store.database import Store
+from lossylens.store.read_models import GridCell, grid, resampling
 from lossylens.store.records import NO_ADAPTOR
 from lossylens.task import Aggregate, Primary
 from lossylens_toolkit.training.gap_plan import CONTROL, JOINT, POINT, GapPlan
@@ -34,15 +33,6 @@ from lossylens_report.metrics.split import (
 from lossylens_report.replicates import Clusters
 from lossylens_report.run_results import GapSplit, SplitPoint, WayGain
 
-_CELLS = """
-SELECT cells.*, scores.bpp_mean, resamplings.aggregate, resamplings.factor, resamplings.sums
-FROM cells
-JOIN scores ON scores.cell = cells.key
-LEFT JOIN resamplings ON resamplings.cell = cells.key
-WHERE cells.position IS NOT NULL AND scores.value IS NOT NULL
-ORDER BY cells.position
-"""
-
 
 def read_split(store: Store, folder: Path, metrics: Mapping[str, Primary]) -> GapSplit | None:
     """Return the gap split of a run; None if it was not made by ``lossylens gap``.
@@ -58,14 +48,18 @@ def read_split(store: Store, folder: Path, metrics: Mapping[str, Primary]) -> Ga
     plan = GapPlan.read(folder)
     if plan is None:
         return None
-    rows = [row for row in store.rows(_CELLS) if row["vlm_label"] == plan.vlm]
+    rows = [
+        row
+        for row in grid(store)
+        if row.vlm == plan.vlm and row.score and row.score.value is not None
+    ]
     points: list[SplitPoint] = []
     codecs: list[WayGain] = []
     clean: dict[tuple[str, str], Estimate] = {}
     left_out: list[str] = []
     images: dict[str, tuple[int, int]] = {}
-    for label in dict.fromkeys(row["task_label"] for row in rows):
-        task = _Task(plan, store, [row for row in rows if row["task_label"] == label])
+    for label in dict.fromkeys(row.task for row in rows):
+        task = _Task(plan, store, [row for row in rows if row.task == label])
         obstacle = task.obstacle(metrics[label])
         if obstacle:
             left_out.append(f"{label}: {obstacle}")
@@ -86,9 +80,10 @@ _Place = tuple[str, str, str]
 class _Task:
     """The cells of one task."""
 
-    def __init__(self, plan: GapPlan, store: Store, rows: Sequence[Row]) -> None:
+    def __init__(self, plan: GapPlan, store: Store, rows: Sequence[GridCell]) -> None:
         self._plan, self._rows = plan, rows
-        clusters = dict.fromkeys(store.clusters(rows[0]["task"]).values())
+        self._made = {row.key: resampling(store, row.key) for row in rows}
+        clusters = dict.fromkeys(store.clusters(rows[0].task_key).values())
         self._choosing = [each for each in clusters if chooses(each, plan.share)]
         self._reported = [each for each in clusters if not chooses(each, plan.share)]
         self.lacking: list[str] = []
@@ -100,7 +95,7 @@ class _Task:
 
     def obstacle(self, metric: Primary) -> str:
         """Return why there is no split, or ``""``."""
-        if any(row["sums"] is None for row in self._rows):
+        if any(made is None for made in self._made.values()):
             return "the task does not say how its score is made of its samples"
         if not metric.higher_is_better:
             return f"of its metric {metric.name} less is better"
@@ -191,9 +186,9 @@ class _Task:
     def _rates(self) -> dict[tuple[str, str], float | None]:
         """Return codecs and levels that compress, in the order of the grid, with their rates."""
         return {
-            (row["codec_label"], row["level"]): row["bpp_mean"]
+            (row.codec, row.level): row.score.rate if row.score else None
             for row in self._rows
-            if row["adaptor_label"] == NO_ADAPTOR and row["codec_label"] != UNCOMPRESSED
+            if row.adaptor == NO_ADAPTOR and row.codec != UNCOMPRESSED
         }
 
     def _measure(self, shown: float) -> None:
@@ -202,9 +197,9 @@ class _Task:
         formed: list[tuple[_Place, Aggregate, float, slice]] = []
         self._chosen_by: dict[_Place, float] = {}
         for row in self._rows:
-            place = (row["adaptor_label"], row["codec_label"], row["level"])
-            sums: dict[str, Any] = json.loads(row["sums"])
-            aggregate, factor = Aggregate(row["aggregate"]), row["factor"] * shown
+            place, made = (row.adaptor, row.codec, row.level), self._made[row.key]
+            assert made is not None, "a task that is an obstacle is left out"
+            sums, aggregate, factor = made.sums, Aggregate(made.aggregate), made.factor * shown
             # Nothing is known of images whose questions have no verdict.
             nothing = [0.0] * len(next(iter(sums.values())))
             total = np.sum([sums.get(each, nothing) for each in self._choosing], axis=0)
@@ -220,8 +215,8 @@ class _Task:
     def _source(self) -> tuple[str, str]:
         """Return codec and level that stand for images as they are."""
         for row in self._rows:
-            if row["codec_label"] == UNCOMPRESSED:
-                return row["codec_label"], row["level"]
+            if row.codec == UNCOMPRESSED:
+                return row.codec, row.level
         return UNCOMPRESSED, ""
 
     def _of_kind(self, kind: str, point: tuple[str, str] | None = None) -> list[str]:

@@ -6,18 +6,19 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Row
 from typing import Any
 
 from lossylens.cells import UNCOMPRESSED, CellResult, Note, TaskData
 from lossylens.errors import PluginError, StoreError
 from lossylens.images import SourceFormat
 from lossylens.registry.plugins import load_registry
+from lossylens.store import read_models
 from lossylens.store.database import Store
-from lossylens.store.records import NO_ADAPTOR
+from lossylens.store.read_models import GridCell, StoredScore
+from lossylens.store.records import NO_ADAPTOR, Absence
 from lossylens.task import Primary
 
 from lossylens_report.gains import topic_gains
@@ -28,58 +29,6 @@ from lossylens_report.metrics.bootstrap import interval
 from lossylens_report.replicates import Replicates, replicate
 from lossylens_report.run_results import NotApplicable, SourceResults, Unfinished
 from lossylens_report.verdicts import TaskVerdicts, read_verdicts
-
-_CELLS = """
-SELECT cells.*, codecs.description AS codec_description, vlms.description AS vlm_description,
-       scores.*, scores.cell IS NOT NULL AS scored
-FROM cells
-JOIN parts AS codecs ON codecs.key = cells.codec
-JOIN parts AS vlms ON vlms.key = cells.vlm
-LEFT JOIN scores ON scores.cell = cells.key
-WHERE cells.position IS NOT NULL
-ORDER BY cells.position
-"""
-
-_ASKED_IMAGES = "SELECT task, count(DISTINCT image) AS count FROM sample_images GROUP BY task"
-
-_SOURCES = """
-SELECT used.task_label, images.format, count(*) AS count
-FROM (
-    SELECT DISTINCT tasks.task_label, sample_images.image
-    FROM (SELECT DISTINCT task, task_label FROM cells WHERE position IS NOT NULL) AS tasks
-    JOIN sample_images ON sample_images.task = tasks.task
-) AS used
-JOIN images ON images.sha256 = used.image
-WHERE images.format IS NOT NULL
-GROUP BY used.task_label, images.format
-"""
-
-_PROGRESS = """
-SELECT cells.key, asked.count AS questions, coalesce(done.count, 0) AS answered
-FROM cells
-LEFT JOIN (SELECT task, count(*) AS count FROM samples GROUP BY task) AS asked
-    ON asked.task = cells.task
-LEFT JOIN (
-    SELECT predictions.cell, count(*) AS count
-    FROM predictions
-    JOIN cells ON cells.key = predictions.cell
-    JOIN samples ON samples.task = cells.task AND samples.id = predictions.sample
-    WHERE cells.position IS NOT NULL AND NOT predictions.transient
-    GROUP BY predictions.cell
-) AS done ON done.cell = cells.key
-WHERE cells.position IS NOT NULL
-"""
-
-# Cells that were begun: a start that was killed at once leaves others.
-_EARLIER = """
-SELECT count(*) FROM cells
-WHERE position IS NULL AND EXISTS (SELECT * FROM predictions WHERE predictions.cell = cells.key)
-"""
-
-_FAILURES = """
-SELECT stage, failure, count(*) AS count FROM failures
-GROUP BY stage, failure ORDER BY count(*) DESC, stage, failure
-"""
 
 
 @dataclass(frozen=True)
@@ -107,24 +56,25 @@ def read_run(folder: Path) -> RunReading:
         StoreError: it is no run folder, or no run was ever started in it.
     """
     with Store(folder, writable=False) as store:
-        runs = store.rows("SELECT * FROM runs ORDER BY id DESC LIMIT 1")
-        if not runs:
+        latest = read_models.latest_run(store)
+        if latest is None:
             raise StoreError(f"{folder} holds no run yet: start one with `lossylens run`")
-        manifest = json.loads(runs[0]["manifest"])
+        manifest = latest.manifest
         metrics = {label: Primary(**each) for label, each in manifest["metrics"].items()}
-        rows = store.rows(_CELLS)
-        scored = [row for row in rows if row["value"] is not None]
-        unfinished = tuple(_unfinished(store, rows))
+        rows = read_models.grid(store)
+        scores = {row.key: row.score for row in rows if row.score and row.score.value is not None}
+        scored = [row for row in rows if row.key in scores]
+        unfinished = tuple(_unfinished(rows))
         sizes = _sizes(scored)
         fidelity = read_fidelities(store)
-        asked = {row["task"]: row["count"] for row in store.rows(_ASKED_IMAGES)}
+        asked = read_models.asked_images(store)
         # Runs of earlier versions did not record it.
         unseen = {tuple(place) for place in manifest.get("unseen", ())}
         cells = [
             dataclasses.replace(
-                _cell(row, metrics[row["task_label"]], sizes),
-                fidelity=fidelity.get((row["codec"], row["task"]), {}),
-                limited=asked[row["task"]] if row["limited"] else None,
+                _cell(row, scores[row.key], metrics[row.task], sizes),
+                fidelity=fidelity.get((row.codec_key, row.task_key), {}),
+                limited=asked[row.task_key] if scores[row.key].limited else None,
                 unseen=_place(row) in unseen,
             )
             for row in scored
@@ -136,20 +86,16 @@ def read_run(folder: Path) -> RunReading:
             name=folder.resolve().name,
             cells=tuple(_with_interval(cell, replicates.get(cell.key)) for cell in cells),
             data=_data(store, scored, manifest),
-            unscored=tuple(_label(row) for row in rows if row["scored"] and row["value"] is None),
+            unscored=tuple(_label(row) for row in rows if row.score and row.score.value is None),
             unfinished=unfinished,
             not_applicable=tuple(
-                NotApplicable(
-                    _model(row), row["codec_label"], row["level"], row["task_label"], row["reason"]
-                )
-                for row in store.rows("SELECT * FROM absences ORDER BY position")
+                NotApplicable(_model(each), each.codec, each.level, each.task, each.reason)
+                for each in read_models.absences(store)
             ),
             planned=len(rows),
-            state=_state(runs[0]["outcome"]) if unfinished or not rows else "",
-            earlier=store.rows(_EARLIER)[0][0],
-            failures=tuple(
-                (row["stage"], row["failure"], row["count"]) for row in store.rows(_FAILURES)
-            ),
+            state=_state(latest.outcome) if unfinished or not rows else "",
+            earlier=read_models.count_earlier(store),
+            failures=tuple(read_models.failures(store)),
             sources=tuple(_sources(store)),
             notes=(
                 *_notes(cells, replicates),
@@ -169,25 +115,22 @@ def read_run(folder: Path) -> RunReading:
             split=split,
             manifest={
                 **manifest,
-                "started": runs[0]["started"],
-                "ended": runs[0]["ended"],
-                "config": json.loads(runs[0]["config"]),
+                "started": latest.started,
+                "ended": latest.ended,
+                "config": latest.config,
             },
         )
     # A codec that is asked to decode may change the working directory.
     return RunReading(results, folder.absolute(), replicates, verdicts)
 
 
-def _unfinished(store: Store, rows: list[Row]) -> Iterator[Unfinished]:
+def _unfinished(rows: Sequence[GridCell]) -> Iterator[Unfinished]:
     """Yield the cells without a score, and those with answers that it does not know."""
-    progress = {row["key"]: row for row in store.rows(_PROGRESS)}
     for row in rows:
-        of_cell = progress[row["key"]]
-        answered, questions = of_cell["answered"], of_cell["questions"] or 0
-        if row["scored"] and answered >= questions:
+        if row.score and row.answered >= row.questions:
             continue
-        labels = (_model(row), row["codec_label"], row["level"], row["task_label"])
-        yield Unfinished(*labels, answered, questions, scored=bool(row["scored"]))
+        labels = (_model(row), row.codec, row.level, row.task)
+        yield Unfinished(*labels, row.answered, row.questions, scored=bool(row.score))
 
 
 def _state(outcome: str | None) -> str:
@@ -200,53 +143,49 @@ def _state(outcome: str | None) -> str:
     return words.get(outcome, "")
 
 
-def _model(row: Row) -> str:
-    adaptor = row["adaptor_label"]
-    return str(row["vlm_label"]) if adaptor == NO_ADAPTOR else f"{row['vlm_label']} + {adaptor}"
+def _model(row: GridCell | Absence) -> str:
+    return row.vlm if row.adaptor == NO_ADAPTOR else f"{row.vlm} + {row.adaptor}"
 
 
-def _parts(rows: list[Row]) -> dict[tuple[str, ...], Mapping[str, Any]]:
+def _parts(rows: Sequence[GridCell]) -> dict[tuple[str, ...], Mapping[str, Any]]:
     found: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for row in rows:
-        for key, column in (
-            (("VLM", _model(row)), "vlm_description"),
-            (("codec", row["codec_label"], row["level"]), "codec_description"),
-        ):
-            if key not in found:
-                found[key] = json.loads(row[column])
+        found.setdefault(("VLM", _model(row)), row.vlm_made_of)
+        found.setdefault(("codec", row.codec, row.level), row.codec_made_of)
     return found
 
 
-def _place(row: Row) -> tuple[str, ...]:
-    return (row["vlm_label"], row["adaptor_label"], row["codec_label"], row["level"])
+def _place(row: GridCell) -> tuple[str, ...]:
+    return (row.vlm, row.adaptor, row.codec, row.level)
 
 
-def _label(row: Row) -> str:
-    return f"{_model(row)}, {row['codec_label']} {row['level']}, {row['task_label']}"
+def _label(row: GridCell) -> str:
+    return f"{_model(row)}, {row.codec} {row.level}, {row.task}"
 
 
-def _cell(row: Row, metric: Primary, sizes: Mapping[str, float | None]) -> CellResult:
-    adaptor = row["adaptor_label"]
+def _cell(
+    row: GridCell, score: StoredScore, metric: Primary, sizes: Mapping[str, float | None]
+) -> CellResult:
     return CellResult(
-        vlm=row["vlm_label"],
-        adaptor="" if adaptor == NO_ADAPTOR else adaptor,
-        codec=row["codec_label"],
-        level=row["level"],
-        task=row["task_label"],
-        uncompressed=json.loads(row["codec_description"])["name"] == UNCOMPRESSED,
+        vlm=row.vlm,
+        adaptor="" if row.adaptor == NO_ADAPTOR else row.adaptor,
+        codec=row.codec,
+        level=row.level,
+        task=row.task,
+        uncompressed=row.codec_made_of["name"] == UNCOMPRESSED,
         metric=metric.name,
-        value=metric.shown(row["value"]),
+        value=metric.shown(_or_nan(score.value)),
         higher_is_better=metric.higher_is_better,
-        bpp=_or_nan(row["bpp_mean"]),
-        bpp_total=_or_nan(row["bpp_total"]),
-        parameters=sizes[row["vlm"]],
-        images=row["images"],
-        samples=row["samples"],
-        failed=row["failed"],
-        missing=row["missing"],
-        unextracted=row["unextracted"],
-        metrics=json.loads(row["metrics"]),
-        key=row["key"],
+        bpp=_or_nan(score.rate),
+        bpp_total=_or_nan(score.total_rate),
+        parameters=sizes[row.vlm_key],
+        images=score.images,
+        samples=score.samples,
+        failed=score.failed,
+        missing=score.missing,
+        unextracted=score.unextracted,
+        metrics=score.metrics,
+        key=row.key,
     )
 
 
@@ -254,18 +193,18 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _sizes(rows: list[Row]) -> dict[str, float | None]:
+def _sizes(rows: Sequence[GridCell]) -> dict[str, float | None]:
     """Return the size of each VLM by key, in millions of parameters; None if not installed."""
     registry = load_registry(strict=False)
     sizes: dict[str, float | None] = {}
     for row in rows:
-        if row["vlm"] not in sizes:
+        if row.vlm_key not in sizes:
             try:
-                spec = registry.find("vlm", json.loads(row["vlm_description"])["name"]).spec
+                spec = registry.find("vlm", row.vlm_made_of["name"]).spec
             except PluginError:
-                sizes[row["vlm"]] = None
+                sizes[row.vlm_key] = None
             else:
-                sizes[row["vlm"]] = spec.parameters
+                sizes[row.vlm_key] = spec.parameters
     return sizes
 
 
@@ -295,23 +234,24 @@ def _notes(cells: list[CellResult], replicates: Mapping[str, Replicates]) -> Ite
             )
 
 
-def _notes_of_parts(store: Store, rows: list[Row]) -> Iterator[Note]:
+def _notes_of_parts(store: Store, rows: Sequence[GridCell]) -> Iterator[Note]:
     """Yield what the run has noticed about codecs and models."""
-    tasks = frozenset(row["task_label"] for row in rows)
-    names = {row["codec"]: f"codec {row['codec_label']} at {row['level']}" for row in rows}
-    names |= {row["vlm"]: f"VLM {_model(row)}" for row in rows}
+    tasks = frozenset(row.task for row in rows)
+    names = {row.codec_key: f"codec {row.codec} at {row.level}" for row in rows}
+    names |= {row.vlm_key: f"VLM {_model(row)}" for row in rows}
     for part, text in store.notes():
         if part in names:
             yield Note(f"{names[part]}: {text}.", tasks)
 
 
-def _data(store: Store, rows: list[Row], manifest: Mapping[str, Any]) -> dict[str, TaskData]:
+def _data(
+    store: Store, rows: Sequence[GridCell], manifest: Mapping[str, Any]
+) -> dict[str, TaskData]:
     """Return what tells the data of each task apart from that of another run."""
     found = {}
     for row in rows:
-        label = row["task_label"]
-        if label not in found:
-            found[label] = _task_data(store, row["task"], manifest, label)
+        if row.task not in found:
+            found[row.task] = _task_data(store, row.task_key, manifest, row.task)
     return found
 
 
@@ -319,10 +259,10 @@ def _task_data(store: Store, key: str, manifest: Mapping[str, Any], label: str) 
     known = manifest["data"].get(label, {})
     digest = hashlib.sha256(str(known.get("judge", "")).encode())
     count, images = 0, set()
-    query = "SELECT id, image, question, fields FROM shown_samples WHERE task = ? ORDER BY position"
-    for row in store.rows(query, (key,)):
-        digest.update(json.dumps(list(row)).encode())
-        images.add(row["image"])
+    for each in read_models.shown_samples(store, key):
+        row = [each.id, each.image, each.question, each.fields]
+        digest.update(json.dumps(row).encode())
+        images.add(each.image)
         count += 1
     identities = {digest.hexdigest()}
     if known.get("published") == "yes" and manifest.get("limit") is None:
@@ -338,8 +278,7 @@ def _task_data(store: Store, key: str, manifest: Mapping[str, Any], label: str) 
 def _sources(store: Store) -> Iterator[tuple[str, str, int]]:
     """Yield task, source format in words and number of images, most frequent first."""
     counts: Counter[tuple[str, str]] = Counter()
-    for row in store.rows(_SOURCES):
-        words = str(SourceFormat(**json.loads(row["format"])))
-        counts[row["task_label"], words] += row["count"]
+    for task, form, count in read_models.source_formats(store):
+        counts[task, str(SourceFormat(**form))] += count
     for (task, words), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
         yield task, words, count

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from sqlite3 import Row
 
 import numpy as np
 from lossylens.cells import CellResult
 from lossylens.codec import bits_per_pixel
 from lossylens.run.aggregate import aggregate_of_sums
 from lossylens.store.database import Store
+from lossylens.store.read_models import GridCell, encoded_images, resampling
 from lossylens.task import Aggregate, Primary
 
 from lossylens_report.metrics.bootstrap import Array, resampled_sums
-
-# The encoded images of each cluster.
-_ENCODED = """
-SELECT DISTINCT samples.cluster, encodings.image, encodings.bytes, images.width, images.height
-FROM samples
-JOIN sample_images ON sample_images.task = samples.task AND sample_images.sample = samples.id
-JOIN images ON images.sha256 = sample_images.image
-JOIN encodings ON encodings.image = images.sha256
-WHERE samples.task = ? AND encodings.codec = ? AND NOT sample_images.context
-    AND images.failure IS NULL AND encodings.bytes IS NOT NULL
-"""
 
 #: The share of draws that must have a score.  The others, in which one of the groups whose means
 #: count was not drawn, are left out of intervals.
@@ -49,7 +37,7 @@ class Replicates:
 
 def replicate(
     store: Store,
-    rows: Sequence[Row],
+    rows: Sequence[GridCell],
     cells: Sequence[CellResult],
     metrics: Mapping[str, Primary],
 ) -> dict[str, Replicates]:
@@ -57,13 +45,13 @@ def replicate(
 
     Args:
         store: of the run.
-        rows: of the table ``cells``.
+        rows: cells of the run.
         cells: their results.
         metrics: the primary metrics, by task label.
     """
     found: dict[str, Replicates] = {}
-    codecs = {row["key"]: row["codec"] for row in rows}
-    for label, task in {row["task_label"]: row["task"] for row in rows}.items():
+    codecs = {row.key: row.codec_key for row in rows}
+    for label, task in {row.task: row.task_key for row in rows}.items():
         of_task = [cell for cell in cells if cell.task == label]
         found |= _of_task(store, task, of_task, codecs, metrics[label].shown(1.0))
     return found
@@ -77,14 +65,15 @@ def _of_task(
     formed: list[tuple[CellResult, Aggregate, float, slice]] = []
     rates: dict[str, slice | None] = {}
     for cell in cells:
-        query = "SELECT aggregate, factor, sums FROM resamplings WHERE cell = ?"
-        for aggregate, factor, sums in store.rows(query, (cell.key,)):
-            columns = clusters.add(json.loads(sums))
-            formed.append((cell, Aggregate(aggregate), factor * shown, columns))
-            codec = codecs[cell.key]
-            if codec not in rates:
-                encoded = _rate_sums(store, task, codec)
-                rates[codec] = clusters.add(encoded) if encoded else None
+        made = resampling(store, cell.key)
+        if made is None:
+            continue
+        columns = clusters.add(made.sums)
+        formed.append((cell, Aggregate(made.aggregate), made.factor * shown, columns))
+        codec = codecs[cell.key]
+        if codec not in rates:
+            encoded = _rate_sums(store, task, codec)
+            rates[codec] = clusters.add(encoded) if encoded else None
     if len(clusters) < 2 or not formed:
         return {}
     drawn = clusters.drawn()
@@ -149,12 +138,12 @@ def _rate_sums(store: Store, task: str, codec: str) -> dict[str, list[float]]:
 
     An image counts once, in equal parts in all clusters that have it.
     """
-    rows = store.rows(_ENCODED, (task, codec))
-    shared = Counter(row["image"] for row in rows)
+    encoded = encoded_images(store, task, codec)
+    shared = Counter(each.image for each in encoded)
     sums: dict[str, list[float]] = {}
-    for row in rows:
-        rate = bits_per_pixel(row["bytes"], row["width"], row["height"])
-        of_cluster = sums.setdefault(row["cluster"], [0.0, 0.0])
-        of_cluster[0] += rate / shared[row["image"]]
-        of_cluster[1] += 1 / shared[row["image"]]
+    for each in encoded:
+        rate = bits_per_pixel(each.size, each.width, each.height)
+        of_cluster = sums.setdefault(each.cluster, [0.0, 0.0])
+        of_cluster[0] += rate / shared[each.image]
+        of_cluster[1] += 1 / shared[each.image]
     return sums

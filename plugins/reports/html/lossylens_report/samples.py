@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,7 +31,9 @@ from lossylens.registry import building
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.run.decoding import Bitstream, DecodeJob, DecoderProcess
 from lossylens.run.jobs import CodecRecipe
+from lossylens.store import read_models
 from lossylens.store.database import Store
+from lossylens.store.read_models import ShownSample, made_of
 from lossylens.store.records import Picture as StoredPicture
 from lossylens.task import Task
 from numpy.typing import NDArray
@@ -43,13 +45,6 @@ from lossylens_report.verdicts import TaskVerdicts
 #: Longest side of a picture on the page, in pixels, and the quality of its WebP file where
 #: it is not kept whole.
 SIDE, QUALITY = 256, 80
-
-_DESCRIBED = {
-    "codec": "SELECT description FROM parts JOIN cells ON cells.codec = parts.key"
-    " WHERE cells.key = ?",
-    "task": "SELECT description FROM parts JOIN cells ON cells.task = parts.key"
-    " WHERE cells.key = ?",
-}
 
 #: ``src``, a data URI, ``exact`` where it has the model's very pixels, and ``bpp`` where
 #: there is a bitstream; or ``why`` there is none.
@@ -176,26 +171,9 @@ def _items(
     if not places or not cells:
         return []
     ids = [judged.samples[place] for place in places]
-    wanted = json.dumps(ids)
-    key = store.rows("SELECT task FROM cells WHERE key = ?", (cells[0].key,))[0]["task"]
-    samples = {
-        row["id"]: row
-        for row in store.rows(
-            "SELECT * FROM shown_samples WHERE task = ? AND id IN (SELECT value FROM json_each(?))",
-            (key, wanted),
-        )
-    }
-    answers = {
-        cell.key: {
-            row["sample"]: row
-            for row in store.rows(
-                "SELECT sample, text, failure FROM predictions"
-                " WHERE cell = ? AND sample IN (SELECT value FROM json_each(?))",
-                (cell.key, wanted),
-            )
-        }
-        for cell in cells
-    }
+    key = store.cell(cells[0].key).task_key
+    samples = {each.id: each for each in read_models.shown_samples(store, key, ids)}
+    answers = {cell.key: read_models.answers(store, cell.key, ids) for cell in cells}
     return [
         {
             "run": run.results.name,
@@ -210,25 +188,28 @@ def _items(
     ]
 
 
-def _question(row: Any) -> dict[str, Any]:
-    question, fields = json.loads(row["question"]), json.loads(row["fields"])
+def _question(sample: ShownSample) -> dict[str, Any]:
+    question, fields = json.loads(sample.question), json.loads(sample.fields)
     options = "".join(f"\n{letter}. {text}" for letter, text in question["options"].items())
     return {
-        "id": row["id"],
-        "image": row["image"] or "",
+        "id": sample.id,
+        "image": sample.image or "",
         "text": question["text"] + options,
         "answer": str(fields.get("answer", "")),
     }
 
 
-def _answer(cell: CellResult, row: Any, verdict: float) -> dict[str, Any]:
+def _answer(
+    cell: CellResult, answer: tuple[str | None, str | None] | None, verdict: float
+) -> dict[str, Any]:
+    text, failure = answer or (None, "no prediction")
     return {
         "model": cell.model,
         "codec": cell.codec,
         "level": cell.level,
         "base": cell.uncompressed,
-        "text": row["text"] if row else None,
-        "failure": row["failure"] if row else "no prediction",
+        "text": text,
+        "failure": failure,
         "verdict": None if np.isnan(verdict) else round(float(verdict), 3),
     }
 
@@ -308,13 +289,17 @@ class _Built:
     registry: Registry
     run: RunReading
 
+    @cached_property
+    def pictures(self) -> Mapping[str, StoredPicture]:
+        return self.store.pictures()
+
     def task(self, cell: CellResult) -> Task:
-        described = self._described(cell, "task")
+        described = made_of(self.store, self.store.cell(cell.key).task_key)
         options = self._options(described, "task", cell.task)
         return self.registry.build_task(described["name"], options)
 
     def codec(self, cell: CellResult) -> CodecRecipe:
-        described = self._described(cell, "codec")
+        described = made_of(self.store, self.store.cell(cell.key).codec_key)
         found = self.registry.find("codec", described["name"])
         options = self.registry.options(found, self._options(described, "codec", cell.codec))
         building.check_requirements(found, options)
@@ -327,11 +312,6 @@ class _Built:
             level=Level(described["level"], described["parameters"]),
             options=options,
         )
-
-    def _described(self, cell: CellResult, kind: str) -> Mapping[str, Any]:
-        rows = self.store.rows(_DESCRIBED[kind], (cell.key,))
-        described: Mapping[str, Any] = json.loads(rows[0]["description"])
-        return described
 
     def _options(self, described: Mapping[str, Any], kind: str, label: str) -> dict[str, Any]:
         """Return the options that decide results, and those that the configuration gave besides."""
@@ -382,34 +362,27 @@ class _Point:
     ) -> None:
         self._store, self._built, self._cell = store, built, cell
         self._parity, self._decoder = parity, decoder
+        self._encodings = store.encodings(store.cell(cell.key).codec_key)
         self._codec: CodecRecipe | None = None
         self._failure = ""
 
     def picture(self, image: str) -> tuple[Image.Image, Picture]:
         """Return the image as the model was given it, and its rate."""
-        rows = self._store.rows(
-            "SELECT encodings.bitstream, encodings.failure, encodings.bytes AS size,"
-            " images.width, images.height"
-            " FROM encodings JOIN cells ON cells.codec = encodings.codec"
-            " JOIN images ON images.sha256 = encodings.image"
-            " WHERE cells.key = ? AND encodings.image = ?",
-            (self._cell.key, image),
-        )
-        if not rows or rows[0]["bitstream"] is None:
-            raise DataError(rows[0]["failure"] if rows else "it was not encoded")
-        row = rows[0]
-        size = (row["width"], row["height"])
+        encoding = self._encodings.get(image)
+        if encoding is None or encoding.bitstream is None or encoding.size is None:
+            raise DataError(encoding.failure or "" if encoding else "it was not encoded")
+        size = self._built.pictures[image].size
         job = DecodeJob(
             StoredPicture(image, 0, *size),
             self._ready(),
-            Bitstream(row["bitstream"], self._store.folder),
+            Bitstream(encoding.bitstream, self._store.folder),
             self._parity,
         )
         [decoded] = self._decoder.decode([job])
         shown = None if isinstance(decoded, Failure) else decoded.image()
         if isinstance(decoded, Failure) or shown is None:
             raise DataError(decoded.reason if isinstance(decoded, Failure) else "no picture")
-        return shown, {"bpp": round(bits_per_pixel(row["size"], *size), 4)}
+        return shown, {"bpp": round(bits_per_pixel(encoding.size, *size), 4)}
 
     def _ready(self) -> CodecRecipe:
         """Return the codec's recipe; if it cannot be built, that fails at once the next time."""

@@ -14,6 +14,7 @@ from lossylens.run.aggregate import aggregate_of_sums
 from lossylens.run.collect import Asked
 from lossylens.run.driver import run
 from lossylens.store.database import Store
+from lossylens.store.read_models import grid
 from lossylens.store.records import Cell, Part, Picture, StoredSample
 from lossylens.task import ImageRef, Primary, Resampling, Sample, Score
 from lossylens.vlm import Question, QuestionKind
@@ -100,8 +101,7 @@ def stored(folder, groups, samples, encoded=tuple(SIZES)):
             bpp=1.0,
             key=CELL.key,
         )
-        rows = store.rows("SELECT * FROM cells")
-        return replicate(store, rows, [result], {"t": Primary("m", 0, 2)})
+        return replicate(store, grid(store), [result], {"t": Primary("m", 0, 2)})
 
 
 def sample(name, *images, cluster=""):
