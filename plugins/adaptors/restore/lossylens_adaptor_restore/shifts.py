@@ -10,19 +10,18 @@ smoothed as all that the tables cannot tell.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from lossylens.errors import BitstreamError
-from lossylens_codec_jpeg.jpegfile import JpegFormatError, read_header
 from PIL import Image as PillowImage
 from PIL.Image import Image
+from PIL.JpegImagePlugin import get_sampling
 
 #: Side of a block.
 _BLOCK = 8
-
-#: Chroma subsamplings that Pillow writes, as it numbers them.
-_SUBSAMPLINGS = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 
 
 def reapplied(image: Image, bitstream: bytes, shifts: int) -> Image:
@@ -48,9 +47,7 @@ def reapplied(image: Image, bitstream: bytes, shifts: int) -> Image:
         # The border is continued, so that the first block of a row is as smooth as it was.
         moved = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), mode="edge")
         buffer = io.BytesIO()
-        PillowImage.fromarray(moved).save(
-            buffer, "JPEG", qtables=tables, subsampling=_SUBSAMPLINGS[subsampling]
-        )
+        PillowImage.fromarray(moved).save(buffer, "JPEG", qtables=tables, subsampling=subsampling)
         with PillowImage.open(buffer, formats=("JPEG",)) as again:
             total += np.asarray(again)[down:, right:]
     return PillowImage.fromarray(((total + shifts // 2) // shifts).astype(np.uint8))
@@ -73,16 +70,19 @@ def offsets(count: int) -> Iterator[tuple[int, int]]:
         yield down, right
 
 
-def _settings(bitstream: bytes) -> tuple[list[list[int]], str]:
-    """Return quantisation tables, row by row, and subsampling."""
+def _settings(bitstream: bytes) -> tuple[list[list[int]], int]:
+    """Return quantisation tables, row by row, and subsampling, as Pillow numbers it."""
     try:
-        header = read_header(bitstream)
-        tables = header.component_tables()
-    except JpegFormatError as error:
+        with PillowImage.open(io.BytesIO(bitstream), formats=("JPEG",)) as file:
+            jpeg: Any = file
+            tables = [list(jpeg.quantization[table]) for *_, table in jpeg.layer]
+            subsampling = get_sampling(jpeg)
+    # Of damaged headers, Pillow raises whatever they lead to.
+    except (OSError, ValueError, LookupError, SyntaxError, struct.error) as error:
         raise BitstreamError(f"restore: the bitstream is no JPEG file: {error}") from error
-    if len(tables) != 3 or tables[1] != tables[2] or header.subsampling not in _SUBSAMPLINGS:
+    if len(tables) != 3 or tables[1] != tables[2] or subsampling < 0:
         raise BitstreamError(
-            f"restore: a JPEG of {len(tables)} components in {header.subsampling} cannot be"
-            f" re-applied; {', '.join(_SUBSAMPLINGS)} in colours can, with one chroma table"
+            f"restore: a JPEG of {len(tables)} components cannot be re-applied; one of colours in"
+            " 4:4:4, 4:2:2 or 4:2:0 with one chroma table can"
         )
-    return [list(tables[0]), list(tables[1])], header.subsampling
+    return tables[:2], subsampling

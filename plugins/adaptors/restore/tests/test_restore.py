@@ -26,11 +26,11 @@ from lossylens_adaptor_restore.options import (
 )
 from lossylens_adaptor_restore.shifts import offsets, reapplied
 from lossylens_adaptor_restore.training import RestoreTrainer
-from lossylens_codec_jpeg.jpegfile import read_header
 from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint, write_checkpoint
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.vlm import Nano
 from PIL import Image
+from PIL.JpegImagePlugin import get_sampling
 
 Q1 = CodecPoint("jpeg", "q1", "jpeg")
 ANYONE = VlmIdentity("internvl3-1b", "mine", {"weights x": "y"})
@@ -87,9 +87,9 @@ def test_the_tables_are_those_of_the_bitstream(monkeypatch):
     reapplied(decoded, bitstream, 3)
     assert len(written) == 2
     for each in (bitstream, *written):
-        header = read_header(each)
-        assert header.subsampling == "4:2:2"
-        assert [list(table) for table in header.component_tables()[:2]] == tables
+        with Image.open(io.BytesIO(each)) as file:
+            assert get_sampling(file) == 1  # 4:2:2
+            assert [list(table) for table in file.quantization.values()] == tables
 
 
 def test_places_of_the_grid():
@@ -110,8 +110,8 @@ def test_places_of_the_grid():
 @pytest.mark.parametrize(
     ("bitstream", "message"),
     [
-        (b"no picture", "is no JPEG file: not a JPEG"),
-        (jpeg(picture(0).convert("L")), "a JPEG of 1 components in 4:0:0"),
+        (b"no picture", "is no JPEG file: "),
+        (jpeg(picture(0).convert("L")), "a JPEG of 1 components cannot"),
         (jpeg(picture(0))[:300], "is no JPEG file: "),
     ],
 )
