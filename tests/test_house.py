@@ -56,3 +56,16 @@ def test_sql_stands_in_the_store_alone() -> None:
                 found.add(place)
     assert found
     assert all(place.startswith("core/lossylens/store/") for place in found), found
+
+
+def test_neither_core_nor_toolkit_nor_report_imports_a_plugin() -> None:
+    plugin = re.compile(r"lossylens_(codec|vlm|task|adaptor|result)_")
+    found = set()
+    for place, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            if any(map(plugin.match, names)):
+                found.add(place)
+    assert found == set()
