@@ -35,7 +35,7 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen
         env={
             **os.environ,
             "PYTHONPATH": str(TOYS),
-            "LOSSYLENS_PLUGINS": "toys,jpeg,elic,nano,scenes",
+            "LOSSYLENS_PLUGINS": "toys,jpeg,elic,nano,scenes,toolkit",
             "OMP_NUM_THREADS": "1",
             **environment,
         },

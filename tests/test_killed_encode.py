@@ -41,7 +41,7 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(SAMPLE),
-        "LOSSYLENS_PLUGINS": "sample,jpeg,webp",
+        "LOSSYLENS_PLUGINS": "sample,jpeg,webp,report",
         "SAMPLE_LOG": str(folder / "log"),
         # As long as a small picture takes.
         "SAMPLE_DELAY": "0.01",

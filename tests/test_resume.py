@@ -69,7 +69,7 @@ class Runs:
             env={
                 **os.environ,
                 "PYTHONPATH": str(SAMPLE),
-                "LOSSYLENS_PLUGINS": "sample",
+                "LOSSYLENS_PLUGINS": "sample,report",
                 "SAMPLE_LOG": str(self.log),
                 "SAMPLE_DELAY": "0.02",
                 **environment,

@@ -61,6 +61,12 @@ def test_every_command_has_help(name, capsys):
     assert f"Usage: lossylens {name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "owner"), [("report", "report"), ("train", "toolkit")])
+def test_a_command_of_a_distribution_that_is_not_there_names_it(plants, capsys, name, owner):
+    assert main([name, "x"]) == 2
+    assert f"pip install lossylens-{owner}" in capsys.readouterr().err
+
+
 def test_an_unknown_command_is_answered_with_near_ones(plants, capsys):
     assert main(["plugin"]) == 2
     assert "Did you mean 'plugins'" in capsys.readouterr().err

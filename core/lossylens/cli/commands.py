@@ -18,11 +18,17 @@ from typer.core import TyperGroup
 
 from lossylens import __version__, builtin
 from lossylens.cli import CLOSED_PIPE, stdout_is_closed
-from lossylens.errors import PluginError
+from lossylens.errors import ConfigError, PluginError
 from lossylens.failure import place
 from lossylens.registry.discovery import CORE
 from lossylens.registry.loading import PluginInfo, either_disabled
 from lossylens.registry.plugins import Registry, load_registry
+
+# Commands that are missed where their distribution is not there.
+_ELSEWHERE = {
+    **dict.fromkeys(("report", "bd", "gap"), "lossylens-report"),
+    **dict.fromkeys(("train", "analyze"), "lossylens-toolkit"),
+}
 
 # typer imports pydantic to convert the absent value of --help, which takes as
 # long as all else that listing plugins does; a value that is a bool spares it.
@@ -87,6 +93,11 @@ class LazyCommands(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self._of_the_core:
             return self._of_the_core[name]
+        if name in _ELSEWHERE and name not in self._of_plugins:
+            raise ConfigError(
+                f"{name} is a command of {_ELSEWHERE[name]}, which is not installed, or disabled:"
+                f" pip install {_ELSEWHERE[name]}"
+            )
         return self._of_plugins[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -120,7 +120,7 @@ def test_chosen_layers() -> None:
 def config(plants, sample, folders, monkeypatch, tmp_path):
     """A configuration with a tiny VLM and one that gives no access."""
     plants.plant("tiny", TINY, distribution="lossylens-vlm-tiny")
-    plants.distributions.append("lossylens-sample")
+    plants.distributions += ["lossylens-sample", "lossylens-toolkit", "lossylens-report"]
     monkeypatch.delenv("LOSSYLENS_PLUGINS")
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG.format(checkpoint=folders["internvl"], out=tmp_path / "run"))

@@ -254,5 +254,5 @@ def test_without_httpx2_it_says_what_to_install(monkeypatch):
         monkeypatch.delitem(sys.modules, f"lossylens_toolkit.{name}", raising=False)
         monkeypatch.delattr(lossylens_toolkit, name, raising=False)
     monkeypatch.setitem(sys.modules, "httpx2", None)
-    with pytest.raises(RequirementError, match=r"pip install 'lossylens\[remote\]'"):
+    with pytest.raises(RequirementError, match=r"pip install 'lossylens-toolkit\[remote\]'"):
         Judge(JudgeOptions(url="http://localhost/v1", model="wise"))

@@ -38,6 +38,7 @@ class CodecCurve:
         bd_interval: of ``bd``, by the bootstrap; None without replicates.
         operating: one for each of :data:`~lossylens_report.metrics.operating.SHARES`, or
             the reason why there is none.
+        adapted: whether the model has an adaptor.
     """
 
     model: str
@@ -48,6 +49,7 @@ class CodecCurve:
     bd_akima: Outcome
     bd_interval: tuple[float, float] | None
     operating: tuple[OperatingPoint, ...] | str
+    adapted: bool
 
     @property
     def kept(self) -> float | None:
@@ -107,6 +109,11 @@ class GroupAnalysis:
     def models(self) -> list[str]:
         """Models in order of appearance."""
         return list(dict.fromkeys(cell.model for cell in self.group.cells))
+
+    @property
+    def plain_models(self) -> list[str]:
+        """Those without an adaptor."""
+        return list(dict.fromkeys(cell.model for cell in self.group.cells if not cell.adaptor))
 
     @property
     def codecs(self) -> list[str]:
@@ -212,6 +219,7 @@ def _curve(group: Group, cells: Sequence[CellResult]) -> CodecCurve:
         outcome(lambda: bd_metric(curve(), value, "akima")),
         _bd_interval(group, known, base),
         _operating(group, curve, value),
+        bool(cells[0].adaptor),
     )
 
 
@@ -327,7 +335,7 @@ def scaling(group: GroupAnalysis, codec: str | None = None) -> dict[str, tuple[f
         group: one task.
         codec: one codec; None for the mean over the codecs that all VLMs have.
     """
-    models = [model for model in group.models if " + " not in model]
+    models = group.plain_models
     sizes = {cell.model: cell.parameters for cell in group.group.cells}
     kept = {key: each.kept for key, each in group.curves.items()}
     sized = [model for model in models if sizes[model]]
@@ -352,7 +360,7 @@ def scaling_trend(points: Mapping[str, tuple[float, float]]) -> Trend | str:
 
 def _robustness(groups: Sequence[GroupAnalysis]) -> Ranking:
     """Rank the VLMs that have at least half of the tasks."""
-    plain = {model for group in groups for model in group.models if " + " not in model}
+    plain = {model for group in groups for model in group.plain_models}
     counts = {model: sum(model in group.models for group in groups) for model in plain}
     items = {model for model in plain if 2 * counts[model] >= len(groups)}
     table: dict[str, dict[str, float]] = {}

@@ -152,7 +152,7 @@ def radar(analysis: Analysis) -> Figure:
             of_task = {
                 curve.model: curve.kept
                 for (_, name), curve in group.curves.items()
-                if name == codec and " + " not in curve.model
+                if name == codec and not curve.adapted
             }
             meta = {"view": "task", "show": group.group.title}
             traces += _spokes(of_task, codec, codecs, meta)

@@ -62,7 +62,7 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Yield the name of each figure with a function that draws it."""
     for model in analysis.models:
         groups = [group for group in analysis.groups if _curves(group, model)]
-        if groups and " + " not in model:
+        if any(model in group.plain_models for group in groups):
             draw = partial(_rate_score, analysis, model, groups)
             yield f"rate-score-{file_name(model)}", draw
             yield f"rate-score-linear-{file_name(model)}", partial(draw, log=False)
@@ -164,7 +164,7 @@ def _by_model(
     found: dict[str, dict[str, float]] = {}
     for curve in group.curves.values():
         value = measure(curve)
-        if value is not None and " + " not in curve.model:
+        if value is not None and not curve.adapted:
             found.setdefault(curve.model, {})[curve.codec] = value
     return found
 

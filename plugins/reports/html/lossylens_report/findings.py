@@ -140,7 +140,7 @@ def _cheapest(group: GroupAnalysis) -> str:
     rates: dict[str, list[tuple[float, bool]]] = {}
     best, best_codec, models = 0.0, "", set()
     for curve in group.curves.values():
-        if isinstance(curve.operating, str) or " + " in curve.model:
+        if isinstance(curve.operating, str) or curve.adapted:
             continue
         models.add(curve.model)
         point = curve.operating[place]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from lossylens.cells import Reported
+from lossylens.cells import CellResult, Reported
 
 from lossylens_report.analysis import Analysis, Outcome
 from lossylens_report.run_results import SourceResults
@@ -98,45 +98,52 @@ class Agreement:
 
 def compare_printed(analysis: Analysis, source: SourceResults) -> list[Agreement]:
     """Return how all that *source* printed compares, by table and measure in its order."""
-    figures = _figures(analysis)
+    figures = dict(_all_figures(analysis, source.name))
     found: dict[tuple[str, str], list[Compared]] = {}
     for each in source.reported:
-        value = _recomputed(figures, each, source.name)
+        value = _recomputed(figures, each)
         found.setdefault((each.table, each.measure), []).append(Compared(each, value))
     return [Agreement(table, measure, tuple(cells)) for (table, measure), cells in found.items()]
 
 
-def _recomputed(figures: Mapping[Key, Outcome], each: Reported, source: str) -> Outcome:
-    # A VLM that several sources have carries its source's name, before any adaptor.
-    vlm, plus, adaptor = each.model.partition(" + ")
-    for model in (each.model, f"{vlm} ({source}){plus}{adaptor}"):
-        key = (each.measure, each.task, model, each.codec, each.level)
-        if key in figures:
-            return figures[key]
+def _recomputed(figures: Mapping[Key, Outcome], each: Reported) -> Outcome:
+    key = (each.measure, each.task, each.model, each.codec, each.level)
+    if key in figures:
+        return figures[key]
     if each.measure == "bd-gain":
         return "the adaptor's scores are not published"
     return "no scores"
 
 
-def _figures(analysis: Analysis) -> dict[Key, Outcome]:
-    """Return every figure that may have been printed."""
-    return dict(_all_figures(analysis))
-
-
-def _all_figures(analysis: Analysis) -> Iterable[tuple[Key, Outcome]]:
+def _all_figures(analysis: Analysis, source: str) -> Iterator[tuple[Key, Outcome]]:
+    """Yield every figure that *source* may have printed, under the names that it has there."""
     for group in analysis.groups:
         for curve in group.curves.values():
             if curve.cells:
                 task = curve.cells[0].task
-                yield ("bd-metric", task, curve.model, curve.codec, ""), curve.bd
+                for model in _names(curve.cells[0], source):
+                    yield ("bd-metric", task, model, curve.codec, ""), curve.bd
         for cell in group.group.cells:
             labels = (cell.codec, cell.level)
-            yield ("score", cell.task, cell.model, *labels), cell.value
+            for model in _names(cell, source):
+                yield ("score", cell.task, model, *labels), cell.value
             if math.isfinite(cell.bpp):
                 yield ("rate", cell.task, "", *labels), cell.bpp
         for each in group.gaps:
             cell = each.cell
-            where = (cell.task, cell.model, cell.codec, cell.level)
-            yield ("performance gap", *where), each.gap.performance
-            yield ("information gap", *where), each.gap.information
-            yield ("generalisation gap", *where), each.gap.generalisation
+            for model in _names(cell, source):
+                where = (cell.task, model, cell.codec, cell.level)
+                yield ("performance gap", *where), each.gap.performance
+                yield ("information gap", *where), each.gap.information
+                yield ("generalisation gap", *where), each.gap.generalisation
+
+
+def _names(cell: CellResult, source: str) -> Iterator[str]:
+    """Yield the model's name here, and in its source if that is another.
+
+    A VLM that several sources have carries its source's name.
+    """
+    yield cell.model
+    own = cell.vlm.removesuffix(f" ({source})")
+    if own != cell.vlm:
+        yield replace(cell, vlm=own).model

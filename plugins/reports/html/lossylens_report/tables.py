@@ -243,7 +243,7 @@ def _lowest_rate(analysis: Analysis) -> Table:
     """Return the gaps where they are widest; the two parts need an adapted model."""
     rows: list[tuple[Value, ...]] = []
     for group, curve in curves_of(analysis):
-        if not curve.cells or curve.reference is None or " + " in curve.model:
+        if not curve.cells or curve.reference is None or curve.adapted:
             continue
         cell, original = curve.cells[0], curve.reference.value
         sign = 1 if group.group.higher_is_better else -1
