@@ -328,6 +328,9 @@ def test_data_parallelism_synchronises(open_vlm, folders, tmp_path) -> None:
         (sum(losses) / 2).backward()
         first, second = (torch.load(tmp_path / f"{number}-{rank}") for rank in range(2))
         for name, parameter in twin.parameters().items():
+            if not parameter.requires_grad:  # of layers behind the one that is read
+                assert first[name] is second[name] is None
+                continue
             assert torch.equal(first[name], second[name])
             close(first[name], parameter.grad, 1e-4)
 
