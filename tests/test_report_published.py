@@ -163,9 +163,10 @@ def test_published_curves_beside_a_run_are_a_toggle(opened: Any, tmp_path: Path)
     from lossylens_report.analysis import analyse
     from lossylens_report.comparing import Source, compare
     from lossylens_report.page import render_page
+    from lossylens_report.run_results import SourceResults
     from lossylens_result_published.results import Published
 
-    published = Published().load()
+    published = SourceResults.of(Published().load())
     cells = [
         replace(cell, value=cell.value - 1, interval=(cell.value - 2, cell.value), samples=9000)
         for cell in published.cells
