@@ -151,7 +151,7 @@ def check_samples(page: Any) -> None:
     cards.nth(0).scroll_into_view_if_needed()
     # The page's policy forbids what wait_for_function does; decode() fails on no picture.
     images.nth(0).evaluate("image => image.decode()")
-    page.locator("[data-role='flipped']").check()
+    page.locator("[data-role='only']").select_option("flipped")
     shown = page.locator(".sample").count()
     assert page.locator(".sample:has(.flip)").count() == shown
-    page.locator("[data-role='flipped']").uncheck()
+    page.locator("[data-role='only']").select_option("")
