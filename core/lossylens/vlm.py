@@ -470,6 +470,13 @@ class Vlm(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} gives no access to its vision encoder")
 
+    def check_trainable(self) -> None:  # noqa: B027 - most can be trained
+        """Make sure, before anything is loaded, that the vision encoder can be cloned and trained.
+
+        Raises:
+            ConfigError: its weights are to be quantised, or spread over several devices.
+        """
+
     def with_encoder(self, encode: VisionEncoder) -> Vlm:
         """Return a VLM that shares the weights and whose images *encode* encodes.
 

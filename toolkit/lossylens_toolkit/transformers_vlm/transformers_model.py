@@ -200,6 +200,18 @@ class TransformersVlm(Vlm):
         """The vision encoder; see :class:`lossylens.vlm.VisionAccess`."""
         return self.family.tower
 
+    def check_trainable(self) -> None:
+        """See :class:`Vlm`."""
+        if self.placement.quantization != "none":
+            raise ConfigError(
+                f"quantization {self.placement.quantization}: quantised weights cannot be trained;"
+                " set quantization: none"
+            )
+        if len(self.placement.devices) > 1:
+            raise ConfigError(
+                "weights that are spread over several devices cannot be trained; name one as device"
+            )
+
     def with_encoder(self, encode: VisionEncoder) -> TransformersVlm:
         """Return a VLM of the same weights whose images *encode* encodes.
 

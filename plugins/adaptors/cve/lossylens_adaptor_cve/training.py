@@ -45,6 +45,7 @@ class CveTraining(AdaptorTraining):
     )
 
     def __init__(self, training: Training, options: CveTrainingOptions) -> None:
+        training.vlm.check_trainable()
         own = {
             "condition": options.condition,
             "condition_of": options.condition_of,

@@ -210,6 +210,26 @@ def test_a_training_that_cannot_fit_is_refused_before_a_step(
     assert not (tmp_path / "states").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"quantization": "bnb-nf4"},
+            "quantised weights cannot be trained; set quantization: none",
+        ),
+        ({"devices": (torch.device("cpu"),) * 2}, "spread over several devices cannot be trained"),
+    ],
+)
+def test_weights_that_cannot_be_trained_are_refused_before_they_are_loaded(
+    identity, points, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    vlm = Nano(NanoOptions())
+    vlm.placement = replace(vlm.placement, **changes)
+    with pytest.raises(ConfigError, match=message):
+        CveTraining(training(vlm, identity, points, tmp_path), options())
+    assert vlm._loaded is None
+
+
 def test_checkpointing_takes_less_memory(
     vlm, identity, points, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
