@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -154,6 +155,16 @@ def test_every_condition_trains(vlm, identity, points, tmp_path: Path, condition
     assert ("no effect" in about.get("note", "")) == (condition == "rope")
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums of several threads are rounded otherwise from one run to the next."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_other_losses_and_resumption(vlm, identity, points, tmp_path: Path) -> None:
     loss = LossOptions(mse=0.5, cosine=1.0, layers=[2], layers_weight=0.5)
     given = options(loss=loss, state_minutes=0.0, validate_every=1)
