@@ -39,7 +39,6 @@ class ConditionalVisionEncoder(Adaptor):
     def __init__(self, options: CveOptions) -> None:
         super().__init__(options)
         self.options: CveOptions = options
-        self._used: Path | None = None
 
     def provenance(self) -> Mapping[str, str]:
         """Return the checkpoints' hashes, and for which codecs each has a vector of its own."""

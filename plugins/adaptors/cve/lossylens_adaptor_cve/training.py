@@ -165,23 +165,28 @@ class CveTraining(AdaptorTraining):
         student = self.student.eval()
         found: dict[str, dict[str, float]] = {}
         count = min(_VALIDATED, len(self.held_out.pictures))
+        originals = [self._pictures([self.held_out.original(number)]) for number in range(count)]
+        wanted = [self._teacher.encode(each)[0].features for each in originals]
         for point in [None, *self.held_out.points]:
             name = "uncompressed" if point is None else f"{point.point.label} {point.point.level}"
-            errors = [self._errors(student, number, point) for number in range(count)]
+            errors = [
+                self._errors(student, number, point, wanted[number]) for number in range(count)
+            ]
             before, after = np.mean(errors, axis=0).tolist()
             found[name] = {"before": before, "after": after}
         self.module.train()
         return found
 
-    def _errors(self, student: Student, number: int, point: Any) -> tuple[float, float]:
+    def _errors(
+        self, student: Student, number: int, point: Any, wanted: Tensor
+    ) -> tuple[float, float]:
         variant = self.held_out.variant(number, point)
-        original, shown = self._pictures([self.held_out.original(number), variant.image])
-        [wanted] = self._teacher.encode([original])
-        [plain] = self._teacher.encode([shown])
-        [tuned] = student([shown], [self._labels.numbers(variant.condition)])
+        shown = self._pictures([variant.image])
+        [plain] = self._teacher.encode(shown)
+        [tuned] = student(shown, [self._labels.numbers(variant.condition)])
         return (
-            _relative_error([(plain.features, wanted.features)]).item(),
-            _relative_error([(tuned.features, wanted.features)]).item(),
+            _relative_error([(plain.features, wanted)]).item(),
+            _relative_error([(tuned.features, wanted)]).item(),
         )
 
     def told(self, training: Mapping[str, float], validation: Mapping[str, Any]) -> str:
