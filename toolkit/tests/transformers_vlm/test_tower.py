@@ -327,12 +327,20 @@ def test_data_parallelism_synchronises(open_vlm, folders, tmp_path) -> None:
         losses = [loss(twin.encode(twin.prepare([image]))) for image in IMAGES[:2]]
         (sum(losses) / 2).backward()
         first, second = (torch.load(tmp_path / f"{number}-{rank}") for rank in range(2))
+        # A bias of attention's keys has no gradient but rounding, which differs by process.
+        gradients = [each.grad for each in twin.parameters().values() if each.grad is not None]
+        rounding = 1e-6 * max(float(each.abs().max()) for each in gradients)
         for name, parameter in twin.parameters().items():
             if not parameter.requires_grad:  # of layers behind the one that is read
                 assert first[name] is second[name] is None
                 continue
             assert torch.equal(first[name], second[name])
-            close(first[name], parameter.grad, 1e-4)
+            torch.testing.assert_close(
+                first[name],
+                parameter.grad,
+                rtol=0,
+                atol=rounding + 1e-4 * float(parameter.grad.abs().max()),
+            )
 
 
 def test_a_clone_of_half_precision_is_in_single(open_vlm, kind) -> None:
