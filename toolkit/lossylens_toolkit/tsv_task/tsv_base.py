@@ -53,7 +53,7 @@ class Judged:
 
     Attributes:
         row: the row.
-        prediction: the effective text of the prediction.
+        prediction: as :meth:`TsvTask.seen` gives it.
         verdict: on it.
     """
 
@@ -119,7 +119,7 @@ class TsvTask(Task):
 
     @abstractmethod
     def verdict(self, row: Row, prediction: str) -> Verdict:
-        """Return the verdict on *prediction*, which is an effective text."""
+        """Return the verdict on *prediction*, as :meth:`seen` gives it."""
 
     @abstractmethod
     def summary(self, judged: Sequence[Judged]) -> Summary:
@@ -140,6 +140,10 @@ class TsvTask(Task):
         """Return what a report may group or show; all kept cells that are not missing."""
         hidden = ("index", "image", "question")
         return {k: v for k, v in row.cells.items() if v is not None and k not in hidden}
+
+    def seen(self, prediction: str) -> str:
+        """Return what the reference evaluator sees of a prediction; the effective text for most."""
+        return effective_text(prediction)
 
     def failed(self, row: Row) -> Verdict:
         """Return the verdict on a sample that failed: a wrong answer."""
@@ -263,7 +267,7 @@ class TsvTask(Task):
         return by_id
 
     def _judged(self, row: Row, prediction: str | None) -> Judged:
-        text = effective_text(prediction or "")
+        text = self.seen(prediction or "")
         verdict = self.failed(row) if prediction is None else self.verdict(row, text)
         return Judged(row, text, verdict)
 
