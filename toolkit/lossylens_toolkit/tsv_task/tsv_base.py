@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from lossylens.errors import ConfigError, DataError
 from lossylens.files.predictions import canonical_index, named
-from lossylens.task import Resampling, Sample, Score, Task, TaskSpec
+from lossylens.task import ImageRef, Resampling, Sample, Score, Task, TaskSpec
 from lossylens.vlm import Question
 
 from lossylens_toolkit.checksums import file_checksums
@@ -129,6 +129,10 @@ class TsvTask(Task):
             DataError: the reference evaluator gives no score for these rows.
         """
 
+    def images(self, row: Row) -> tuple[ImageRef, ...]:
+        """Return the pictures that *row* is about: one, unless a task shows several."""
+        return (row.image(),)
+
     def check(self, row: Row) -> None:
         """Check what must hold for a row, before anything is done with it.
 
@@ -168,7 +172,7 @@ class TsvTask(Task):
         """
         for row in self.table:
             self.check(row)
-            yield Sample(row.id, (row.image(),), self.question(row), self.fields(row))
+            yield Sample(row.id, self.images(row), self.question(row), self.fields(row))
 
     def score(self, predictions: Mapping[str, str | None]) -> Score:
         """Score *predictions*, over the rows that have one.

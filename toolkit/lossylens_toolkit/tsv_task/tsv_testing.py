@@ -20,7 +20,7 @@ import pytest
 from lossylens.errors import DataError
 from lossylens.files.predictions import read_predictions
 from lossylens.task import Sample
-from lossylens.vlm import default_prompt
+from lossylens.vlm import default_prompt, interleaved
 
 from lossylens_toolkit.cache_folder import CACHE_VARIABLE
 from lossylens_toolkit.tsv_task.tsv_base import TsvTask
@@ -178,19 +178,23 @@ class GoldenTests:
     def test_prompts_equal_the_reference_evaluators(
         self, samples: dict[str, Sample], case: GoldenTaskCase
     ) -> None:
-        """The default wording of the recorded questions."""
+        """The default wording of the recorded questions, and the order of their images."""
         for index, prompts in case.expected["prompts"].items():
             question = samples[index].question
             assert question.task == self.task_class.spec.name
-            assert "<image>" + default_prompt(question) == prompts["generic"]
+            parts = interleaved(default_prompt(question), len(samples[index].images))
+            shown = [part + 1 for part in parts if isinstance(part, int)]
+            assert shown == prompts.get("image_order_generic", [1] * len(shown))
+            text = "".join("<image>" if isinstance(part, int) else part for part in parts)
+            assert text == prompts["generic"]
 
     def test_pictures_can_be_read(self, samples: dict[str, Sample]) -> None:
         """Those of all rows; one key means one picture."""
         pictures: dict[str, bytes] = {}
         for sample in samples.values():
-            [image] = sample.images
-            picture = image.read()
-            assert picture == pictures.setdefault(image.key, picture)
+            for image in sample.images:
+                picture = image.read()
+                assert picture == pictures.setdefault(image.key, picture)
 
     def test_failed_predictions_are_counted_and_not_right(
         self, task: TsvTask, case: GoldenTaskCase
