@@ -107,27 +107,6 @@ class Base64Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class AbsentImage:
-    """Stands for a picture that a row speaks of and does not have; picklable.
-
-    Attributes:
-        place: the row.
-        reason: what is wrong and what to do.
-    """
-
-    place: Place
-    reason: str
-
-    def __call__(self) -> bytes:
-        """Raise the error, so that this sample fails alone.
-
-        Raises:
-            DataError: always.
-        """
-        raise self.place.error(self.reason)
-
-
-@dataclass(frozen=True, slots=True)
 class ImageFile:
     """Reads a picture that the data name by a path; picklable.
 

@@ -22,7 +22,8 @@ def export_command(
     task: Annotated[
         str,
         typer.Argument(
-            help="Benchmark: pope, gqa, mme, mmbench, seedbench, ocrbench or coco-caption."
+            help="Benchmark: pope, gqa, mme, mmbench, seedbench, ocrbench, coco-caption, textvqa, "
+            "vqav2, docvqa, infovqa, chartqa, mmmu."
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.tsv", help="File to write.")],
