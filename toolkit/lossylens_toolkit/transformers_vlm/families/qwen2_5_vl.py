@@ -309,45 +309,59 @@ def _located(
     window_side: int,
     frequency: tuple[float, ...],
 ) -> _Geometry:
-    unit = merge**2
-    blocks: list[Tensor] = []
-    windows: list[Tensor] = []
-    raster_of: list[Tensor] = []
-    for image, layout in enumerate(layouts):
-        rows, columns = layout.rows // merge, layout.columns // merge
-        at = torch.arange(rows * columns)
-        across = -(-columns // window_side)
-        window = (at // columns // window_side) * across + at % columns // window_side
-        blocks.append(torch.full_like(at, image))
-        windows.append(window + (windows[-1].max() + 1 if windows else 0))
-        raster_of.append(_block_order(layout, merge))
-    window = torch.cat(windows)
+    """Return where the tokens of a batch are.
+
+    Args:
+        layouts: of its images.
+        device: of the tensors returned.
+        merge: side of a block in patches.
+        window_side: side of a window in blocks.
+        frequency: rotary frequencies of rows, and of columns.
+    """
+    window = _window_of_blocks(layouts, merge, window_side)
     lengths = torch.bincount(window)
     # Windows of one length together, and otherwise in order.
     by_block = (lengths[window] * (len(lengths) + 1) + window).argsort(stable=True)
-    order = (by_block[:, None] * unit + torch.arange(unit)).flatten()
-    place = order.argsort()
-    owner = torch.cat(blocks).repeat_interleave(unit)[order]
-    raster, first = [], 0
-    for raster_ids in raster_of:
-        raster.append(place[first + raster_ids.argsort()])
-        first += len(raster_ids)
-    angles = torch.cat(
+    order = (by_block[:, None] * merge**2 + torch.arange(merge**2)).flatten()
+
+    tokens = [layout.tokens for layout in layouts]
+    owner = torch.arange(len(layouts)).repeat_interleave(torch.tensor(tokens))[order]
+    in_raster = [_block_order(layout, merge) for layout in layouts]
+    raster = [
+        at[ids.argsort()] for at, ids in zip(order.argsort().split(tokens), in_raster, strict=True)
+    ]
+    row_column = torch.cat(
         [
             torch.stack((ids // layout.columns, ids % layout.columns), 1)
-            for ids, layout in zip(raster_of, layouts, strict=True)
+            for ids, layout in zip(in_raster, layouts, strict=True)
         ]
     )
-    turned = (angles[..., None] * torch.tensor(frequency)).flatten(1)[order]
+    angles = (row_column[..., None] * torch.tensor(frequency)).flatten(1)[order]
     return _Geometry(
         order.to(device),
         by_block.argsort().to(device),
         tuple(at.to(device) for at in raster),
-        tuple(_consecutive(lengths * unit)),
+        tuple(_consecutive(lengths * merge**2)),
         tuple(_gathered(owner, len(layouts), device)),
         owner.to(device),
-        turned.to(device),
+        angles.to(device),
     )
+
+
+def _window_of_blocks(layouts: Sequence[Layout], merge: int, side: int) -> Tensor:
+    """Return the window of each block, row by row and image by image, counted from 0.
+
+    Windows are squares of *side* blocks from the upper left corner on, cut off at the right
+    and at the lower edge, and never of two images.
+    """
+    found, before = [], 0
+    for layout in layouts:
+        rows, columns = layout.rows // merge, layout.columns // merge
+        down, across = -(-rows // side), -(-columns // side)
+        row, column = torch.arange(rows) // side, torch.arange(columns) // side
+        found.append((before + row[:, None] * across + column).flatten())
+        before += down * across
+    return torch.cat(found)
 
 
 def _block_order(layout: Layout, merge: int) -> Tensor:
