@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from lossylens.errors import ConfigError
 from lossylens_task_scenes.export import BENCHMARKS, export, find_benchmark
-from lossylens_task_scenes.questions import SceneQuestion
+from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.rows import (
     CIRCULAR_STEP,
