@@ -157,6 +157,10 @@ class Family(ABC):
         """
         return None
 
+    def details(self, question: Question, images: int) -> tuple[Hashable, ...]:
+        """Return the detail of each of *images*, which is the same for most families."""
+        return (self.detail(question, images),) * images
+
     def prompt(self, question: Question, images: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
         """Return the prompt in two: up to the last image, and what follows.
 

@@ -291,7 +291,7 @@ class _Asking:
     """Questions that share a prefix: their places, what follows it in each, and limits."""
 
     prefix: tuple[Part, ...]
-    detail: Hashable
+    details: tuple[Hashable, ...]
     places: list[int] = field(default_factory=list)
     suffixes: list[tuple[tuple[Part, ...], int]] = field(default_factory=list)
 
@@ -321,8 +321,8 @@ class _Loaded:
             except ValueError as error:
                 refused[place_] = Answer(None, str(error))
                 continue
-            detail = self.family.detail(question, count)
-            asking = found.setdefault((prefix, detail), _Asking(prefix, detail))
+            details = self.family.details(question, count)
+            asking = found.setdefault((prefix, details), _Asking(prefix, details))
             asking.places.append(place_)
             limit = question.max_new_tokens or self.family.limit
             asking.suffixes.append((suffix, limit))
@@ -333,11 +333,12 @@ class _Loaded:
         if not self.preprocessing.works_ahead:
             return
         for asking in self._asked(item)[0]:
-            for image in (item.images[number] for number in asking.images):
-                if image is not None and (id(image), asking.detail) not in self._expected:
-                    pending = self.preprocessing.submit(image, asking.detail)
+            for number in asking.images:
+                image, detail = item.images[number], asking.details[number]
+                if image is not None and (id(image), detail) not in self._expected:
+                    pending = self.preprocessing.submit(image, detail)
                     # The image is kept, so that no other can get its id meanwhile.
-                    self._expected[id(image), asking.detail] = (image, pending)
+                    self._expected[id(image), detail] = (image, pending)
         while len(self._expected) > _MOST_EXPECTED:
             # Images that were announced and never asked about.
             self._expected.pop(next(iter(self._expected)), None)
@@ -370,7 +371,7 @@ class _Loaded:
                 job = _Job(
                     number,
                     tuple(asking.places),
-                    tuple(need(item.images[each], asking.detail) for each in asking.images),
+                    tuple(need(item.images[n], asking.details[n]) for n in asking.images),
                     tuple(item.conditions[each] for each in asking.images),
                     tuple(self.family.texts(asking.prefix)[:-1]),
                     tuple(self._row(*suffix) for suffix in asking.suffixes),

@@ -15,6 +15,7 @@ from lossylens_toolkit.tsv_task.missing import MISSING_TEXTS
 from lossylens_toolkit.tsv_task.place import Place
 from lossylens_toolkit.tsv_task.swallowed import swallowing_cell
 from lossylens_toolkit.tsv_task.tsv_header import IMAGE, INDEX, TsvHeader
+from lossylens_toolkit.tsv_task.tsv_images import count_listed
 from lossylens_toolkit.tsv_task.tsv_records import Record, RecordReader, split_cells, unquoted
 
 #: An image cell of at most so many characters names the row that has the image.
@@ -68,6 +69,7 @@ class TsvIndex:
         self.numbers = array("q")
         self._starts = array("q")
         self._lengths = array("q")
+        self._listed = array("q")
         self._kept: list[bytes] = []
         self._positions: dict[str, int] = {}
         self._rows_read = 0
@@ -90,6 +92,10 @@ class TsvIndex:
         """Return start and length of the picture cell in the file, None if there is none."""
         start = self._starts[position]
         return None if start == _NO_PICTURE else (start, self._lengths[position])
+
+    def listed(self, position: int) -> int:
+        """Return how many pictures the picture cell lists; 1 for one that is no list."""
+        return self._listed[position]
 
     def find(self, row_id: str) -> int | None:
         """Return the position of a row, reading on until it is found."""
@@ -144,6 +150,7 @@ class TsvIndex:
             self.numbers.append(self._rows_read + 1)
             self._starts.append(place)
             self._lengths.append(stop - start)
+            self._listed.append(count_listed(record.data, start, stop) if is_picture else 1)
         self._rows_read += 1
         self._end = record.end
 

@@ -29,6 +29,18 @@ def _signature(name: str, columns: str, categories: Iterable[str] = ()) -> Signa
 
 #: The data sets, those with the most telling columns first.
 SIGNATURES = (
+    _signature(
+        "MMMU",
+        "A B category l2-category",
+        [
+            "Art & Design",
+            "Business",
+            "Health & Medicine",
+            "Humanities & Social Science",
+            "Science",
+            "Tech & Engineering",
+        ],
+    ),
     _signature("MMBench", "A B l2-category"),
     _signature(
         "MME",
@@ -66,6 +78,7 @@ SIGNATURES = (
         ],
     ),
     _signature("POPE", "question category", ["random", "popular", "adversarial"]),
+    _signature("VQAv2", "question category", ["yes/no", "number", "other"]),
     _signature("GQA", "question category", ["choose", "compare", "logical", "query", "verify"]),
     _signature(
         "OCRBench",
