@@ -22,7 +22,7 @@ def export_command(
     task: Annotated[
         str,
         typer.Argument(
-            help="Benchmark: pope, gqa, mme, mmbench, seedbench, ocrbench or coco-caption."
+            help="Benchmark: pope, gqa, mme, mmbench, seedbench, ocrbench, coco-caption, refcoco."
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.tsv", help="File to write.")],

@@ -12,6 +12,7 @@ from lossylens.names import canonical, suggestion
 from lossylens_toolkit.photographs import PhotographSet
 
 from lossylens_task_scenes import rows
+from lossylens_task_scenes.boxes import REFCOCO_COLUMNS, refcoco_rows
 from lossylens_task_scenes.scene import NOMINAL_SIZE
 from lossylens_task_scenes.tsv import IMAGE_FORMATS, ImageFormat, Row, write_tsv
 
@@ -36,6 +37,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "seedbench": Benchmark(rows.SEEDBENCH_COLUMNS, rows.seedbench_rows),
     "ocrbench": Benchmark(rows.OCRBENCH_COLUMNS, rows.ocrbench_rows),
     "coco-caption": Benchmark(rows.COCO_COLUMNS, rows.coco_rows),
+    "refcoco": Benchmark(REFCOCO_COLUMNS, refcoco_rows),
 }
 
 

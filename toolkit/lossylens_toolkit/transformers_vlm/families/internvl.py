@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.vlm import Question
+from lossylens.vlm import Box, Question
 from PIL.Image import Image
 from torch import Tensor, nn
 from transformers import (
@@ -19,12 +19,14 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
     get_optimal_tiled_canvas,
 )
 
+from lossylens_toolkit.transformers_vlm.boxes import as_fractions
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.tower import TiledTower, heads_apart
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions
 from lossylens_toolkit.transformers_vlm.wording import internvl_wording
+from lossylens_toolkit.written_boxes import four_numbers
 
 #: The system prompt with which the authors' code, and so the reference evaluator, asks.
 SYSTEM = (
@@ -41,6 +43,9 @@ TASK_TILES = {"ocrbench": 24}
 
 #: Tiles that several images share, thumbnails not counted.
 TILES_TOGETHER = 64
+
+#: The numbers of a box are thousandths, unless they add up to less than this: the authors' rule.
+_FEWEST_THOUSANDTHS = 4
 
 
 class InternVLPreprocessor:
@@ -205,6 +210,14 @@ class InternVL(Family):
             # The wording begins with the newline behind the last.
             numbered += ["\n" * (number > 0) + f"Image-{number + 1}: ", number]
         return [*numbered, self.wording(question)]
+
+    def box(self, text: str, size: tuple[int, int], detail: Hashable) -> Box | None:
+        """Return the box whose numbers are thousandths of the image, however it was cut."""
+        numbers = four_numbers(text)
+        if numbers is None:
+            return None
+        whole = 1000 if sum(numbers) >= _FEWEST_THOUSANDTHS else 1
+        return as_fractions(numbers, (whole, whole))
 
     def detail(self, question: Question, images: int) -> Hashable:
         """Return the most tiles of each image; several images share 64."""
