@@ -15,6 +15,9 @@ _LETTER = "Answer with the option's letter from the given choices directly."
 _BOX_REQUEST = "Please provide the bounding box coordinate of the region this sentence describes"
 _CJK = re.compile("[\u4e00-\u9fff]")
 
+#: Tasks whose images are the frames of a film.
+FILM_TASKS = frozenset({"video-mme"})
+
 # How a box question marks its expression, and what is asked before it.
 _REFERENCE = re.compile(r"[^<>]*<ref>(.*)</ref>\s*", re.DOTALL)
 
@@ -26,6 +29,8 @@ def internvl_wording(question: Question) -> str:
         text = f"{question.hint}\n{text}" if question.hint else text
         text += "".join(f"\n{letter}. {option}" for letter, option in question.options.items())
         text += "\n" + _internvl_request(bool(question.options), _CJK.search(text) is not None)
+    elif question.task in FILM_TASKS:
+        text = text.replace("\nAnswer:", "") + f"\n{_LETTER}"
     elif question.task == "mme":
         text += f" {_SHORT}"
     elif question.kind is QuestionKind.SHORT_ANSWER or question.task == "ocrbench":

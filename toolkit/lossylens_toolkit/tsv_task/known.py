@@ -30,6 +30,20 @@ def _signature(name: str, columns: str, categories: Iterable[str] = ()) -> Signa
 #: The data sets, those with the most telling columns first.
 SIGNATURES = (
     _signature("MMBench", "A B l2-category"),
+    _signature("Video-MME", "video_path candidates duration"),
+    _signature(
+        "RefCOCO",
+        "question category width height",
+        [
+            f"{name} {part}"
+            for name, parts in (
+                ("RefCOCO", ("val", "testA", "testB")),
+                ("RefCOCO+", ("val", "testA", "testB")),
+                ("RefCOCOg", ("val", "test")),
+            )
+            for part in parts
+        ],
+    ),
     _signature(
         "MME",
         "image_path question category",

@@ -25,7 +25,7 @@ from lossylens_toolkit.transformers_vlm.tower import TiledTower, heads_apart
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions
-from lossylens_toolkit.transformers_vlm.wording import internvl_wording
+from lossylens_toolkit.transformers_vlm.wording import FILM_TASKS, internvl_wording
 from lossylens_toolkit.written_boxes import four_numbers
 
 #: The system prompt with which the authors' code, and so the reference evaluator, asks.
@@ -39,7 +39,7 @@ LIMIT = 4096
 
 #: Most tiles of an image, thumbnail not counted, and the reference evaluator's exception.
 TILES = 6
-TASK_TILES = {"ocrbench": 24}
+TASK_TILES = {"ocrbench": 24, **dict.fromkeys(FILM_TASKS, 1)}
 
 #: Tiles that several images share, thumbnails not counted.
 TILES_TOGETHER = 64
@@ -203,12 +203,14 @@ class InternVL(Family):
 
         Markers stay in the text.
         """
-        if images == 1:
+        film = question.task in FILM_TASKS
+        if images == 1 and not film:
             return [0, self.wording(question)]
+        name = "Frame" if film else "Image"
         numbered: list[str | int] = []
         for number in range(images):
             # The wording begins with the newline behind the last.
-            numbered += ["\n" * (number > 0) + f"Image-{number + 1}: ", number]
+            numbered += ["\n" * (number > 0) + f"{name}-{number + 1}: ", number]
         return [*numbered, self.wording(question)]
 
     def box(self, text: str, size: tuple[int, int], detail: Hashable) -> Box | None:
