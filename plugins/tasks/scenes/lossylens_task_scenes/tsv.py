@@ -68,7 +68,7 @@ def write_tsv(
                     raise ValueError(f"row has the columns {sorted(row)}, not {sorted(columns)}")
                 writer.writerow([_text(row[column], image_format) for column in columns])
                 count += 1
-                if on_image is not None and isinstance(row["image"], Scene):
+                if on_image is not None and isinstance(row.get("image"), Scene):
                     on_image()
         # mkstemp makes files for the owner alone; give it the usual permissions.
         umask = os.umask(0)
