@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Final
 
-from lossylens_task_scenes.questions import question_rng
+from lossylens_task_scenes.questions.scene_question import question_rng
 from lossylens_task_scenes.rows import SceneSource
 from lossylens_task_scenes.scene import Scene, SceneObject
 from lossylens_task_scenes.tsv import Row

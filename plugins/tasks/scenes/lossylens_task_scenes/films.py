@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from lossylens_task_scenes.boxes import expressions
-from lossylens_task_scenes.questions import Rng, question_rng
+from lossylens_task_scenes.questions.scene_question import Rng, question_rng
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.rows import SceneSource
 from lossylens_task_scenes.scene import Scene, SceneObject
