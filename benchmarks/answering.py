@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from lossylens.codec import SOURCE
 from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind, default_prompt
-from lossylens_task_scenes.questions import existence_questions
+from lossylens_task_scenes.questions.existence import existence_questions
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
 from lossylens_vlm_nano.plugin import NanoOptions

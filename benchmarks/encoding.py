@@ -59,7 +59,7 @@ from lossylens.grid.config import CodecChoice
 from lossylens.grid.plan import CodecLevel, Plan
 from lossylens.images import read_image
 from lossylens.images.pixels import source_image
-from lossylens.registry.loading import import_object
+from lossylens.registry.import_paths import import_object
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.run.collect import Material
 from lossylens.run.encoding import encode_all

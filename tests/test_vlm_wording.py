@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Question, QuestionKind, default_prompt
+from lossylens_toolkit.transformers_vlm.families.internvl import TASK_TILES, InternVL
 from lossylens_toolkit.transformers_vlm.wording import (
     internvl_wording,
     janus_wording,
@@ -36,6 +37,7 @@ WORDINGS: dict[str, Callable[[Question], str]] = {
         "mme",
         "ocrbench",
         "pope",
+        "refcoco",
         "seedbench",
         "textvqa",
         "vqav2",
@@ -63,6 +65,25 @@ def test_prompts_are_the_evaluators(name, tmp_path, monkeypatch) -> None:
                 f"<image>{llava_wording(sample.question)}" == prompts.get("llava", llava) == llava
             )
     assert seen == len(expected) * len(WORDINGS)
+
+
+@pytest.mark.parametrize("subtitles", [False, True])
+def test_prompts_on_films_are_the_evaluators(subtitles) -> None:
+    """InternVL's authors number frames, and ask in words of their own."""
+    golden = TASKS / "video-mme" / "tests" / "golden"
+    recorded = json.loads((golden / "task-videomme.expected.json").read_text())["prompts"]
+    suffix = "_subtitles" if subtitles else ""
+    # What a family words needs nothing that it has loaded.
+    family = InternVL.__new__(InternVL)
+    for prompts in recorded.values():
+        text = prompts[f"generic{suffix}"].replace("<image>", "")
+        question = Question(QuestionKind.OPEN, text, task="video-mme")
+        assert "<image>" * 8 + default_prompt(question) == prompts[f"generic{suffix}"]
+        content = InternVL.content(family, question, 8)
+        shown = "".join("<image>" if isinstance(part, int) else part for part in content)
+        assert shown == prompts[f"internvl3{suffix}"]
+        assert InternVL.content(family, question, 1)[:2] == ["Frame-1: ", 0]
+    assert TASK_TILES["video-mme"] == 1
 
 
 def test_what_the_golden_prompts_leave_out() -> None:

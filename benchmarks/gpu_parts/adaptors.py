@@ -15,7 +15,7 @@ import torch
 from lossylens.adaptor import AdaptorSpec, Training, TrainingPicture, TrainingPoint
 from lossylens.codec import CodecPoint
 from lossylens.errors import LossylensError
-from lossylens.registry.loading import import_object
+from lossylens.registry.import_paths import import_object
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.testing.pictures import picture
 from lossylens.vlm import VlmIdentity

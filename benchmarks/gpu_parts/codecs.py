@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from lossylens.codec import Codec
 from lossylens.errors import BitstreamError, ConfigError, RequirementError
-from lossylens.registry.loading import Registered, import_object
+from lossylens.registry.import_paths import import_object
+from lossylens.registry.plugin_info import Registered
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.testing.pictures import picture
 from lossylens_toolkit.neural_codec import coding

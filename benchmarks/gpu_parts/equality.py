@@ -101,7 +101,8 @@ def _nano(record: Record, device: torch.device, images: int) -> None:
 
 def _scenes(images: int) -> list[Any]:
     """Return scenes with questions about what is in them and what they show."""
-    from lossylens_task_scenes.questions import CAPTION_QUESTION, existence_questions
+    from lossylens_task_scenes.questions.captioning import CAPTION_QUESTION
+    from lossylens_task_scenes.questions.existence import existence_questions
     from lossylens_task_scenes.render import render
     from lossylens_task_scenes.scene import make_scene
 

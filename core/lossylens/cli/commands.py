@@ -21,8 +21,9 @@ from lossylens.cli import CLOSED_PIPE, stdout_is_closed
 from lossylens.errors import ConfigError, PluginError
 from lossylens.failure import place
 from lossylens.registry.discovery import CORE
-from lossylens.registry.loading import PluginInfo, either_disabled
+from lossylens.registry.plugin_info import PluginInfo
 from lossylens.registry.plugins import Registry, load_registry
+from lossylens.registry.registration import either_disabled
 
 # Commands that are missed where their distribution is not there.
 _ELSEWHERE = {

@@ -17,7 +17,7 @@ from lossylens.cli.terminal_tables import print_entry, print_table
 from lossylens.errors import PluginError
 from lossylens.names import suggestion
 from lossylens.options.optiondocs import option_docs
-from lossylens.registry.loading import factory_problem
+from lossylens.registry.import_paths import factory_problem
 from lossylens.registry.plugins import KINDS, PluginInfo, Registered, Registry, load_registry
 
 app = typer.Typer(invoke_without_command=True, add_completion=False)

@@ -27,7 +27,7 @@ from lossylens.options.environment import Environment, resolve
 from lossylens.options.overrides import Untyped, assign, plain_text
 from lossylens.options.resolving import options_as_written, resolve_options
 from lossylens.registry.fidelity import FIDELITIES
-from lossylens.registry.loading import Registered, S
+from lossylens.registry.plugin_info import Registered, S
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.spec import PluginSpec
 from lossylens.store.records import NO_ADAPTOR

@@ -10,7 +10,8 @@ from lossylens.adaptor import Adaptor
 from lossylens.codec import Codec
 from lossylens.errors import LossylensError, PluginError, RequirementError, describe
 from lossylens.executor import Executor
-from lossylens.registry.loading import Registered, import_object
+from lossylens.registry.import_paths import import_object
+from lossylens.registry.plugin_info import Registered
 from lossylens.report import Report
 from lossylens.result import PublishedResults
 from lossylens.spec import Missing

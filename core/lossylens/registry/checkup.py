@@ -14,7 +14,7 @@ from typing import Any
 from lossylens import __version__
 from lossylens.errors import ConfigError, LossylensError
 from lossylens.registry.fidelity import FIDELITIES
-from lossylens.registry.loading import factory_problem
+from lossylens.registry.import_paths import factory_problem
 from lossylens.registry.plugins import KINDS, Registered, Registry
 
 #: Libraries whose versions are reported; they are not imported.

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 from lossylens.errors import RequirementError
-from lossylens.registry.loading import import_object
+from lossylens.registry.import_paths import import_object
 from lossylens.spec import Missing
 
 

@@ -19,9 +19,11 @@ from lossylens.codec import Codec, CodecSpec, Level
 from lossylens.errors import PluginError
 from lossylens.executor import Executor, ExecutorSpec
 from lossylens.names import canonical, nearest, suggestion
-from lossylens.registry import building, discovery, loading
+from lossylens.registry import building, discovery
 from lossylens.registry.discovery import Candidate, Selection
-from lossylens.registry.loading import KINDS, PluginInfo, Registered
+from lossylens.registry.loading import load
+from lossylens.registry.plugin_info import KINDS, PluginInfo, Registered
+from lossylens.registry.registration import Registration
 from lossylens.report import Report, ReportSpec
 from lossylens.result import PublishedResults, ResultSpec
 from lossylens.spec import Missing, PluginSpec
@@ -99,9 +101,9 @@ class Registry:
         self._plugins.append(plugin)
 
     def _load(self, candidate: Candidate, plugin: PluginInfo) -> PluginInfo:
-        registration = loading.Registration(plugin, self._by_name)
+        registration = Registration(plugin, self._by_name)
         try:
-            manager = loading.load(candidate)
+            manager = load(candidate)
             registration.collect(manager)
         except KeyboardInterrupt:
             raise

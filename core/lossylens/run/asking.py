@@ -19,7 +19,7 @@ from lossylens.adaptor import Adaptor
 from lossylens.codec import CodecPoint
 from lossylens.executor import Begin
 from lossylens.failure import Failure, attempt
-from lossylens.registry.loading import import_object
+from lossylens.registry.import_paths import import_object
 from lossylens.run.decoding import Decoded, DecodeJob, DecoderProcess, ahead
 from lossylens.vlm import Answer, Condition, ImageQuestions, Question, Vlm
 

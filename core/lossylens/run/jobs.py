@@ -21,7 +21,7 @@ from lossylens.executor import Begin, Executor, Recipe, Resources
 from lossylens.failure import Failure, attempt
 from lossylens.grid.plan import CodecLevel
 from lossylens.images.pixels import source_image
-from lossylens.registry.loading import import_object
+from lossylens.registry.import_paths import import_object
 from lossylens.run.schedule import ImageWork, Schedule
 from lossylens.store.records import Picture
 

@@ -29,7 +29,7 @@ from lossylens.grid.config import Config
 from lossylens.grid.plan import CodecLevel, Plan
 from lossylens.images.pixels import decoded_image
 from lossylens.registry.fidelity import FIDELITIES, Fidelity
-from lossylens.registry.loading import import_object
+from lossylens.registry.import_paths import import_object
 from lossylens.run.collect import Material
 from lossylens.run.jobs import CodecJob, JobByJob, backlogs, count_images, run_works
 from lossylens.run.progress import progress

@@ -12,7 +12,7 @@ import pytest
 from PIL.Image import Image
 
 from lossylens.codec import Codec, CodecSpec, Level
-from lossylens.registry.loading import Registered
+from lossylens.registry.plugin_info import Registered
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.spec import MANDATORY
 from lossylens.testing.decoding_process import DecodingProcess, Outcome, raised

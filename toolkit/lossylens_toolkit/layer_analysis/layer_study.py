@@ -15,7 +15,7 @@ from lossylens.failure import Failure, attempt
 from lossylens.grid.config import Choice, Config
 from lossylens.images.pixels import decoded_image, source_image
 from lossylens.names import canonical, suggestion
-from lossylens.registry.loading import import_object
+from lossylens.registry.import_paths import import_object
 from lossylens.run.progress import progress
 from lossylens.task import ImageRef
 from lossylens.vlm import VisionAccess, VlmSpec

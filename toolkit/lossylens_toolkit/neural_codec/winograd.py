@@ -54,35 +54,64 @@ class Winograd(TorchFunctionMode):
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-    """Return ``conv2d(x, weight, bias, padding=padding)`` for a kernel of 3x3 or 5x5."""
+    """Return ``conv2d(x, weight, bias, padding=padding)`` for a kernel of 3x3 or 5x5.
+
+    The shapes below name a tile's inputs ``t`` a side (6 or 8), its outputs ``o`` (4), and
+    the tiles of the picture ``rows`` by ``columns``.
+
+    Args:
+        x: ``(B, C, H, W)``.
+        weight: ``(K, C, k, k)``.
+        bias: ``(K,)``, or None.
+        padding: zeros on each side, at most the kernel's half.
+
+    Returns:
+        ``(B, K, H + 2 * padding - k + 1, W + 2 * padding - k + 1)``.
+    """
     batch, channels = x.shape[:2]
     outputs, _, size, _ = weight.shape
     height, width = (side + 2 * padding - size + 1 for side in x.shape[2:])
-    tile = _OUT + size - 1
-    to_outputs, from_kernel, from_inputs = _transforms(size)
-    kernels = from_kernel @ weight.reshape(-1, size**2).T
-    kernels = kernels.reshape(tile**2, outputs, channels).transpose(1, 2)
     rows, columns = -(-height // _OUT), -(-width // _OUT)
+    numbers = _tile(size) ** 2
+    to_outputs, from_kernel, from_inputs = _transforms(size)
+    kernels = from_kernel @ weight.reshape(-1, size**2).T  # (t * t, K * C)
+    kernels = kernels.reshape(numbers, outputs, channels).transpose(1, 2)
     result = x.new_empty(batch, height, width, outputs)
-    step = max(1, _STRIP // (tile**2 * columns * max(channels, outputs) * batch))
+    step = max(1, _STRIP // (numbers * columns * max(channels, outputs) * batch))
     for first in range(0, rows, step):
         count = min(step, rows - first)
-        top = first * _OUT - padding
-        bottom, right = top + count * _OUT + size - 1, columns * _OUT + size - 1 - padding
-        strip = x[:, :, max(top, 0) : bottom].permute(0, 2, 3, 1)
-        below = max(bottom - x.shape[2], 0)
-        sides = (padding, right - x.shape[3], max(-top, 0), below)
-        tiles = functional.pad(strip, (0, 0, *sides)).unfold(1, tile, _OUT).unfold(2, tile, _OUT)
-        inputs = tiles.permute(4, 5, 0, 1, 2, 3).reshape(tile**2, -1)
-        products = torch.bmm((from_inputs @ inputs).reshape(tile**2, -1, channels), kernels)
-        values = to_outputs @ products.reshape(tile**2, -1)
+        tiles = _tiles(x, first, count, columns, size, padding)  # (t * t, B * count * columns * C)
+        transformed = (from_inputs @ tiles).reshape(numbers, -1, channels)
+        products = torch.bmm(transformed, kernels)  # (t * t, B * count * columns, K)
+        values = to_outputs @ products.reshape(numbers, -1)  # (o * o, B * count * columns * K)
         values = values.reshape(_OUT, _OUT, batch, count, columns, outputs)
         values = values.permute(2, 3, 0, 4, 1, 5).reshape(batch, count * _OUT, -1, outputs)
-        part = result[:, first * _OUT : (first + count) * _OUT]
+        part = result[:, first * _OUT : (first + count) * _OUT]  # cut off below, as the width is
         part.copy_(values[:, : part.shape[1], :width])
     if bias is not None:
         result += bias
     return result.permute(0, 3, 1, 2)
+
+
+def _tile(size: int) -> int:
+    """Return the side of a tile of inputs, for kernels of *size*."""
+    return _OUT + size - 1
+
+
+def _tiles(x: Tensor, first: int, count: int, columns: int, size: int, padding: int) -> Tensor:
+    """Return the inputs of *count* rows of tiles from row *first* on.
+
+    Returns:
+        ``(t * t, B * count * columns * C)``, zeros where a tile leaves the picture.
+    """
+    top = first * _OUT - padding
+    bottom = top + (count - 1) * _OUT + _tile(size)
+    right = (columns - 1) * _OUT + _tile(size) - padding
+    strip = x[:, :, max(top, 0) : bottom].permute(0, 2, 3, 1)
+    below = max(bottom - x.shape[2], 0)
+    padded = functional.pad(strip, (0, 0, padding, right - x.shape[3], max(-top, 0), below))
+    tiles = padded.unfold(1, _tile(size), _OUT).unfold(2, _tile(size), _OUT)
+    return tiles.permute(4, 5, 0, 1, 2, 3).reshape(_tile(size) ** 2, -1)
 
 
 @functools.cache
@@ -92,15 +121,19 @@ def _transforms(size: int) -> tuple[Tensor, Tensor, Tensor]:
 
     They evaluate polynomials at the points (Toom and Cook), transposed; rows are scaled
     by powers of two, so that kernels and inputs lose alike.
+
+    Returns:
+        ``(o * o, t * t)``, ``(t * t, k * k)`` and ``(t * t, t * t)``: Kronecker products,
+        because a tile is transformed along both sides.
     """
-    tile = _OUT + size - 1
     points = torch.tensor(_POINTS[size], dtype=torch.float64)
 
     def at_points(terms: int) -> Tensor:
+        """Return the powers of each point, and the highest alone for infinity: ``(t, terms)``."""
         infinity = functional.one_hot(torch.tensor([terms - 1]), terms)
         return torch.cat([points[:, None] ** torch.arange(terms), infinity])
 
-    inputs, kernel = torch.linalg.inv(at_points(tile)).T, at_points(size)
+    inputs, kernel = torch.linalg.inv(at_points(_tile(size))).T, at_points(size)
     balance = (inputs.abs().sum(1) / kernel.abs().sum(1)).log2().div(2).round().exp2()[:, None]
     matrices = (at_points(_OUT).T, kernel * balance, inputs / balance)
     outputs, kernel, inputs = (torch.kron(each, each) for each in matrices)
@@ -145,7 +178,13 @@ def _few_outputs(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _halving(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the convolution of 5x5 at stride 2: one of 3x3 of the input's four phases."""
+    """Return the convolution of 5x5 at stride 2: one of 3x3 of the input's four phases.
+
+    Args:
+        x: ``(B, C, H, W)`` with even sides; its phases are ``(B, 4 * C, H / 2, W / 2)``.
+        weight: ``(K, C, 5, 5)``; with a zero row and column it splits into four of 3x3.
+        bias: ``(K,)``, or None.
+    """
     outputs, inputs = weight.shape[:2]
     phases = functional.pad(weight, (0, 1, 0, 1)).reshape(outputs, inputs, 3, 2, 3, 2)
     kernels = phases.permute(0, 1, 3, 5, 2, 4).reshape(outputs, 4 * inputs, 3, 3)
@@ -164,7 +203,8 @@ def _conv_transpose2d(
 ) -> Tensor | None:
     """Return the transposed convolution, or None if it does not gain.
 
-    Each of the four phases of the output is a convolution of 3x3 of the input.
+    Each of the four phases of the output is a convolution of 3x3 of the input: of
+    ``(B, C, H, W)`` and ``(C, K, 5, 5)``, ``(B, 4 * K, H, W)`` before they are interleaved.
     """
     fits = weight.shape[-2:] == (5, 5) and x.ndim == 4 and groups == 1 and _is(dilation, 1)
     if not fits or not (_is(stride, 2) and _is(padding, 2) and _is(output_padding, 1)):
@@ -183,7 +223,7 @@ def _is(value: Any, expected: int) -> bool:
 
 
 def _large(x: Tensor, weight: Tensor) -> bool:
-    transformed = weight.shape[0] * weight.shape[1] * (_OUT + weight.shape[-1] - 1) ** 2
+    transformed = weight.shape[0] * weight.shape[1] * _tile(weight.shape[-1]) ** 2
     least = _POSITIONS if transformed < _LARGE else _POSITIONS_OF_LARGE
     size = x.shape[-2] * x.shape[-1]
     return x.dtype == torch.float64 and x.device.type == "cpu" and size >= least

@@ -24,7 +24,8 @@ from lossylens.grid.config import codec_choices, only_choice, read_yaml
 from lossylens.grid.plan import codec_levels
 from lossylens.options.environment import Environment
 from lossylens.options.resolving import resolve_options
-from lossylens.registry.loading import Registered, import_object
+from lossylens.registry.import_paths import import_object
+from lossylens.registry.plugin_info import Registered
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.spec import PluginSpec
 from lossylens.vlm import VlmIdentity

@@ -88,7 +88,12 @@ def begin_as_klt(network: HyperpriorNetwork, x: Tensor, step: float) -> None:
 
 
 def _analysis(layers: list[nn.Module], x: Tensor, step: float) -> tuple[Tensor, list[Tensor]]:
-    """Set the analysis; return the latents and the input of each layer that halves."""
+    """Set the analysis to the KLT of *x*, layer by layer.
+
+    Returns:
+        Latents ``(B, M, H / 2**n, W / 2**n)``, and the input of each of the *n* layers that
+        halve the sides, the first first: what the synthesis is to invert.
+    """
     halving = [layer for layer in layers if _halves(layer)]
     before = []
     for layer in layers:
@@ -147,6 +152,12 @@ def _zero(layer: Any) -> None:
 
 
 def _set_halving(layer: Any, x: Tensor, gain: float) -> None:
+    """Set a layer that halves the sides of *x* ``(B, C, H, W)``.
+
+    A residual block loses its skip connection.  Its first convolution is the transform,
+    lifted to where the activation is nearly linear; the second, whose taps but the middle
+    are zero, takes the activation's effect back by least squares.
+    """
     if isinstance(layer, nn.Conv2d):
         _set_convolution(layer, x, gain)
         return
@@ -165,11 +176,18 @@ def _set_halving(layer: Any, x: Tensor, gain: float) -> None:
 
 
 def _set_convolution(layer: Any, x: Tensor, gain: float) -> None:
-    """Set the first channels to the principal components of 2x2 blocks, halved."""
-    blocks = functional.unfold(x, 2, stride=2).transpose(1, 2).flatten(0, 1).double()
+    """Set the first channels to the principal components of 2x2 blocks, halved.
+
+    Args:
+        layer: a convolution at stride 2, of size 3 or 5.
+        x: its input, ``(B, C, H, W)``.
+        gain: of the components.
+    """
+    blocks = functional.unfold(x, 2, stride=2)  # (B, 4 * C, H / 2 * W / 2)
+    blocks = blocks.transpose(1, 2).flatten(0, 1).double()  # (blocks, 4 * C)
     mean = blocks.mean(0)
-    _, vectors = torch.linalg.eigh(torch.cov(blocks.T))
-    components = vectors.flip(1).T[: layer.out_channels].float() * gain / 2
+    _, vectors = torch.linalg.eigh(torch.cov(blocks.T))  # in columns, the strongest last
+    components = vectors.flip(1).T[: layer.out_channels].float() * gain / 2  # (count, 4 * C)
     count, middle = len(components), layer.kernel_size[0] // 2
     # Channels beyond the components stay random, since zeros would stay zeros, but so weak
     # that they do not count among the components of the next layer.
@@ -186,6 +204,13 @@ def _set_convolution(layer: Any, x: Tensor, gain: float) -> None:
 
 
 def _set_doubling(layer: Any, x: Tensor, target: Tensor) -> None:
+    """Set a layer that doubles the sides of *x* ``(B, C, H, W)``.
+
+    Args:
+        layer: it loses its skip connection, if it has one.
+        x: its input.
+        target: what should come of it, ``(B, K, 2 * H, 2 * W)``.
+    """
     if isinstance(layer, ResidualBlockUpsample):
         _zero(layer.conv)
         layer = layer.upsample
@@ -196,14 +221,14 @@ def _set_doubling(layer: Any, x: Tensor, target: Tensor) -> None:
 
 
 def _neighbourhoods(x: Tensor) -> Tensor:
-    """Return the 3x3 neighbourhood of each position, ``(B, C, 3, 3, H·W)``."""
+    """Return the 3x3 neighbourhood of each position, ``(B, C, 3, 3, H * W)``."""
     return functional.unfold(x, 3, padding=1).unflatten(1, (x.shape[1], 3, 3))
 
 
 def _set_shuffled(layer: Any, x: Tensor, target: Tensor) -> None:
-    """Set a 3x3 convolution before a pixel shuffle."""
-    features = _neighbourhoods(x).flatten(1, 3).transpose(1, 2).flatten(0, 1)
-    unshuffled = functional.pixel_unshuffle(target, 2)
+    """Set a 3x3 convolution, ``(4 * K, C, 3, 3)``, before a pixel shuffle."""
+    features = _features(_neighbourhoods(x))
+    unshuffled = functional.pixel_unshuffle(target, 2)  # (B, 4 * K, H, W)
     _check(layer.out_channels, unshuffled.shape[1])
     means = target.mean((0, 2, 3)).repeat_interleave(4)
     weight, bias = least_squares(features, rows_of(unshuffled), means, centred=False)
@@ -211,26 +236,35 @@ def _set_shuffled(layer: Any, x: Tensor, target: Tensor) -> None:
     layer.bias.copy_(bias)
 
 
+def _features(around: Tensor) -> Tensor:
+    """Return what is around each position as a vector: ``(B * H * W, C * taps)``.
+
+    Args:
+        around: ``(B, C, rows, columns, H * W)``.
+    """
+    return around.flatten(1, 3).transpose(1, 2).flatten(0, 1)
+
+
+#: Along one side, by the parity of the output: where in the 3x3 neighbourhood of an input
+#: lies what a transposed convolution of size 5 takes, and by which of its taps.
+_TAPS = (([0, 1, 2], [4, 2, 0]), ([1, 2], [3, 1]))
+
+
 def _set_transposed(layer: Any, x: Tensor, target: Tensor) -> None:
-    """Set a transposed convolution of size 5: each output parity has taps of its own."""
+    """Set a transposed convolution ``(C, K, 5, 5)``: each output parity has taps of its own."""
     if layer.kernel_size != (5, 5):
         raise ConfigError("a transposed convolution not of size 5 cannot begin as a KLT")
     _check(layer.out_channels, target.shape[1])
     around = _neighbourhoods(x)
     means = target.mean((0, 2, 3))
-    # Position in the neighbourhood and in the kernel, of each tap.
-    taps = (([0, 1, 2], [4, 2, 0]), ([1, 2], [3, 1]))
-    for row in range(2):
-        for column in range(2):
-            (rows, kernel_rows), (columns, kernel_columns) = taps[row], taps[column]
-            features = around[:, :, rows][:, :, :, columns]
-            wanted = target[:, :, row::2, column::2]
-            flat = features.flatten(1, 3).transpose(1, 2).flatten(0, 1)
-            weight, _ = least_squares(flat, rows_of(wanted), means, centred=False)
-            weight = weight.reshape(len(weight), x.shape[1], len(rows), len(columns))
-            for i, kernel_row in enumerate(kernel_rows):
-                for j, kernel_column in enumerate(kernel_columns):
-                    layer.weight[:, :, kernel_row, kernel_column] = weight[:, :, i, j].T
+    for row, (rows, row_taps) in enumerate(_TAPS):
+        for column, (columns, column_taps) in enumerate(_TAPS):
+            features = _features(around[:, :, rows][:, :, :, columns])
+            wanted = rows_of(target[:, :, row::2, column::2])
+            weight, _ = least_squares(features, wanted, means, centred=False)
+            weight = weight.reshape(-1, x.shape[1], len(rows), len(columns)).transpose(0, 1)
+            for place, tap in enumerate(row_taps):
+                layer.weight[:, :, tap, column_taps] = weight[:, :, place]
     layer.bias.copy_(means)
 
 
@@ -240,14 +274,24 @@ def _check(have: int, want: int) -> None:
 
 
 def rows_of(x: Tensor) -> Tensor:
-    """Return the vector of each position, ``(B·H·W, C)``."""
+    """Return the vector of each position, ``(B * H * W, C)``."""
     return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def least_squares(
     features: Tensor, target: Tensor, means: Tensor, centred: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the linear map to *target*, whose mean is *means*."""
+    """Return weight and bias of the linear map to *target*, whose mean is *means*.
+
+    Args:
+        features: ``(N, F)``.
+        target: ``(N, K)``.
+        means: ``(K,)``.
+        centred: whether the features' mean is taken off first, so that the bias is exact.
+
+    Returns:
+        ``(K, F)`` and ``(K,)``.
+    """
     features, wanted = features.double(), (target - means).double()
     offset = features.mean(0) if centred else torch.zeros_like(features[0])
     features = features - offset

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from lossylens.vlm import Condition
@@ -102,12 +103,52 @@ class Written:
     failure: str = ""
 
 
-@dataclass(frozen=True)
-class _Line:
-    """Some questions with one prefix, following each other in one sequence."""
+@dataclass(slots=True)
+class _Question:
+    """A question while its answer is written.
 
-    asked: int
-    rows: tuple[int, ...]
+    Attributes:
+        label: of its tokens in its line, from 1 on.
+        pending: token ids to feed next, the last of which the next token follows: the suffix
+            at first, then what was written last; none when the answer is complete.
+        position: of the first of them.
+        limit: most tokens of the answer.
+        written: the answer so far.
+    """
+
+    label: int
+    pending: list[int]
+    position: int
+    limit: int
+    written: Written
+
+    def write(self, token: int, stop: frozenset[int]) -> None:
+        """Take *token* as what follows all that is pending."""
+        self.position += len(self.pending)
+        self.pending = []
+        if token in stop:
+            return
+        self.written.tokens.append(token)
+        if len(self.written.tokens) < self.limit:
+            self.pending = [token]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Questions with one prefix, following each other in one sequence behind it.
+
+    Attributes:
+        prefix: its number in the group.
+        questions: in the order of their labels.
+    """
+
+    prefix: int
+    questions: list[_Question]
+
+    @property
+    def unfinished(self) -> list[_Question]:
+        """The questions whose answers are not complete."""
+        return [each for each in self.questions if each.pending]
 
 
 class Engine:
@@ -184,10 +225,14 @@ class Engine:
             [self._admitted(prefix, row) for row in item.rows]
             for item, prefix in zip(group, prefixes, strict=True)
         ]
-        lines = _lines(group, prefixes, written)
+        lines = [
+            line
+            for number, (item, prefix) in enumerate(zip(group, prefixes, strict=True))
+            for line in self._lines(number, prefix, zip(item.rows, written[number], strict=True))
+        ]
         if lines:
             cache = self._prefill(encoded, prefixes)
-            _Decoding(self.family, group, prefixes, written, lines).run(cache)
+            _Decoding(self.family, prefixes, lines, cache).run()
         return written
 
     def _encode(self, group: Sequence[Prompts]) -> list[list[VisualTokens]]:
@@ -212,6 +257,29 @@ class Engine:
             return Written(prompt=tokens)
         reason = f"the prompt has {tokens} tokens, {len(prefix.ids)} of them up to the last image"
         return Written(prompt=tokens, failure=f"{reason}; the model's context is {context}")
+
+    def _lines(
+        self, number: int, prefix: Prefix, rows: Iterable[tuple[Suffix, Written]]
+    ) -> Iterator[_Line]:
+        """Lay the questions of one prefix out in lines.
+
+        A line about as long as its prefix keeps the attention between questions, which is
+        masked but computed, below that to the prefix.
+        """
+        questions: list[_Question] = []
+        filled = 0
+        for row, written in rows:
+            if written.failure:
+                continue
+            if questions and filled + len(row.suffix) > len(prefix.ids):
+                yield _Line(number, questions)
+                questions, filled = [], 0
+            filled += len(row.suffix)
+            limit = min(row.limit, self.family.context - written.prompt)
+            label = len(questions) + 1
+            questions.append(_Question(label, row.suffix, prefix.start, limit, written))
+        if questions:
+            yield _Line(number, questions)
 
     def _prefill(
         self, encoded: Sequence[Sequence[VisualTokens]], prefixes: Sequence[Prefix]
@@ -240,70 +308,65 @@ class Engine:
 
 
 class _Decoding:
-    """Questions and answers of one group, from the prefilled prefixes on.
+    """The answers of one group, from the prefilled prefixes on.
 
-    Every cached token has a label: shared by all questions of its line, or the number
-    of the question that alone sees it, or nobody's.
+    Every cached token has a label: shared by all questions of its line, or that of the
+    question that alone sees it, or nobody's.
+
+    Attributes:
+        lines: those with unfinished answers, and a few without.
+        labels: of what is cached for each line, ``(lines, tokens)``.
     """
 
     def __init__(
-        self,
-        family: Family,
-        group: Sequence[Prompts],
-        prefixes: Sequence[Prefix],
-        written: Sequence[Sequence[Written]],
-        lines: Sequence[_Line],
+        self, family: Family, prefixes: Sequence[Prefix], lines: list[_Line], cache: Cache
     ) -> None:
-        self.family = family
-        self.group, self.prefixes, self.written = group, prefixes, written
-        self.lines = list(lines)
-        length = max(len(prefix.ids) for prefix in prefixes)
-        lengths = torch.tensor([len(prefixes[line.asked].ids) for line in lines])
-        inside = torch.arange(length) < lengths[:, None]
+        self.family, self.lines = family, lines
+        of_line = [line.prefix for line in lines]
+        alike = of_line == list(range(len(prefixes)))
+        self.cache = cache if alike else selected(cache, torch.tensor(of_line))
+        lengths = torch.tensor([len(prefixes[number].ids) for number in of_line])
+        inside = torch.arange(max(len(each.ids) for each in prefixes)) < lengths[:, None]
         self.labels = torch.where(inside, _SHARED, _NOBODY)
 
-    def run(self, cache: Cache) -> None:
+    def run(self) -> None:
         """Write all answers."""
-        items = [line.asked for line in self.lines]
-        if items != list(range(len(self.prefixes))):
-            cache = selected(cache, torch.tensor(items))
-        sequences = [
-            [(row, self.group[line.asked].rows[row].suffix) for row in line.rows]
-            for line in self.lines
-        ]
-        while any(sequences):
-            self._leave(sequences, cache)
-            logits = self._step(sequences, cache)
-            sequences = self._extend(sequences, logits.argmax(-1).tolist())
+        while any(line.unfinished for line in self.lines):
+            self._drop_finished()
+            fed = [line.unfinished for line in self.lines]
+            chosen = self._step(fed).argmax(-1).tolist()
+            for question, token in zip(chain.from_iterable(fed), chosen, strict=True):
+                question.write(token, self.family.stop)
 
-    def _leave(self, sequences: list[list[tuple[int, list[int]]]], cache: Cache) -> None:
+    def _drop_finished(self) -> None:
         """Drop finished lines, once they are many enough to be worth copying the others."""
-        busy = [number for number, sequence in enumerate(sequences) if sequence]
-        if len(busy) > 0.75 * len(sequences):
+        busy = [number for number, line in enumerate(self.lines) if line.unfinished]
+        if len(busy) > 0.75 * len(self.lines):
             return
         index = torch.tensor(busy)
-        cache.batch_select_indices(index)
+        self.cache.batch_select_indices(index)
         self.labels = self.labels[index]
         self.lines = [self.lines[number] for number in busy]
-        sequences[:] = [sequences[number] for number in busy]
 
-    def _step(self, sequences: Sequence[Sequence[tuple[int, list[int]]]], cache: Cache) -> Tensor:
-        """Feed the tokens of each question; return the logits behind the last of each."""
-        length = max(sum(len(ids) for _, ids in sequence) for sequence in sequences)
-        tokens = torch.full((len(sequences), length), min(self.family.stop))
+    def _step(self, fed: Sequence[Sequence[_Question]]) -> Tensor:
+        """Feed what is pending of the questions of each line.
+
+        Returns:
+            Logits behind the last token of each, ``(questions, vocabulary)``.
+        """
+        length = max(sum(len(each.pending) for each in line) for line in fed)
+        tokens = torch.full((len(fed), length), min(self.family.stop))
         labels = torch.full_like(tokens, _FILLER)
         positions = torch.zeros_like(tokens)
         last: list[tuple[int, int]] = []
-        for number, (line, sequence) in enumerate(zip(self.lines, sequences, strict=True)):
-            at = 0
-            for row, ids in sequence:
-                end = at + len(ids)
-                tokens[number, at:end] = torch.tensor(ids)
-                labels[number, at:end] = row + 1
-                start = self._start(line.asked, row)
-                positions[number, at:end] = torch.arange(start, start + len(ids))
+        for number, line in enumerate(fed):
+            end = 0
+            for question in line:
+                start, end = end, end + len(question.pending)
+                tokens[number, start:end] = torch.tensor(question.pending)
+                labels[number, start:end] = question.label
+                positions[number, start:end] = question.position + torch.arange(end - start)
                 last.append((number, end - 1))
-                at = end
         embeddings = _embed(self.family, tokens)
         device = embeddings.device
         repeated = positions.repeat(self.family.position_axes, 1, 1)
@@ -311,70 +374,17 @@ class _Decoding:
             inputs_embeds=embeddings,
             position_ids=_axes(self.family, repeated, device),
             attention_mask=_mask(self.labels.to(device), labels.to(device)),
-            past_key_values=cache,
+            past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
         self.labels = torch.cat((self.labels, labels.masked_fill(labels == _FILLER, _NOBODY)), 1)
         index = torch.tensor(last, device=hidden.device)
         return self.family.head(hidden[index[:, 0], index[:, 1]])
 
-    def _start(self, item: int, row: int) -> int:
-        """Return the position of the next token of a question."""
-        tokens = len(self.written[item][row].tokens)
-        start = self.prefixes[item].start
-        return start + (len(self.group[item].rows[row].suffix) + tokens - 1 if tokens else 0)
-
-    def _extend(
-        self, sequences: Sequence[Sequence[tuple[int, list[int]]]], chosen: Sequence[int]
-    ) -> list[list[tuple[int, list[int]]]]:
-        """Note the tokens *chosen*; return what is to be fed next."""
-        tokens = iter(chosen)
-        following = []
-        for line, sequence in zip(self.lines, sequences, strict=True):
-            unfinished = []
-            for row, _ in sequence:
-                token = next(tokens)
-                written = self.written[line.asked][row]
-                if token in self.family.stop:
-                    continue
-                written.tokens.append(token)
-                limit = self.group[line.asked].rows[row].limit
-                room = self.family.context - written.prompt
-                if len(written.tokens) < min(limit, room):
-                    unfinished.append((row, [token]))
-            following.append(unfinished)
-        return following
-
 
 def distinct(group: Iterable[Prompts]) -> list[Shown]:
     """Return the images of *group*, each once."""
     return list({each.key: each for item in group for each in item.shown}.values())
-
-
-def _lines(
-    group: Sequence[Prompts], prefixes: Sequence[Prefix], written: Sequence[Sequence[Written]]
-) -> list[_Line]:
-    """Lay the questions out in lines.
-
-    A line about as long as its prefix keeps the attention between questions, which is
-    masked but computed, below that to the prefix.
-    """
-    lines = []
-    for number, (item, prefix, notes) in enumerate(zip(group, prefixes, written, strict=True)):
-        line: list[int] = []
-        filled = 0
-        for row, note in enumerate(notes):
-            if note.failure:
-                continue
-            tokens = len(item.rows[row].suffix)
-            if line and filled + tokens > len(prefix.ids):
-                lines.append(_Line(number, tuple(line)))
-                line, filled = [], 0
-            line.append(row)
-            filled += tokens
-        if line:
-            lines.append(_Line(number, tuple(line)))
-    return lines
 
 
 def _mask(cached: Tensor, labels: Tensor) -> Tensor:

@@ -6,14 +6,23 @@ import copy
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
 import transformers
 from lossylens.errors import ConfigError, RequirementError
-from lossylens.vlm import Answer, Condition, ImageQuestions, VisionEncoder, Vlm
+from lossylens.vlm import (
+    Answer,
+    Condition,
+    ImageQuestions,
+    Question,
+    QuestionKind,
+    VisionEncoder,
+    Vlm,
+    format_box,
+)
 from PIL.Image import Image
 from safetensors import SafetensorError
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -146,7 +155,10 @@ class TransformersVlm(Vlm):
         for job, given in zip(jobs, self._answers(loaded, jobs), strict=True):
             answers[job.item].update(zip(job.places, given, strict=True))
         return [
-            [found[place_] for place_ in range(len(item.questions))]
+            [
+                loaded.with_box(found[place_], question, item)
+                for place_, question in enumerate(item.questions)
+            ]
             for item, found in zip(batch, answers, strict=True)
         ]
 
@@ -382,6 +394,14 @@ class _Loaded:
     def _row(self, suffix: tuple[Part, ...], limit: int) -> Suffix:
         [ids] = self.family.texts(suffix)
         return Suffix(list(ids), limit)
+
+    def with_box(self, answer: Answer, question: Question, item: ImageQuestions) -> Answer:
+        """Return *answer*; where it is to be a box and holds one, that box of the last image."""
+        if question.kind is not QuestionKind.BOX or answer.text is None:
+            return answer
+        detail = self.family.details(question, len(item.images))[-1]
+        box = self.family.box(answer.text, item.conditions[-1].size, detail)
+        return answer if box is None else replace(answer, text=format_box(box))
 
     def answer(self, written: Written) -> Answer:
         """Return what was written as text."""

@@ -42,6 +42,20 @@ SIGNATURES = (
         ],
     ),
     _signature("MMBench", "A B l2-category"),
+    _signature("Video-MME", "video_path candidates duration"),
+    _signature(
+        "RefCOCO",
+        "question category width height",
+        [
+            f"{name} {part}"
+            for name, parts in (
+                ("RefCOCO", ("val", "testA", "testB")),
+                ("RefCOCO+", ("val", "testA", "testB")),
+                ("RefCOCOg", ("val", "test")),
+            )
+            for part in parts
+        ],
+    ),
     _signature(
         "MME",
         "image_path question category",

@@ -111,6 +111,8 @@ class TsvTask(Task):
             self.dataset.optional,
             kind=self.dataset.name,
             folder=self.dataset.folder,
+            films=self.dataset.films,
+            part=self.dataset.part,
         )
 
     @abstractmethod

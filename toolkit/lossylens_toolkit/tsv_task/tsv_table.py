@@ -19,7 +19,7 @@ The rules of the files:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lossylens.errors import DataError
@@ -44,6 +44,8 @@ class TsvTable:
         optional: columns that are read where the file has them.
         kind: name of the data set, for error messages.
         folder: the data set's folder of pictures, for files that name them.
+        films: column that names a film, for files without pictures.
+        part: of the data that cells belong to; see :class:`~.dataset.Dataset`.
 
     Raises:
         DataError: the file cannot be read, is empty, is not UTF-8 or lacks a
@@ -58,13 +60,15 @@ class TsvTable:
         *,
         kind: str = "this task",
         folder: str = "",
+        films: str = "",
+        part: Callable[[Mapping[str, str | None]], str] | None = None,
     ) -> None:
         self.path = path
         self.kind = kind
         self.folder = folder or path.stem
         with open_file(path) as stream:
-            self.header = read_header(stream, path, columns, optional, kind)
-        self.index = TsvIndex(path, self.header)
+            self.header = read_header(stream, path, columns, optional, kind, films)
+        self.index = TsvIndex(path, self.header, part)
 
     def __len__(self) -> int:
         """Return the number of rows, reading the file to its end."""
@@ -154,7 +158,7 @@ class Row:
         self._table = table
         self.position = position
         self.cells = table.index.cells(position)
-        self.id = canonical_index(self.cells[INDEX] or "")
+        self.id = table.index.renamed.get(position) or canonical_index(self.cells[INDEX] or "")
         self._strings: dict[str, list[str] | None] = {}
 
     def get(self, column: str) -> str | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from lossylens_report.analysis import Analysis
 from lossylens_report.metrics.split import LEAST_SEEDS, Estimate
 from lossylens_report.run_results import GapSplit, SourceResults, SplitPoint
-from lossylens_report.table import Table, Value
+from lossylens_report.table import Table, Value, finite, interval_cells, table_of
 
 #: Digits after the point of shares in percent.
 _PERCENT = 1
@@ -16,22 +15,26 @@ _PERCENT = 1
 
 def gain_table(analysis: Analysis) -> Table:
     """Return the BD gain of each adapted model on each codec and task."""
-    return Table(
+    return table_of(
         "adaptor-gains",
         "BD gain of adaptors",
         (
-            *("task", "VLM", "adaptor", "codec", "trained on", "levels", "BD-metric without"),
-            *("BD gain", "95 % low", "95 % high", "recovered, %"),
-        ),
-        tuple(
-            (
-                *(group.group.title, each.cells[0].vlm, each.cells[0].adaptor),
-                *(each.cells[0].codec, each.seen, len(each.cells), each.loss),
-                *(each.gain, *(each.interval or (None, None))),
-                None if each.recovered is None else round(each.recovered, _PERCENT),
-            )
+            {
+                "task": group.group.title,
+                "VLM": gain.cells[0].vlm,
+                "adaptor": gain.cells[0].adaptor,
+                "codec": gain.cells[0].codec,
+                "trained on": gain.seen,
+                "levels": len(gain.cells),
+                "BD-metric without": gain.loss,
+                "BD gain": gain.gain,
+                **interval_cells(gain.interval),
+                "recovered, %": (
+                    None if gain.recovered is None else round(gain.recovered, _PERCENT)
+                ),
+            }
             for group in analysis.groups
-            for each in group.gains
+            for gain in group.gains
         ),
         "BD-metric with the adaptor minus without, over the codec's own rates; recovered: in"
         " percent of what compression costs without. Intervals draw images, the same for both.",
@@ -40,38 +43,46 @@ def gain_table(analysis: Analysis) -> Table:
 
 def clean_table(analysis: Analysis) -> Table:
     """Return what adaptors change on images as they are."""
-    return Table(
+    return table_of(
         "adaptor-uncompressed",
         "What adaptors change on uncompressed images",
-        ("task", "VLM", "adaptor", "without", "with", "change", "95 % low", "95 % high"),
-        tuple(
-            (
-                *(group.group.title, each.cell.vlm, each.cell.adaptor),
-                *(each.plain.value, each.cell.value, each.cell.value - each.plain.value),
-                *(each.interval or (None, None)),
-            )
+        (
+            {
+                "task": group.group.title,
+                "VLM": change.cell.vlm,
+                "adaptor": change.cell.adaptor,
+                "without": change.plain.value,
+                "with": change.cell.value,
+                "change": change.cell.value - change.plain.value,
+                **interval_cells(change.interval),
+            }
             for group in analysis.groups
-            for each in group.clean
+            for change in group.clean
         ),
     )
 
 
 def topic_table(sources: Sequence[SourceResults]) -> Table:
     """Return what adaptors change by topic of the questions."""
-    return Table(
+    return table_of(
         "adaptor-topics",
         "Gains of adaptors by topic of the questions",
         (
-            *("task", "VLM", "adaptor", "codec", "topic", "questions", "without", "with", "gain"),
-            *("95 % low", "95 % high"),
-        ),
-        tuple(
-            (
-                *(each.task, each.vlm, each.adaptor, each.codec, each.topic, each.questions),
-                *(each.plain, each.adapted, each.adapted - each.plain, each.low, each.high),
-            )
+            {
+                "task": found.task,
+                "VLM": found.vlm,
+                "adaptor": found.adaptor,
+                "codec": found.codec,
+                "topic": found.topic,
+                "questions": found.questions,
+                "without": found.plain,
+                "with": found.adapted,
+                "gain": found.adapted - found.plain,
+                "95 % low": found.low,
+                "95 % high": found.high,
+            }
             for source in sources
-            for each in source.topics
+            for found in source.topics
         ),
         "Right answers in percent, all levels of a codec together.",
     )
@@ -87,41 +98,66 @@ SPLIT = (
 
 def split_tables(splits: Sequence[GapSplit]) -> list[Table]:
     """Return the gap splits for readers: the split, and what stands beside it."""
-    points = [(each, point) for each in splits for point in each.points]
-    return [
-        table
-        for table in (
-            Table(
-                "gap-split",
-                "Gap split",
-                (
-                    *("task", "codec", "level", "bpp", "tuned as", "uncompressed", "compressed"),
-                    *("adapted", "performance gap", "information gap (at most)"),
-                    *("generalisation gap (at least)", "recovered, %"),
-                ),
-                tuple(_split_row(point) for _, point in points),
-                " ".join([SPLIT, *_said(splits)]),
-                3,
-            ),
-            Table(
-                "gap-split-beside",
-                "Beside the gap split",
-                (
-                    *("task", "codec", "level", "reachable gain", "one adaptor", "its gain"),
-                    *("tuned, uncompressed", "control", "control, uncompressed"),
-                ),
-                tuple(_beside_row(point) for _, point in points),
-                "Reachable: the best of all trainings at this point, which may serve it alone; one"
-                " adaptor: the joint training that is best over all points; tuned, uncompressed:"
-                " what the reachable one changes on images as they are; control: what tuning on"
-                " uncompressed images alone gains. In points of the score.",
-            ),
-            _ways(splits),
-            _way_gains(splits),
-            _arms(splits),
-        )
-        if table.rows
-    ]
+    made = (_split(splits), _beside(splits), _ways(splits), _way_gains(splits), _arms(splits))
+    return [table for table in made if table.rows]
+
+
+def _point_cells(point: SplitPoint) -> dict[str, Value]:
+    """Return the columns that say which point it is."""
+    level = f"{point.level} (unseen)" if point.unseen else point.level
+    return {"task": point.task, "codec": point.codec, "level": level}
+
+
+def _points(splits: Sequence[GapSplit]) -> Iterator[SplitPoint]:
+    for split in splits:
+        yield from split.points
+
+
+def _split(splits: Sequence[GapSplit]) -> Table:
+    return table_of(
+        "gap-split",
+        "Gap split",
+        (
+            {
+                **_point_cells(point),
+                "bpp": finite(point.bpp),
+                "tuned as": point.split.tuned,
+                "uncompressed": _figure(point.split.uncompressed),
+                "compressed": _figure(point.split.compressed),
+                "adapted": _figure(point.split.adapted),
+                "performance gap": _figure(point.split.performance),
+                "information gap (at most)": _figure(point.split.information),
+                "generalisation gap (at least)": _figure(point.split.generalisation),
+                "recovered, %": _figure(point.split.recovered, 0) or "no clear gap",
+            }
+            for point in _points(splits)
+        ),
+        " ".join([SPLIT, *_said(splits)]),
+        3,
+    )
+
+
+def _beside(splits: Sequence[GapSplit]) -> Table:
+    return table_of(
+        "gap-split-beside",
+        "Beside the gap split",
+        (
+            {
+                **_point_cells(point),
+                "reachable gain": _figure(point.split.generalisation),
+                "one adaptor": point.one,
+                "its gain": _figure(point.split.one[1]) if point.split.one else None,
+                "tuned, uncompressed": _figure(point.split.clean),
+                "control": _figure(point.split.control),
+                "control, uncompressed": _figure(point.split.control_clean),
+            }
+            for point in _points(splits)
+        ),
+        "Reachable: the best of all trainings at this point, which may serve it alone; one"
+        " adaptor: the joint training that is best over all points; tuned, uncompressed:"
+        " what the reachable one changes on images as they are; control: what tuning on"
+        " uncompressed images alone gains. In points of the score.",
+    )
 
 
 def _ways(splits: Sequence[GapSplit]) -> Table:
@@ -133,24 +169,23 @@ def _ways(splits: Sequence[GapSplit]) -> Table:
             for name in (*(name for _, name in each.clean), *_measured_ways(each))
         )
     )
-    rows: list[tuple[Value, ...]] = []
+    rows: list[dict[str, Value]] = []
     for each in splits:
         for task in each.images:
-            clean = (_figure(each.clean.get((task, name))) for name in names)
-            rows.append((task, "uncompressed", "", *clean))
+            clean = {name: _figure(each.clean.get((task, name))) for name in names}
+            rows.append({"task": task, "codec": "uncompressed", "level": "", **clean})
             rows += [
-                (
-                    *(task, point.codec, _level(point)),
-                    *(_figure(_gain_of(point, name)) for name in names),
-                )
+                {
+                    **_point_cells(point),
+                    **{name: _figure(_gain_of(point, name)) for name in names},
+                }
                 for point in each.points
                 if point.task == task
             ]
-    return Table(
+    return table_of(
         "gap-split-ways",
         "Gain of every way of tuning",
-        ("task", "codec", "level", *names),
-        tuple(rows),
+        rows,
         "In points of the score, mean over the training seeds with its 95 % interval, on the"
         " reported images. A way that is named by a point was measured there alone.",
     )
@@ -166,60 +201,41 @@ def _gain_of(point: SplitPoint, name: str) -> Estimate | None:
 
 
 def _way_gains(splits: Sequence[GapSplit]) -> Table:
-    return Table(
+    return table_of(
         "gap-split-bd",
         "BD gain of the trainings for all points",
-        ("task", "codec", "trained on", "tuned as", "BD-metric without", "BD gain", "recovered, %"),
-        tuple(
-            (
-                *(each.task, each.codec, "unseen" if each.unseen else "yes", each.way),
-                *(_figure(each.loss, 2), _figure(each.gain, 2)),
-                _figure(each.recovered, 0) or "no clear gap",
-            )
+        (
+            {
+                "task": found.task,
+                "codec": found.codec,
+                "trained on": "unseen" if found.unseen else "yes",
+                "tuned as": found.way,
+                "BD-metric without": _figure(found.loss, 2),
+                "BD gain": _figure(found.gain, 2),
+                "recovered, %": _figure(found.recovered, 0) or "no clear gap",
+            }
             for split in splits
-            for each in split.codecs
+            for found in split.codecs
         ),
         "Over the codec's own rates, on the reported images, over the training seeds.",
     )
 
 
 def _arms(splits: Sequence[GapSplit]) -> Table:
-    return Table(
+    return table_of(
         "gap-split-arms",
         "Trainings for all points against the first of them",
-        ("task", "codec", "level", "tuned as", "gain minus that of the first"),
-        tuple(
-            (point.task, point.codec, _level(point), name, _figure(figure, 2))
-            for split in splits
-            for point in split.points
+        (
+            {
+                **_point_cells(point),
+                "tuned as": name,
+                "gain minus that of the first": _figure(figure, 2),
+            }
+            for point in _points(splits)
             for name, figure in point.apart.items()
         ),
         "Paired by image and training seed.",
     )
-
-
-def _split_row(point: SplitPoint) -> tuple[Value, ...]:
-    found = point.split
-    return (
-        *(point.task, point.codec, _level(point), _finite(point.bpp), found.tuned),
-        *(_figure(each) for each in (found.uncompressed, found.compressed, found.adapted)),
-        *(_figure(each) for each in (found.performance, found.information)),
-        _figure(found.generalisation),
-        _figure(found.recovered, 0) or "no clear gap",
-    )
-
-
-def _beside_row(point: SplitPoint) -> tuple[Value, ...]:
-    found = point.split
-    return (
-        *(point.task, point.codec, _level(point), _figure(found.generalisation), point.one),
-        _figure(found.one[1]) if found.one else None,
-        *(_figure(each) for each in (found.clean, found.control, found.control_clean)),
-    )
-
-
-def _level(point: SplitPoint) -> str:
-    return f"{point.level} (unseen)" if point.unseen else point.level
 
 
 def _said(splits: Sequence[GapSplit]) -> Iterator[str]:
@@ -239,22 +255,26 @@ def _said(splits: Sequence[GapSplit]) -> Iterator[str]:
 
 def split_figures(splits: Sequence[GapSplit]) -> Table:
     """Return every figure of gap splits: a row each, with the value of each seed."""
-    return Table(
+    return table_of(
         "gap-split-figures",
         "Gap split, figure by figure",
         (
-            *("VLM", "task", "codec", "level", "seen", "bpp", "figure", "adaptor", "value"),
-            *("95 % low", "95 % high", "by training seed"),
-        ),
-        tuple(
-            (
-                *(each.vlm, point.task, point.codec, point.level),
-                *("no" if point.unseen else "yes", _finite(point.bpp), name, adaptor),
-                *(figure.value, figure.low, figure.high),
-                "; ".join(f"{value:.4f}" for value in figure.seeds),
-            )
-            for each in splits
-            for point in each.points
+            {
+                "VLM": split.vlm,
+                "task": point.task,
+                "codec": point.codec,
+                "level": point.level,
+                "seen": "no" if point.unseen else "yes",
+                "bpp": finite(point.bpp),
+                "figure": name,
+                "adaptor": adaptor,
+                "value": figure.value,
+                "95 % low": figure.low,
+                "95 % high": figure.high,
+                "by training seed": "; ".join(f"{value:.4f}" for value in figure.seeds),
+            }
+            for split in splits
+            for point in split.points
             for name, adaptor, figure in _figures(point)
         ),
         "Differences are in points of the score. Several values by training seed are of the same"
@@ -288,7 +308,3 @@ def _figure(given: Estimate | None, digits: int = 1) -> str | None:
     if given is None:
         return None
     return f"{given.value:.{digits}f} [{given.low:.{digits}f}, {given.high:.{digits}f}]"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 Value = str | float | int | None
@@ -32,6 +33,36 @@ class Table:
     rows: tuple[tuple[Value, ...], ...]
     note: str = ""
     digits: int = 2
+
+
+def table_of(
+    name: str,
+    title: str,
+    rows: Iterable[Mapping[str, Value]],
+    note: str = "",
+    digits: int = 2,
+) -> Table:
+    """Return a table of *rows*, each a value for every heading; see :class:`Table`.
+
+    Raises:
+        ValueError: a row has other headings than the first.
+    """
+    given = list(rows)
+    columns = tuple(given[0]) if given else ()
+    if any(tuple(row) != columns for row in given):
+        raise ValueError(f"the rows of table {name} have different headings")
+    return Table(name, title, columns, tuple(tuple(row.values()) for row in given), note, digits)
+
+
+def interval_cells(interval: tuple[float, float] | None) -> dict[str, Value]:
+    """Return the two columns of a 95 % interval, empty for None."""
+    low, high = interval or (None, None)
+    return {"95 % low": low, "95 % high": high}
+
+
+def finite(value: float) -> float | None:
+    """Return *value*, or None for what is no number or infinite."""
+    return value if math.isfinite(value) else None
 
 
 def file_name(text: str) -> str:

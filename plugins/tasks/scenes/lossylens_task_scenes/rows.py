@@ -14,35 +14,41 @@ from typing import Final
 
 from lossylens_toolkit.photographs import PhotographSet
 
-from lossylens_task_scenes.questions import (
+from lossylens_task_scenes.questions.attributes import (
+    attribute_yes_no,
+    color_questions,
+    either_or_questions,
+    shape_questions,
+    texture_questions,
+)
+from lossylens_task_scenes.questions.captioning import captions
+from lossylens_task_scenes.questions.choosing import choice_questions
+from lossylens_task_scenes.questions.counting import count_questions, count_yes_no
+from lossylens_task_scenes.questions.existence import absent_pairs, existence_questions
+from lossylens_task_scenes.questions.placing import (
+    half_questions,
+    position_questions,
+    relation_questions,
+    size_questions,
+)
+from lossylens_task_scenes.questions.reading import (
+    first_letter_questions,
+    word_questions,
+    word_yes_no,
+)
+from lossylens_task_scenes.questions.scene_question import (
     LETTERS,
     YES_NO_SUFFIX,
     Rng,
     SceneQuestion,
-    absent_pairs,
     article,
     as_short_answer,
-    attribute_yes_no,
+    question_rng,
+)
+from lossylens_task_scenes.questions.scene_wide import (
     background_questions,
     both_questions,
-    captions,
-    choice_questions,
-    color_questions,
-    count_questions,
-    count_yes_no,
-    either_or_questions,
-    existence_questions,
-    first_letter_questions,
-    half_questions,
     more_questions,
-    position_questions,
-    question_rng,
-    relation_questions,
-    shape_questions,
-    size_questions,
-    texture_questions,
-    word_questions,
-    word_yes_no,
 )
 from lossylens_task_scenes.scene import NOMINAL_SIZE, Scene, make_scene
 from lossylens_task_scenes.tsv import Row

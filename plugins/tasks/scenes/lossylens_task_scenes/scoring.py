@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from lossylens_task_scenes.questions import LETTERS, SceneQuestion
+from lossylens_task_scenes.questions.scene_question import LETTERS, SceneQuestion
 
 _LETTER = re.compile(r"^\(?([A-D])(?:$|[\s.):,])")
 

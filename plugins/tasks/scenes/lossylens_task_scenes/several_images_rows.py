@@ -6,14 +6,9 @@ import string
 from collections.abc import Iterator
 from typing import Final
 
-from lossylens_task_scenes.questions import (
-    Rng,
-    SceneQuestion,
-    article,
-    choice_questions,
-    count_questions,
-    question_rng,
-)
+from lossylens_task_scenes.questions.choosing import choice_questions
+from lossylens_task_scenes.questions.counting import count_questions
+from lossylens_task_scenes.questions.scene_question import Rng, SceneQuestion, article, question_rng
 from lossylens_task_scenes.rows import SceneSource
 from lossylens_task_scenes.scene import Scene
 from lossylens_task_scenes.tsv import Row

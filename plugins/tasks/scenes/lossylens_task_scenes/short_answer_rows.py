@@ -13,21 +13,22 @@ from typing import Final
 import numpy as np
 
 from lossylens_task_scenes.charts import Chart, make_chart
-from lossylens_task_scenes.questions import (
+from lossylens_task_scenes.questions.attributes import (
+    color_questions,
+    shape_questions,
+    texture_questions,
+)
+from lossylens_task_scenes.questions.counting import count_questions
+from lossylens_task_scenes.questions.existence import existence_questions
+from lossylens_task_scenes.questions.placing import position_questions, relation_questions
+from lossylens_task_scenes.questions.reading import word_questions
+from lossylens_task_scenes.questions.scene_question import (
     Rng,
     SceneQuestion,
     as_short_answer,
-    both_questions,
-    color_questions,
-    count_questions,
-    existence_questions,
-    position_questions,
     question_rng,
-    relation_questions,
-    shape_questions,
-    texture_questions,
-    word_questions,
 )
+from lossylens_task_scenes.questions.scene_wide import both_questions
 from lossylens_task_scenes.rows import SceneSource, shared_rows
 from lossylens_task_scenes.scene import Scene
 from lossylens_task_scenes.tsv import Row

@@ -14,7 +14,8 @@ from lossylens.task import ImageRef, Resampling, Sample, Score, Task
 from lossylens_toolkit.photographs import PhotographSet, check_photographs
 
 from lossylens_task_scenes.options import ScenesOptions, check_size
-from lossylens_task_scenes.questions import TOPICS, SceneQuestion, ask
+from lossylens_task_scenes.questions.full_set import ask
+from lossylens_task_scenes.questions.scene_question import TOPICS, SceneQuestion
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import GENERATOR_VERSION, NOMINAL_SIZE, Scene, make_scene
 from lossylens_task_scenes.scoring import caption_f1, extract, is_right

@@ -83,7 +83,7 @@ def write_tsv(
                 writer.writerow([_text(row[column], image_format) for column in columns])
                 count += 1
                 if on_image is not None:
-                    for _ in _drawings(row["image"]):
+                    for _ in _drawings(row.get("image", "")):
                         on_image()
         # mkstemp makes files for the owner alone; give it the usual permissions.
         umask = os.umask(0)

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lossylens.errors import ConfigError
+from lossylens_task_scenes.boxes import REFCOCO_CATEGORIES
 from lossylens_task_scenes.charts import draw_chart, make_chart
 from lossylens_task_scenes.export import BENCHMARKS, export, find_benchmark
-from lossylens_task_scenes.questions import SceneQuestion
+from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.rows import (
     CIRCULAR_STEP,
@@ -70,6 +71,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rows]:
         ("infovqa", "index image question answer split"),
         ("chartqa", "index image question answer split"),
         ("mmmu", "index question A B C D E F G answer category l2-category split image"),
+        ("refcoco", "index image question answer category width height"),
     ],
 )
 def test_columns(tables: dict[str, Rows], name: str, columns: str) -> None:
@@ -107,6 +109,23 @@ def test_pictures_are_the_scenes(tables: dict[str, Rows]) -> None:
     for index, row in enumerate(tables["coco-caption"]):
         image = Image.open(io.BytesIO(base64.b64decode(row["image"])))
         assert np.array_equal(np.asarray(image), np.asarray(render(make_scene(SEED, index, 96))))
+
+
+def test_refcoco_names_one_object_of_each_scene(tables: dict[str, Rows]) -> None:
+    assert {row["category"] for row in tables["refcoco"]} == set(REFCOCO_CATEGORIES)
+    for index, row in enumerate(tables["refcoco"]):
+        expression = re.fullmatch(r".*: <ref>the (.*)</ref>", row["question"])[1]
+        words = expression.removeprefix("largest ").split()
+        box = ast.literal_eval(row["answer"])
+        meant = [
+            thing
+            for thing in make_scene(SEED, index, 96).objects
+            if set(words) <= {thing.shape, thing.color, thing.texture}
+        ]
+        if expression.startswith("largest "):
+            meant = [max(meant, key=lambda thing: thing.radius)]
+        [thing] = meant
+        assert box == pytest.approx([min(max(side, 0), 96) for side in thing.box], abs=0.01)
 
 
 def test_pope_has_as_many_yes_as_no_in_every_split(tables: dict[str, Rows]) -> None:

@@ -9,15 +9,15 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lossylens_task_scenes.questions import (
-    ALL_SPLITS,
-    CAPTION_QUESTION,
+from lossylens_task_scenes.questions.captioning import CAPTION_QUESTION
+from lossylens_task_scenes.questions.existence import ALL_SPLITS
+from lossylens_task_scenes.questions.full_set import ask
+from lossylens_task_scenes.questions.reading import similar_words
+from lossylens_task_scenes.questions.scene_question import (
     LETTERS,
     TOPICS,
     YES_NO_SUFFIX,
     SceneQuestion,
-    ask,
-    similar_words,
 )
 from lossylens_task_scenes.scene import Scene, SceneObject, make_scene
 from lossylens_task_scenes.vocabulary import (

@@ -11,7 +11,7 @@ from lossylens.errors import ConfigError, DataError
 from lossylens.task import Sample, TaskSpec
 from lossylens_task_scenes import plugin
 from lossylens_task_scenes.options import ScenesOptions, check_size
-from lossylens_task_scenes.questions import SceneQuestion
+from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.scene import MIN_SIZE
 from lossylens_task_scenes.scoring import caption_f1, extract
 from lossylens_task_scenes.task import ScenesTask, size_bin

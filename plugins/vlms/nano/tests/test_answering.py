@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from lossylens.vlm import ImageQuestions, Question, QuestionKind, default_prompt
-from lossylens_task_scenes.questions import ask
+from lossylens_task_scenes.questions.full_set import ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
 from lossylens_toolkit.transformers_vlm.vlm_testing import about

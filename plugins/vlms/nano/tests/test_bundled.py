@@ -11,7 +11,7 @@ import pytest
 from lossylens.errors import RequirementError
 from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Question, QuestionKind
-from lossylens_task_scenes.questions import ask
+from lossylens_task_scenes.questions.full_set import ask
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
 from lossylens_toolkit.transformers_vlm.vlm_testing import about

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.vlm import Question
+from lossylens.vlm import Box, Question
 from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 from transformers import (
@@ -20,12 +20,14 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
     get_optimal_tiled_canvas,
 )
 
+from lossylens_toolkit.transformers_vlm.boxes import as_fractions
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.tower import TiledTower, heads_apart
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions
-from lossylens_toolkit.transformers_vlm.wording import internvl_wording
+from lossylens_toolkit.transformers_vlm.wording import FILM_TASKS, internvl_wording
+from lossylens_toolkit.written_boxes import four_numbers
 
 #: The system prompt with which the authors' code, and so the reference evaluator, asks.
 SYSTEM = (
@@ -38,13 +40,23 @@ LIMIT = 4096
 
 #: Most tiles of an image, thumbnail not counted, and the reference evaluator's exceptions.
 TILES = 6
-TASK_TILES = {"chartqa": 12, "docvqa": 18, "infovqa": 24, "mmmu": 12, "ocrbench": 24}
+TASK_TILES = {
+    "chartqa": 12,
+    "docvqa": 18,
+    "infovqa": 24,
+    "mmmu": 12,
+    "ocrbench": 24,
+    **dict.fromkeys(FILM_TASKS, 1),
+}
 
 #: Tasks whose first image the reference evaluator enlarges two times before it is cut.
 DOUBLED_TASKS = frozenset({"mmmu"})
 
 #: Tiles that several images share, thumbnails not counted.
 TILES_TOGETHER = 64
+
+#: The numbers of a box are thousandths, unless they add up to less than this: the authors' rule.
+_FEWEST_THOUSANDTHS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +238,23 @@ class InternVL(Family):
 
         Markers stay in the text.
         """
-        if images == 1:
+        film = question.task in FILM_TASKS
+        if images == 1 and not film:
             return [0, self.wording(question)]
+        name = "Frame" if film else "Image"
         numbered: list[str | int] = []
         for number in range(images):
             # The wording begins with the newline behind the last.
-            numbered += ["\n" * (number > 0) + f"Image-{number + 1}: ", number]
+            numbered += ["\n" * (number > 0) + f"{name}-{number + 1}: ", number]
         return [*numbered, self.wording(question)]
+
+    def box(self, text: str, size: tuple[int, int], detail: Hashable) -> Box | None:
+        """Return the box whose numbers are thousandths of the image, however it was cut."""
+        numbers = four_numbers(text)
+        if numbers is None:
+            return None
+        whole = 1000 if sum(numbers) >= _FEWEST_THOUSANDTHS else 1
+        return as_fractions(numbers, (whole, whole))
 
     def detail(self, question: Question, images: int) -> Hashable:
         """Return the most tiles of each image; several images share 64."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lossylens.vlm import Question, default_prompt
+from lossylens.vlm import Box, Question
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
@@ -23,11 +23,14 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     smart_resize,
 )
 
+from lossylens_toolkit.transformers_vlm.boxes import as_fractions
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.tower import Flow, VisionTower
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import Qwen25Options
+from lossylens_toolkit.transformers_vlm.wording import qwen_wording
+from lossylens_toolkit.written_boxes import four_numbers
 
 #: The system prompt of the official chat template.
 SYSTEM = "You are a helpful assistant."
@@ -309,45 +312,59 @@ def _located(
     window_side: int,
     frequency: tuple[float, ...],
 ) -> _Geometry:
-    unit = merge**2
-    blocks: list[Tensor] = []
-    windows: list[Tensor] = []
-    raster_of: list[Tensor] = []
-    for image, layout in enumerate(layouts):
-        rows, columns = layout.rows // merge, layout.columns // merge
-        at = torch.arange(rows * columns)
-        across = -(-columns // window_side)
-        window = (at // columns // window_side) * across + at % columns // window_side
-        blocks.append(torch.full_like(at, image))
-        windows.append(window + (windows[-1].max() + 1 if windows else 0))
-        raster_of.append(_block_order(layout, merge))
-    window = torch.cat(windows)
+    """Return where the tokens of a batch are.
+
+    Args:
+        layouts: of its images.
+        device: of the tensors returned.
+        merge: side of a block in patches.
+        window_side: side of a window in blocks.
+        frequency: rotary frequencies of rows, and of columns.
+    """
+    window = _window_of_blocks(layouts, merge, window_side)
     lengths = torch.bincount(window)
     # Windows of one length together, and otherwise in order.
     by_block = (lengths[window] * (len(lengths) + 1) + window).argsort(stable=True)
-    order = (by_block[:, None] * unit + torch.arange(unit)).flatten()
-    place = order.argsort()
-    owner = torch.cat(blocks).repeat_interleave(unit)[order]
-    raster, first = [], 0
-    for raster_ids in raster_of:
-        raster.append(place[first + raster_ids.argsort()])
-        first += len(raster_ids)
-    angles = torch.cat(
+    order = (by_block[:, None] * merge**2 + torch.arange(merge**2)).flatten()
+
+    tokens = [layout.tokens for layout in layouts]
+    owner = torch.arange(len(layouts)).repeat_interleave(torch.tensor(tokens))[order]
+    in_raster = [_block_order(layout, merge) for layout in layouts]
+    raster = [
+        at[ids.argsort()] for at, ids in zip(order.argsort().split(tokens), in_raster, strict=True)
+    ]
+    row_column = torch.cat(
         [
             torch.stack((ids // layout.columns, ids % layout.columns), 1)
-            for ids, layout in zip(raster_of, layouts, strict=True)
+            for ids, layout in zip(in_raster, layouts, strict=True)
         ]
     )
-    turned = (angles[..., None] * torch.tensor(frequency)).flatten(1)[order]
+    angles = (row_column[..., None] * torch.tensor(frequency)).flatten(1)[order]
     return _Geometry(
         order.to(device),
         by_block.argsort().to(device),
         tuple(at.to(device) for at in raster),
-        tuple(_consecutive(lengths * unit)),
+        tuple(_consecutive(lengths * merge**2)),
         tuple(_gathered(owner, len(layouts), device)),
         owner.to(device),
-        turned.to(device),
+        angles.to(device),
     )
+
+
+def _window_of_blocks(layouts: Sequence[Layout], merge: int, side: int) -> Tensor:
+    """Return the window of each block, row by row and image by image, counted from 0.
+
+    Windows are squares of *side* blocks from the upper left corner on, cut off at the right
+    and at the lower edge, and never of two images.
+    """
+    found, before = [], 0
+    for layout in layouts:
+        rows, columns = layout.rows // merge, layout.columns // merge
+        down, across = -(-rows // side), -(-columns // side)
+        row, column = torch.arange(rows) // side, torch.arange(columns) // side
+        found.append((before + row[:, None] * across + column).flatten())
+        before += down * across
+    return torch.cat(found)
 
 
 def _block_order(layout: Layout, merge: int) -> Tensor:
@@ -427,6 +444,7 @@ class Qwen25(Family):
         limit: most tokens of an answer where the question sets none.
         pixels: fewest and most pixels of an image of a task; None leaves the
             processor's own.
+        own_box_wording: whether boxes are asked for as in training.
     """
 
     tower: Qwen25Tower
@@ -441,8 +459,10 @@ class Qwen25(Family):
         system: str = SYSTEM,
         limit: int = LIMIT,
         pixels: Callable[[str], tuple[int, int]] | None = None,
+        own_box_wording: bool = False,
     ) -> None:
         super().__init__(model, model.model.language_model, tokenizer, limit)
+        self._own_box_wording = own_box_wording
         self.preprocess = Qwen25Preprocessor(processor)
         self.tower = Qwen25Tower(model, self.preprocess)
         self.image_token = model.config.image_token_id
@@ -454,7 +474,16 @@ class Qwen25(Family):
 
     def wording(self, question: Question) -> str:
         """Return the generic wording: the published settings use no other."""
-        return default_prompt(question)
+        return qwen_wording(question, own_boxes=self._own_box_wording)
+
+    def box(self, text: str, size: tuple[int, int], detail: Hashable) -> Box | None:
+        """Return the box whose numbers are pixels of the image as it was scaled."""
+        numbers = four_numbers(text)
+        if numbers is None:
+            return None
+        preprocess = self.tower.preprocess
+        layout, side = preprocess.layout(size, detail), preprocess.processor.patch_size
+        return as_fractions(numbers, (layout.columns * side, layout.rows * side))
 
     def detail(self, question: Question, images: int) -> Hashable:
         """Return fewest and most pixels of each image."""
@@ -494,6 +523,7 @@ class Qwen25Vlm(TransformersVlm):
             system=SYSTEM if options.system is None else options.system,
             limit=options.max_new_tokens or LIMIT,
             pixels=self._pixels,
+            own_box_wording=options.own_box_wording,
         )
 
     def _pixels(self, task: str) -> tuple[int, int]:

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from lossylens.vlm import default_prompt
-from lossylens_task_scenes.questions import (
-    SceneQuestion,
-    ask,
-    choice_questions,
+from lossylens_task_scenes.questions.attributes import (
     color_questions,
-    count_questions,
-    existence_questions,
-    position_questions,
     shape_questions,
     texture_questions,
-    word_questions,
 )
+from lossylens_task_scenes.questions.choosing import choice_questions
+from lossylens_task_scenes.questions.counting import count_questions
+from lossylens_task_scenes.questions.existence import existence_questions
+from lossylens_task_scenes.questions.full_set import ask
+from lossylens_task_scenes.questions.placing import position_questions
+from lossylens_task_scenes.questions.reading import word_questions
+from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import Box, Scene, make_scene
 from torch import Tensor

@@ -16,7 +16,8 @@ import numpy as np
 from lossylens.codec import SOURCE, Codec, bits_per_pixel
 from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Condition, ImageQuestions
-from lossylens_task_scenes.questions import SceneQuestion, ask
+from lossylens_task_scenes.questions.full_set import ask
+from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
 from PIL.Image import Image
