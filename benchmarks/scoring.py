@@ -103,6 +103,49 @@ def ocrbench(rng: random.Random, index: int) -> Row:
     return cells | {"category": rng.choice(CATEGORIES)}, phrase(rng, 8)
 
 
+def short(rng: random.Random) -> tuple[str, str]:
+    """Return an answer and a prediction, which is the answer, near it, or a sentence."""
+    answer = rng.choice([rng.choice(WORDS), phrase(rng, 3), str(rng.randrange(1000))])
+    said = rng.choice([answer, answer.title() + ".", f"the {answer}", rng.choice(WORDS)])
+    return answer, said if rng.random() < 0.8 else f"It says {said}, I think."
+
+
+def textvqa(rng: random.Random, index: int) -> Row:
+    answer, said = short(rng)
+    others = [short(rng)[0], answer.upper(), f"{answer}."]
+    answers = [answer if rng.random() < 0.6 else rng.choice(others) for _ in range(10)]
+    return {"question": f"What {phrase(rng, 5)}?", "answer": repr(answers)}, said
+
+
+def vqav2(rng: random.Random, index: int) -> Row:
+    cells, said = textvqa(rng, index)
+    return cells | {"category": rng.choice(["yes/no", "number", "other"])}, said
+
+
+def docvqa(rng: random.Random, index: int) -> Row:
+    answer, said = short(rng)
+    answer = f"{answer} {phrase(rng, rng.randrange(1, 4))}"
+    said = f"{said} {answer}" if rng.random() < 0.2 else answer.replace("w", "v", 1)
+    answers = repr([answer, answer.title()])
+    return {"question": f"What {phrase(rng, 5)}?", "answer": answers, "split": "val"}, said
+
+
+def chartqa(rng: random.Random, index: int) -> Row:
+    number = str(round(rng.uniform(1, 1000), 1))
+    answer, said = rng.choice([(number, f"{float(number) * 1.04:.1f}"), short(rng)])
+    cells = {"question": f"What {phrase(rng, 5)}?", "answer": answer}
+    return cells | {"split": rng.choice(["test_human", "test_augmented"])}, said
+
+
+def mmmu(rng: random.Random, index: int) -> Row:
+    cells, said = choice(rng, index)
+    if rng.random() < 0.06:
+        cells |= dict.fromkeys("ABCD", "") | {"answer": phrase(rng, 2)}
+    subject = rng.randrange(30)
+    cells |= {"category": f"discipline {subject % 6}", "l2-category": f"subject {subject}"}
+    return cells | {"split": "validation"}, said
+
+
 def coco_caption(rng: random.Random, index: int) -> Row:
     return {"answer": repr([phrase(rng, 10) for _ in range(5)])}, phrase(rng, 10)
 
@@ -114,6 +157,12 @@ TASKS: dict[str, Callable[[random.Random, int], Row]] = {
     "mmbench": mmbench,
     "seedbench": seedbench,
     "ocrbench": ocrbench,
+    "textvqa": textvqa,
+    "vqav2": vqav2,
+    "docvqa": docvqa,
+    "infovqa": docvqa,
+    "chartqa": chartqa,
+    "mmmu": mmmu,
     "coco-caption": coco_caption,
     WITHOUT_CIDER: coco_caption,
 }

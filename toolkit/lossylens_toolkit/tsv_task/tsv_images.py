@@ -25,8 +25,9 @@ def several(count: int) -> str:
     return f"{count} images; one per question is supported"
 
 
-# What may stand behind the last picture of a list.
+# What may stand behind the last picture of a list, and around each.
 _AFTER_LIST = b"]'\" ,\r\n\t"
+_AROUND_MEMBER = b"'\" \r\n\t"
 
 
 def count_listed(data: bytes | bytearray, start: int, stop: int) -> int:
@@ -45,9 +46,8 @@ def count_listed(data: bytes | bytearray, start: int, stop: int) -> int:
 
 
 def _listed(cell: bytes) -> list[bytes]:
-    """Return the pictures of a list in base64, as many as :func:`count_listed` counts."""
-    inside = cell.removeprefix(b"[").rstrip(_AFTER_LIST)
-    return [member.strip(b" '\"\r\n\t") for member in inside.split(b",")]
+    """Return the pictures of a list, quotes included, as many as :func:`count_listed` counts."""
+    return cell[1:].rstrip(_AFTER_LIST).split(b",")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Base64Cell:
 
     def _decoded(self, cell: bytes) -> bytes:
         if cell.startswith(b"["):
-            cell = self._member(_listed(cell))
+            cell = self._member(_listed(cell)).strip(_AROUND_MEMBER)
         try:
             # In quotes, base64 may be broken into lines, as MIME does.
             picture = base64.b64decode(cell.strip().translate(None, b"\r\n"), validate=True)
@@ -104,27 +104,6 @@ class Base64Cell:
     def _error(self, message: str) -> DataError:
         which = "" if self.number is None else f"image {self.number + 1}: "
         return self.place.error(which + message)
-
-
-@dataclass(frozen=True, slots=True)
-class AbsentImage:
-    """Stands for a picture that a row speaks of and does not have; picklable.
-
-    Attributes:
-        place: the row.
-        reason: what is wrong and what to do.
-    """
-
-    place: Place
-    reason: str
-
-    def __call__(self) -> bytes:
-        """Raise the error, so that this sample fails alone.
-
-        Raises:
-            DataError: always.
-        """
-        raise self.place.error(self.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -382,6 +382,40 @@ def test_a_file_of_300_megabytes_takes_little_memory(tmp_path: Path):
     assert float(megabytes) < 60
 
 
+_MEASURE_LISTS = """
+import resource, sys
+from pathlib import Path
+from lossylens_toolkit.tsv_task import TsvTable
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+before = peak()
+images = [image for row in TsvTable(Path(sys.argv[1]), ("question",)) for image in row.images()]
+assert {len(image.read()) for image in images} == {2_000_000}
+print(len(images), peak() - before)
+"""
+
+
+def test_lists_of_pictures_take_the_memory_of_one_row(tmp_path: Path):
+    """The largest row has 11 MB, the file 85."""
+    picture = base64.b64encode(b"p" * 2_000_000).decode()
+    path = tmp_path / "lists.tsv"
+    with path.open("w") as stream:
+        stream.write(HEADER)
+        for i in range(8):
+            cell = f"[{', '.join([repr(picture)] * 4)}]"
+            cell = f'"{cell}"' if i % 2 else cell
+            stream.write(f"{i}\t{cell}\tIs it so?\n")
+    run = subprocess.run(
+        [sys.executable, "-c", _MEASURE_LISTS, str(path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    count, megabytes = run.stdout.split()
+    assert count == "32"
+    assert float(megabytes) < 70
+
+
 # Quotation marks that take rows in.
 
 FIVE = "index\timage\tquestion\tanswer\tcategory\n"

@@ -9,6 +9,8 @@ counts; the definition of the challenge wants more than that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress, count
+from operator import ne
 
 #: Least similarity that counts.
 THRESHOLD = 0.5
@@ -21,7 +23,15 @@ def anls(prediction: str, answers: Sequence[str]) -> float:
         prediction: as it was given.
         answers: at least one.
     """
-    similarity = 1 - min(_distance(prediction, answer) for answer in answers)
+    said = common_form(prediction)
+    least = len(prediction.upper())
+    # Answers often differ in case alone; of these the longest is the nearest.
+    lengths: dict[str, int] = {}
+    for answer in answers:
+        form = common_form(answer)
+        lengths[form] = max(lengths.get(form, least), len(answer.upper()))
+    distances = [_distance(said, form, length) for form, length in lengths.items()]
+    similarity = 1 - min(distances)
     return similarity if similarity >= THRESHOLD else 0.0
 
 
@@ -30,10 +40,8 @@ def common_form(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _distance(prediction: str, answer: str) -> float:
-    """Return the normalised distance; 1 for one that is too large to count."""
-    length = max(len(prediction.upper()), len(answer.upper()))
-    one, other = common_form(prediction), common_form(answer)
+def _distance(one: str, other: str, length: int) -> float:
+    """Return the distance over *length*; 1 for one that is too large to count."""
     if one == other:
         return 0.0
     # No shorter way from one to the other than what one is longer.
@@ -49,6 +57,11 @@ def levenshtein(one: str, other: str) -> int:
     where it falls from one row to the next (Hyyrö, A Bit-Vector Algorithm for Computing
     Levenshtein and Damerau Edit Distances, 2003).
     """
+    # What both begin and end with costs nothing.
+    begin = _alike(one, other)
+    one, other = one[begin:], other[begin:]
+    end = _alike(one[::-1], other[::-1])
+    one, other = one[: len(one) - end], other[: len(other) - end]
     if not one or not other:
         return len(one) + len(other)
     places: dict[str, int] = {}
@@ -71,3 +84,8 @@ def levenshtein(one: str, other: str) -> int:
         rises = (right_falls << 1 | ~(carried | shifted)) & every
         falls = shifted & carried & every
     return distance
+
+
+def _alike(one: str, other: str) -> int:
+    """Return how many characters both begin with."""
+    return next(compress(count(), map(ne, one, other)), min(len(one), len(other)))

@@ -20,7 +20,7 @@ from lossylens_toolkit.tsv_task import (
 )
 from lossylens_toolkit.tsv_task.choice import REFUSED
 from lossylens_toolkit.tsv_task.multiple_choice import options
-from lossylens_toolkit.tsv_task.tsv_images import AbsentImage
+from lossylens_toolkit.tsv_task.unusable import unusable
 
 from lossylens_task_mmmu.open_questions import is_right
 from lossylens_task_mmmu.plugin import DATASET, SPEC
@@ -59,8 +59,7 @@ class MmmuTask(MultipleChoiceTask):
             interleaved(text, len(images))
         except ValueError as error:
             reason = f"{error}; add it to the list in column 'image' or take the marker out"
-            absent = AbsentImage(row.place(), reason)
-            return (*images, ImageRef(f"{row.id}_{len(images)}", absent))
+            return (*images, unusable(row.id, row.error("", reason)))
         return images
 
     def choices(self, row: Row) -> dict[str, str]:

@@ -22,8 +22,8 @@ def export_command(
     task: Annotated[
         str,
         typer.Argument(
-            help="Benchmark: pope, gqa, mme, mmbench, seedbench, ocrbench, coco-caption, refcoco,"
-            " few-shot or video-mme."
+            help="Benchmark: pope, gqa, mme, mmbench, seedbench, ocrbench, coco-caption, textvqa, "
+            "vqav2, docvqa, infovqa, chartqa, mmmu, refcoco, few-shot or video-mme."
         ),
     ],
     out: Annotated[

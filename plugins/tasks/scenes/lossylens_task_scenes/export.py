@@ -11,7 +11,7 @@ from lossylens.errors import ConfigError
 from lossylens.names import canonical, suggestion
 from lossylens_toolkit.photographs import PhotographSet
 
-from lossylens_task_scenes import rows
+from lossylens_task_scenes import rows, several_images_rows, short_answer_rows
 from lossylens_task_scenes.boxes import REFCOCO_COLUMNS, refcoco_rows
 from lossylens_task_scenes.class_folders import write_classes
 from lossylens_task_scenes.films import write_films
@@ -40,6 +40,12 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "seedbench": Benchmark(rows.SEEDBENCH_COLUMNS, rows.seedbench_rows),
     "ocrbench": Benchmark(rows.OCRBENCH_COLUMNS, rows.ocrbench_rows),
     "coco-caption": Benchmark(rows.COCO_COLUMNS, rows.coco_rows),
+    "textvqa": Benchmark(short_answer_rows.TEXTVQA_COLUMNS, short_answer_rows.textvqa_rows),
+    "vqav2": Benchmark(short_answer_rows.VQAV2_COLUMNS, short_answer_rows.vqav2_rows),
+    "docvqa": Benchmark(short_answer_rows.DOCVQA_COLUMNS, short_answer_rows.docvqa_rows),
+    "infovqa": Benchmark(short_answer_rows.DOCVQA_COLUMNS, short_answer_rows.infovqa_rows),
+    "chartqa": Benchmark(short_answer_rows.CHARTQA_COLUMNS, short_answer_rows.chartqa_rows),
+    "mmmu": Benchmark(several_images_rows.MMMU_COLUMNS, several_images_rows.mmmu_rows),
     "refcoco": Benchmark(REFCOCO_COLUMNS, refcoco_rows),
 }
 
