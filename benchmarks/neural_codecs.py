@@ -29,11 +29,12 @@ TCM     2.11 and 1.90      1.76 and 1.59
 MLIC++  1.25 and 1.29      1.10 and 1.20
 ======= ================== ==================
 
-HiFiC and MS-ILLM at 256x256, encoding and decoding together, on a thread of that machine beside
-other work: 1.3 and 1.4 s in float32, 1.8 and 1.2 times the official implementations' speed on
-theirs.  Nine tenths of it are convolutions that reach 98 of the 115 GFLOP/s of that thread, so
-that nothing but fewer multiplications would make MS-ILLM 1.5 times as fast.  Winograd's
-algorithm gains little in float32 and loses two bits.
+HiFiC and MS-ILLM at 256x256, encoding and decoding together, on a thread of that machine with
+little beside it: 1.21 and 1.12 s in float32, 1.9 and 1.5 times the official implementations' speed
+on theirs (beside more other work, 1.3 and 1.4 s).  Nine tenths of it are convolutions that reach
+98 of the 115 GFLOP/s of that thread, so that nothing but fewer multiplications would make them
+much faster; channel norms are a hundredth of it.  Winograd's algorithm gains little in float32
+and loses two bits.
 In float64, as by default, they take 4.0 and 3.7 s.
 
 For the codecs on latent diffusion, what counts is the share of time that is spent outside
