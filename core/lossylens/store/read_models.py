@@ -295,6 +295,24 @@ def shown_samples(store: Store, task: str, ids: Sequence[str] | None = None) -> 
     return [ShownSample(*row) for row in store.rows(f"{query} ORDER BY position", values)]
 
 
+def sample_images(
+    store: Store, task: str, ids: Sequence[str]
+) -> dict[str, list[tuple[str | None, bool]]]:
+    """Return the images of some samples in order, and whether each is context.
+
+    An image is None where the file could not be read.
+    """
+    found: dict[str, list[tuple[str | None, bool]]] = {}
+    rows = store.rows(
+        "SELECT sample, image, context FROM sample_images"
+        " WHERE task = ? AND sample IN (SELECT value FROM json_each(?)) ORDER BY sample, position",
+        (task, json.dumps(list(ids))),
+    )
+    for sample, image, context in rows:
+        found.setdefault(sample, []).append((image, bool(context)))
+    return found
+
+
 def sample_topics(store: Store, task: str) -> list[SampleTopic]:
     """Return the topics of a task's samples, in the order of the data."""
     # Tasks call it a topic, or a category where they know no other.

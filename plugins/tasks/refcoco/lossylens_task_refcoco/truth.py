@@ -34,6 +34,7 @@ class Truths:
         self._answers_first = SIDES[0] not in self._sides and "answer" in names
         self._table = table
         self._fractions: bool | None = None
+        self._found: dict[int, Corners | None] = {}
 
     @property
     def known(self) -> bool:
@@ -42,6 +43,11 @@ class Truths:
 
     def box(self, row: Row) -> Corners | None:
         """Return the box of *row* in pixels, None if no column holds one."""
+        if row.position not in self._found:
+            self._found[row.position] = self._read(row)
+        return self._found[row.position]
+
+    def _read(self, row: Row) -> Corners | None:
         if self._answers_first:
             numbers = four_numbers(text_or_missing(row.get("answer")))
             if numbers is not None:
