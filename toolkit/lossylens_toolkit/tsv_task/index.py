@@ -151,7 +151,7 @@ class TsvIndex:
             row_id = self._checked_id(cells)
             place = self._picture_start(record) if is_picture else _NO_PICTURE
             # Only now, so that a malformed row leaves nothing behind.
-            if row_id != canonical_index(cells[0]):
+            if self._part is not None and row_id != canonical_index(cells[0]):
                 self.renamed[len(self._kept)] = row_id
             self._positions[row_id] = len(self._kept)
             self._kept.append(kept)

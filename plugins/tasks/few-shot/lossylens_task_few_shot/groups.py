@@ -78,9 +78,10 @@ def drawn(folder: Path, ways: int, shots: int, groups: int, seed: int) -> Iterat
             f"{folder}: {len(classes)} class folders, fewer than the {ways} of a group; add some,"
             " or set tasks.few-shot.ways"
         )
+    names = sorted(classes)
     for number in range(groups):
         rng = random.Random(f"few-shot {seed} {number}")  # noqa: S311 - no secrets are drawn
-        chosen = rng.sample(sorted(classes), ways)
+        chosen = rng.sample(names, ways)
         asked = rng.choice(chosen)
         shown, query, problem = [], "", ""
         for name in chosen:
