@@ -55,7 +55,7 @@ class RefcocoTask(TsvTask):
         """Return the split, and the true box in fractions of the picture."""
         box = self._truths.box(row)
         answer = {} if box is None else {"answer": _fractions(box, row)}
-        return {"split": split_of(row.cells), **answer}
+        return {"category": split_of(row.cells), **answer}
 
     def samples(self) -> Iterator[Sample]:
         """Yield all samples; one whose box is not in its picture fails.

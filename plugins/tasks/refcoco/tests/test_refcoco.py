@@ -59,7 +59,10 @@ def make(tmp_path):
 def test_questions_ask_for_a_box_and_samples_carry_it_in_fractions(make):
     [sample] = make({}).samples()
     assert (sample.question.kind, sample.question.text) == (QuestionKind.BOX, "Where?")
-    assert sample.fields == {"split": "RefCOCO_val", "answer": "[0.2500, 0.2500, 0.5000, 0.7500]"}
+    assert sample.fields == {
+        "category": "RefCOCO_val",
+        "answer": "[0.2500, 0.2500, 0.5000, 0.7500]",
+    }
 
 
 def test_answers_of_runs_are_fractions_and_are_read_as_such(make):

@@ -159,9 +159,9 @@ class VideoMmeTask(TsvTask):
             raise row.error("subtitle_path", str(error)) from error
 
     def fields(self, row: Row) -> Mapping[str, str]:
-        """Return film, answer and groups."""
-        names = ("video", "duration", *GROUPS, "answer")
-        return {name: row.text(name) for name in names}
+        """Return film, answer and groups; reports tell durations apart."""
+        names = ("video", *GROUPS, "answer")
+        return {"topic": row.text("duration"), **{name: row.text(name) for name in names}}
 
     def verdict(self, row: Row, prediction: str) -> Verdict:
         """Compare the first letter with the answer; none is wrong."""

@@ -192,6 +192,7 @@ def test_frames_are_extracted_once_and_exactly(make, tmp_path, name, options):
     assert first.images == second.images
     assert first.cluster == second.cluster == "one"
     assert first.fields["seconds"] == "4.000"
+    assert first.fields["topic"] == "short"
     expected = [grey(index) for index in (8, 16, 24, 32)]
     tolerance = 0 if name.endswith(".mkv") else 2
     assert greys(first) == pytest.approx(expected, abs=tolerance)
