@@ -21,7 +21,7 @@ from lossylens.adaptor import Needs
 from lossylens.codec import Latents
 from lossylens.executor import Resources
 from lossylens.failure import Failure, attempt
-from lossylens.images.pixels import given_image, source_image
+from lossylens.images.pixels import coded_size, given_image, source_image
 from lossylens.run.executors.process import BoundedFunction
 from lossylens.run.jobs import CodecRecipe, JobByJob
 from lossylens.store.bitstreams import read_bitstream
@@ -59,7 +59,7 @@ class DecodeJob:
     """A picture that a VLM is to be given, or what else is read from its bitstream.
 
     Attributes:
-        picture: the original; its size is that of the decoded image.
+        picture: the original.
         codec: at its level; None for the picture as it is.
         bitstream: of the picture; None without a codec.
         parity: see :mod:`lossylens.images.pixels`.
@@ -78,6 +78,11 @@ class DecodeJob:
     def pixels(self) -> int:
         """Of the original."""
         return self.picture.width * self.picture.height
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is decoded."""
+        return coded_size(self.picture.size, self.codec.square if self.codec else None)
 
     @property
     def batch_images(self) -> int:
@@ -136,7 +141,7 @@ def _decode_one(job: DecodeJob) -> Decoded:
     if job.twice and data is not None:
         deterministic = _samples(job, codec.decode(bitstream)) == data
     kept = bitstream if Needs.BITSTREAM in job.needs else None
-    return Decoded(job.picture.size, data, kept, latents, seconds, deterministic)
+    return Decoded(job.size, data, kept, latents, seconds, deterministic)
 
 
 def _decode_batch(jobs: tuple[DecodeJob, ...]) -> tuple[Decoded, ...]:
@@ -153,12 +158,12 @@ def _decode_batch(jobs: tuple[DecodeJob, ...]) -> tuple[Decoded, ...]:
         if job.twice:
             deterministic = _samples(job, codec.decode(bitstream)) == data
         kept = bitstream if Needs.BITSTREAM in job.needs else None
-        found.append(Decoded(job.picture.size, data, kept, None, seconds, deterministic))
+        found.append(Decoded(job.size, data, kept, None, seconds, deterministic))
     return tuple(found)
 
 
 def _samples(job: DecodeJob, image: object) -> bytes:
-    return given_image(image, job.picture.size, parity=job.parity).tobytes()
+    return given_image(image, job.size, parity=job.parity).tobytes()
 
 
 class DecoderProcess:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL.Image import Image
 
 from lossylens.failure import Failure, attempt
-from lossylens.images.pixels import decoded_image
+from lossylens.images.pixels import coded_size, decoded_image
 from lossylens.registry.fidelity import Fidelity
 from lossylens.registry.import_paths import import_object
 from lossylens.run.jobs import CodecJob
@@ -38,7 +38,8 @@ class MeasureJob(CodecJob):
     def decoded(self) -> Image:
         """Return what the codec makes of the bitstream."""
         bitstream = read_bitstream(self.folder, self.bitstream)
-        return decoded_image(self.codec.built(), bitstream, self.picture.size, parity=False)
+        size = coded_size(self.picture.size, self.codec.square)
+        return decoded_image(self.codec.built(), bitstream, size, parity=False)
 
 
 @dataclass(frozen=True)
