@@ -58,6 +58,9 @@ _SAME = 1e-2
 #: Learning rate of the quantiles of entropy bottlenecks, as codecs are trained.
 _AUXILIARY_RATE = 1e-3
 
+#: Of the quantiles' loss: Adam does not care, and the norm at which gradients are clipped does.
+_AUXILIARY_WEIGHT = 1e-4
+
 #: Of samples in 0..255 against those in 0..1.
 _PEAK_SQUARED = 255.0**2
 
@@ -364,7 +367,8 @@ class NeckTraining(AdaptorTraining):
             terms["mse"] = mse_loss(out["x_hat"].float(), given)
             distortion = distortion + joint.gamma * terms["mse"]
         # No parameter of the auxiliary loss is in the other.
-        total = terms["bpp"] + self._multiplier * distortion + out["auxiliary"]
+        auxiliary = _AUXILIARY_WEIGHT * out["auxiliary"]
+        total = terms["bpp"] + self._multiplier * distortion + auxiliary
         return {"loss": total, **terms}
 
     def _given(self, pairs: Sequence[Pair]) -> Tensor:
