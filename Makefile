@@ -53,6 +53,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/listing.py
 	$(BIN)/python benchmarks/neural_codecs.py
 	$(BIN)/python benchmarks/report.py

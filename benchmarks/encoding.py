@@ -54,18 +54,20 @@ from unittest import mock
 
 import numpy as np
 import x265_program
-from lossylens.codec import Codec, Level
-from lossylens.grid.config import CodecChoice
-from lossylens.grid.plan import CodecLevel, Plan
+from lossylens.codec import Codec, CodecPoint, Level
+from lossylens.grid.config import CodecChoice, load_config
+from lossylens.grid.plan import CodecLevel
 from lossylens.images import read_image
 from lossylens.images.pixels import source_image
 from lossylens.registry.import_paths import import_object
 from lossylens.registry.plugins import Registry, load_registry
-from lossylens.run.collect import Material
+from lossylens.run.collect import Asked, Material
 from lossylens.run.encoding import encode_all
 from lossylens.store.database import Store
 from lossylens.store.records import Part, Picture
+from lossylens.task import ImageRef, Sample
 from lossylens.testing.pictures import picture
+from lossylens.vlm import Question, QuestionKind
 from lossylens_toolkit.external_codec.program_codec import ProgramCodec
 from lossylens_toolkit.external_codec.program_testing import stand_ins
 from lossylens_toolkit.external_codec.yuv import Frame, to_raw
@@ -198,7 +200,8 @@ def loops_at_once(
 def run(
     choice: CodecChoice, files: Sequence[Path], folder: Path, workers: int, number: int
 ) -> Cost:
-    level = CodecLevel(choice, choice.levels[0], Part("codec", {"name": choice.label}))
+    point = CodecPoint(choice.spec.name, choice.levels[0].name, choice.label)
+    level = CodecLevel(choice, choice.levels[0], Part("codec", {"name": choice.label}), point)
     pictures = {}
     for path in files:
         data = path.read_bytes()
@@ -206,11 +209,17 @@ def run(
         pictures[sha256] = Picture(
             sha256, len(data), SIDE, SIDE, read=partial(Path.read_bytes, path)
         )
-    plan, material = Plan((level,), (), ()), Material({}, pictures)
+    shown = tuple(ImageRef(each, bytes) for each in pictures)
+    sample = Sample("0", shown, Question(QuestionKind.CAPTION, ""))
+    material = Material({"": (Asked(sample, tuple(pictures)),)}, pictures)
+    written = folder / "run.yaml"
+    written.write_text("{codecs: {jpeg: }, vlms: {nano: }, tasks: {scenes: }, run: {out: run}}")
+    config = load_config(written, [f"run.workers={workers}"])
+    executor = config.registry.build_executor(config.executor.spec.name, config.executor.options)
     # By then each worker has done some.
     first = max(2 * workers, len(files) // 10)
-    with TimedStore(folder / f"run-{number}", first, len(files)) as store:
-        encode_all(plan, material, store, workers=workers, parity=False)
+    with executor, TimedStore(folder / f"run-{number}", first, len(files)) as store:
+        encode_all(config, [level], material, executor, store)
         start, end = store.times
     return per_image(start, end, len(files) - first)
 
@@ -236,9 +245,8 @@ def bare_program(
     assert isinstance(codec, ProgramCodec)
     frame = Frame(SIDE, SIDE, codec.options.subsampling, codec.options.input_depth)
     command = [codec.encoder_path, *codec.encoder_arguments(frame)]
-    places = [folder / f"program-{workers}-{number}-{path.stem}" for path in files]
+    places = [Path(tempfile.mkdtemp(dir=folder)) for _ in files]
     for path, place in zip(files, places, strict=True):
-        place.mkdir()
         rgb = np.asarray(read_image(path.read_bytes()))
         (place / "in.yuv").write_bytes(to_raw(rgb, frame, codec.conversion))
     quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)

@@ -29,18 +29,19 @@ TCM     2.11 and 1.90      1.76 and 1.59
 MLIC++  1.25 and 1.29      1.10 and 1.20
 ======= ================== ==================
 
-HiFiC and MS-ILLM at 256x256, encoding and decoding together, on a thread of that machine beside
-other work: 1.3 and 1.4 s in float32, 1.8 and 1.2 times the official implementations' speed on
-theirs.  Nine tenths of it are convolutions that reach 98 of the 115 GFLOP/s of that thread, so
-that nothing but fewer multiplications would make MS-ILLM 1.5 times as fast.  Winograd's
-algorithm gains little in float32 and loses two bits.
+HiFiC and MS-ILLM at 256x256, encoding and decoding together, on a thread of that machine with
+little beside it: 1.21 and 1.12 s in float32, 1.9 and 1.5 times the official implementations' speed
+on theirs (beside more other work, 1.3 and 1.4 s).  Nine tenths of it are convolutions that reach
+98 of the 115 GFLOP/s of that thread, so that nothing but fewer multiplications would make them
+much faster; channel norms are a hundredth of it.  Winograd's algorithm gains little in float32
+and loses two bits.
 In float64, as by default, they take 4.0 and 3.7 s.
 
 For the codecs on latent diffusion, what counts is the share of time that is spent outside
 UNet, VAE and the networks that code the latent: in entropy coding, container, sampler,
 noise and pictures. They have the official size and random weights; their times are those
-of the second of two rounds, DiffEIC's with 2 steps instead of 50. A small picture is the
-hardest case, since all this grows less than the networks' time.
+of a second round, or with ``--rounds 1`` of the first, DiffEIC's with 2 steps instead of 50.
+A small picture is the hardest case, since all this grows less than the networks' time.
 
     python benchmarks/neural_codecs.py [--size 512x768] [--rounds 3] [--only elic ...]
     python benchmarks/neural_codecs.py --only diffeic rdeic stablecodec --diffusion-size 64x64
@@ -139,7 +140,7 @@ def state(name: str, built: Mapping[str, Any]) -> dict[str, Any]:
     return filled(built, 0, KEEP, SCALE if codec == "tcm" else {})
 
 
-def share(name: str, height: int, width: int) -> None:
+def share(name: str, height: int, width: int, warm: bool) -> None:
     """Print seconds of encoding and decoding, the share outside networks, and peak memory."""
     import torch
     from lossylens.testing.pictures import picture
@@ -149,8 +150,9 @@ def share(name: str, height: int, width: int) -> None:
     torch.nn.modules.module.register_module_forward_hook(clock.leave, always_call=True)
     codec = of_official_size(name)
     image = picture(height, width)
-    codec.decode(codec.encode(image))
-    clock.inside = 0.0
+    if warm:
+        codec.decode(codec.encode(image))
+        clock.inside = 0.0
     start = time.process_time()
     bitstream = codec.encode(image)
     middle = time.process_time()
@@ -259,20 +261,21 @@ def main() -> None:
         contend(arguments.contend, height, width)
         return
     if arguments.share:
-        share(arguments.share, height, width)
+        share(arguments.share, height, width, arguments.rounds > 1)
         return
     if contenders := [name for name in arguments.only if name in CONTENDERS]:
         compare(contenders, arguments)
     if diffusion := [name for name in arguments.only if name in DIFFUSION]:
-        print_shares(diffusion, arguments.diffusion_size)
+        print_shares(diffusion, arguments.diffusion_size, arguments.rounds)
 
 
-def print_shares(names: list[str], size: str) -> None:
+def print_shares(names: list[str], size: str, rounds: int) -> None:
     """Print a table of the codecs on latent diffusion, each in a process of its own."""
     print(f"{size}; seconds of processor time; share outside networks")
     print(f"{'':16}{'encode':>8}{'decode':>8}{'both':>8}{'MiB':>8}{'outside':>9}")
     for name in names:
         command = [sys.executable, __file__, "--share", name, "--size", size]
+        command += ["--rounds", str(rounds)]
         found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         encode, decode, peak, outside = json.loads(found.splitlines()[-1])
         both = encode + decode

@@ -4,7 +4,8 @@ A data file with tiny pictures, ten questions to each, and a file of predictions
 are written to a temporary folder.  Timed is what ``lossylens score`` does with
 them: reading the predictions, indexing the data, scoring.  Given are seconds of
 processor time and the time on the clock.  ``coco-caption-without-cider`` leaves
-out the one metric that has no bound on its time.
+out the one metric that has no bound on its time.  ``few-shot`` has no data file, but a folder
+of pictures, from which it draws as many groups.
 
     python benchmarks/scoring.py [--rows 100000] [--tasks pope gqa ...]
 """
@@ -103,6 +104,83 @@ def ocrbench(rng: random.Random, index: int) -> Row:
     return cells | {"category": rng.choice(CATEGORIES)}, phrase(rng, 8)
 
 
+def short(rng: random.Random) -> tuple[str, str]:
+    """Return an answer and a prediction, which is the answer, near it, or a sentence."""
+    answer = rng.choice([rng.choice(WORDS), phrase(rng, 3), str(rng.randrange(1000))])
+    said = rng.choice([answer, answer.title() + ".", f"the {answer}", rng.choice(WORDS)])
+    return answer, said if rng.random() < 0.8 else f"It says {said}, I think."
+
+
+def textvqa(rng: random.Random, index: int) -> Row:
+    answer, said = short(rng)
+    others = [short(rng)[0], answer.upper(), f"{answer}."]
+    answers = [answer if rng.random() < 0.6 else rng.choice(others) for _ in range(10)]
+    return {"question": f"What {phrase(rng, 5)}?", "answer": repr(answers)}, said
+
+
+def vqav2(rng: random.Random, index: int) -> Row:
+    cells, said = textvqa(rng, index)
+    return cells | {"category": rng.choice(["yes/no", "number", "other"])}, said
+
+
+def docvqa(rng: random.Random, index: int) -> Row:
+    answer, said = short(rng)
+    answer = f"{answer} {phrase(rng, rng.randrange(1, 4))}"
+    said = f"{said} {answer}" if rng.random() < 0.2 else answer.replace("w", "v", 1)
+    answers = repr([answer, answer.title()])
+    return {"question": f"What {phrase(rng, 5)}?", "answer": answers, "split": "val"}, said
+
+
+def chartqa(rng: random.Random, index: int) -> Row:
+    number = str(round(rng.uniform(1, 1000), 1))
+    answer, said = rng.choice([(number, f"{float(number) * 1.04:.1f}"), short(rng)])
+    cells = {"question": f"What {phrase(rng, 5)}?", "answer": answer}
+    return cells | {"split": rng.choice(["test_human", "test_augmented"])}, said
+
+
+def mmmu(rng: random.Random, index: int) -> Row:
+    cells, said = choice(rng, index)
+    if rng.random() < 0.06:
+        cells |= dict.fromkeys("ABCD", "") | {"answer": phrase(rng, 2)}
+    subject = rng.randrange(30)
+    cells |= {"category": f"discipline {subject % 6}", "l2-category": f"subject {subject}"}
+    return cells | {"split": "validation"}, said
+
+
+def box(rng: random.Random) -> list[float]:
+    """Return left, top, right and bottom in a picture of 640x480."""
+    left, top = rng.uniform(0, 500), rng.uniform(0, 350)
+    return [round(side, 2) for side in (left, top, left + 120, top + 110)]
+
+
+def refcoco(rng: random.Random, index: int) -> Row:
+    right = box(rng)
+    said = rng.choice([right, box(rng), [round(1000 * side / 640) for side in right]])
+    split = f"{rng.choice(['RefCOCO', 'RefCOCO+'])} {rng.choice(['val', 'testA', 'testB'])}"
+    cells = {"question": f"Please provide the box of {phrase(rng, 3)}", "answer": str(right)}
+    return cells | {"category": split, "width": "640", "height": "480"}, f"[{said}]"
+
+
+def video_mme(rng: random.Random, index: int) -> Row:
+    from lossylens_task_video_mme.task import GROUPS
+
+    film = f"film{index // 3}"
+    cells = {
+        "video": film,
+        "video_path": f"video/{film}.mp4",
+        "duration": rng.choice(["short", "medium", "long"]),
+        "candidates": repr([f"{letter}. {phrase(rng, 4)}." for letter in "ABCD"]),
+        **{column: rng.choice(names) for column, names in GROUPS.items()},
+        "question": f"Why {phrase(rng, 8)}?",
+        "answer": rng.choice("ABCD"),
+    }
+    return cells, rng.choice(["A", "B.", "The best answer is C", phrase(rng, 10)])
+
+
+def few_shot(rng: random.Random, index: int) -> Row:
+    return {}, rng.choice("ABCDE")
+
+
 def coco_caption(rng: random.Random, index: int) -> Row:
     return {"answer": repr([phrase(rng, 10) for _ in range(5)])}, phrase(rng, 10)
 
@@ -114,6 +192,15 @@ TASKS: dict[str, Callable[[random.Random, int], Row]] = {
     "mmbench": mmbench,
     "seedbench": seedbench,
     "ocrbench": ocrbench,
+    "textvqa": textvqa,
+    "vqav2": vqav2,
+    "docvqa": docvqa,
+    "infovqa": docvqa,
+    "chartqa": chartqa,
+    "mmmu": mmmu,
+    "refcoco": refcoco,
+    "video-mme": video_mme,
+    "few-shot": few_shot,
     "coco-caption": coco_caption,
     WITHOUT_CIDER: coco_caption,
 }
@@ -141,6 +228,12 @@ def write(task: str, rows: int, folder: Path) -> tuple[Path, Path]:
             index = row_id(task, number)
             table.write("\t".join([str(index), image, *cells.values()]) + "\n")
             said.write(json.dumps({"index": index, "prediction": prediction}) + "\n")
+    if task == "few-shot":
+        data = folder / "classes"
+        for number in range(50 * ROWS_PER_PICTURE):
+            path = data / f"class{number % 50}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(stream.getvalue())
     return data, predictions
 
 
@@ -158,8 +251,9 @@ def measure(task: str, data: Path, predictions: Path) -> None:
         leave_out_cider()
     name = "coco-caption" if task == WITHOUT_CIDER else task
     busy, clock = time.process_time(), time.perf_counter()
-    built = registry.build_task(name, {"data": str(data)})
-    score = built.score(read_predictions(predictions))
+    said = read_predictions(predictions)
+    options = {"groups": len(said)} if task == "few-shot" else {}
+    score = registry.build_task(name, {"data": str(data), **options}).score(said)
     busy, clock = time.process_time() - busy, time.perf_counter() - clock
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{task:<28}{score.samples:>9}{busy:>10.2f}{clock:>10.2f}{peak:>10.0f}", flush=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Question, QuestionKind, default_prompt
+from lossylens_toolkit.transformers_vlm.families.internvl import TASK_TILES, InternVL
 from lossylens_toolkit.transformers_vlm.wording import (
     internvl_wording,
     janus_wording,
@@ -26,7 +27,21 @@ WORDINGS: dict[str, Callable[[Question], str]] = {
 
 
 @pytest.mark.parametrize(
-    "name", ["coco-caption", "gqa", "mmbench", "mme", "ocrbench", "pope", "seedbench"]
+    "name",
+    [
+        "chartqa",
+        "coco-caption",
+        "docvqa",
+        "gqa",
+        "mmbench",
+        "mme",
+        "ocrbench",
+        "pope",
+        "refcoco",
+        "seedbench",
+        "textvqa",
+        "vqav2",
+    ],
 )
 def test_prompts_are_the_evaluators(name, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LOSSYLENS_CACHE", str(tmp_path / "cache"))
@@ -38,16 +53,37 @@ def test_prompts_are_the_evaluators(name, tmp_path, monkeypatch) -> None:
     options = registry.options(registry.find("task", name), {"data": str(data)})
     seen = 0
     for sample in registry.build_task(name, options).samples():
-        for model, prompt in expected.get(sample.id, {}).items():
-            assert f"<image>{WORDINGS[model](sample.question)}" == prompt, model
+        prompts = expected.get(sample.id, {})
+        for model in WORDINGS.keys() & prompts.keys():
+            assert f"<image>{WORDINGS[model](sample.question)}" == prompts[model], model
             seen += 1
         # The evaluator's code for LLaVA words multiple choice alone, and that as InternVL's.
-        prompts = expected.get(sample.id, {})
         choice = sample.question.kind is QuestionKind.MULTIPLE_CHOICE
         if prompts:
             llava = prompts["internvl3" if choice else "generic"].replace("<image>\n", "<image>", 1)
-            assert f"<image>{llava_wording(sample.question)}" == llava
+            assert (
+                f"<image>{llava_wording(sample.question)}" == prompts.get("llava", llava) == llava
+            )
     assert seen == len(expected) * len(WORDINGS)
+
+
+@pytest.mark.parametrize("subtitles", [False, True])
+def test_prompts_on_films_are_the_evaluators(subtitles) -> None:
+    """InternVL's authors number frames, and ask in words of their own."""
+    golden = TASKS / "video-mme" / "tests" / "golden"
+    recorded = json.loads((golden / "task-videomme.expected.json").read_text())["prompts"]
+    suffix = "_subtitles" if subtitles else ""
+    # What a family words needs nothing that it has loaded.
+    family = InternVL.__new__(InternVL)
+    for prompts in recorded.values():
+        text = prompts[f"generic{suffix}"].replace("<image>", "")
+        question = Question(QuestionKind.OPEN, text, task="video-mme")
+        assert "<image>" * 8 + default_prompt(question) == prompts[f"generic{suffix}"]
+        content = InternVL.content(family, question, 8)
+        shown = "".join("<image>" if isinstance(part, int) else part for part in content)
+        assert shown == prompts[f"internvl3{suffix}"]
+        assert InternVL.content(family, question, 1)[:2] == ["Frame-1: ", 0]
+    assert TASK_TILES["video-mme"] == 1
 
 
 def test_what_the_golden_prompts_leave_out() -> None:

@@ -101,10 +101,10 @@ def test_a_dead_worker_fails_its_job_alone(work) -> None:
 def test_a_job_that_hangs_or_hoards_fails_alone(work, workers: int, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
     jobs = ["a", "sleep", "b", "greedy", "c"]
-    results = dict(run_jobs(work, [jobs], workers, seconds=3, memory=500_000_000))
+    results = dict(run_jobs(work, [jobs], workers, seconds=8, memory=500_000_000))
     assert results == {
         **{"a": "A", "b": "B", "c": "C"},
-        "sleep": Failure("it took longer than 3 s (run.timeout)"),
+        "sleep": Failure("it took longer than 8 s (run.timeout)"),
         "greedy": Failure("it took more than 0.5 GB of memory (run.memory)"),
     }
     assert all(map(ended, map(int, (tmp_path / "pids").read_text().split())))

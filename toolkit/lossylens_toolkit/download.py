@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import json
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 from filelock import lock_descriptor
 from lossylens.errors import DataError
 from lossylens.run.progress import Step, progress
@@ -25,7 +22,7 @@ _MAX_PAUSE = 30.0
 
 # Answers after which it makes sense to ask again.
 _PASSING = {408, 429, 500, 502, 503, 504}
-_RANGE_NOT_SATISFIABLE = 416
+_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +119,8 @@ def _fetch_all(part: _Part, pause: float) -> None:
         try:
             _fetch(part)
             return
-        except (_BrokenOffError, http.client.HTTPException, urllib.error.URLError) as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code not in _PASSING:
-                raise DataError(f"{part.url}: {error.code} {error.reason}") from error
-            reason = getattr(error, "reason", None) or error
-        except (ConnectionError, TimeoutError, ssl.SSLError) as error:
-            reason = error
+        except (_BrokenOffError, httpx2.RequestError, httpx2.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
         failures = 1 if part.size > before else failures + 1
         if failures >= _TRIES:
             raise DataError(
@@ -142,20 +135,24 @@ def _fetch(part: _Part) -> None:
 
     Raises:
         _BrokenOffError: something still is.
+        RequestError: the connection has failed.
+        DataError: the server will not have it.
     """
-    try:
-        answer = urllib.request.urlopen(_request(part), timeout=_TIMEOUT)  # noqa: S310
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code != _RANGE_NOT_SATISFIABLE or not part.size:
-            raise
-        # Either everything is there, or it is of another file.
-        if error.headers.get("Content-Range") == f"bytes */{part.size}":
-            return
-        part.discard()
-        raise _BrokenOffError("the file has changed") from error
-    with answer:
-        if answer.status == http.client.PARTIAL_CONTENT:
+    with httpx2.stream(
+        "GET", part.url, headers=_headers(part), timeout=_TIMEOUT, follow_redirects=True
+    ) as answer:
+        status = answer.status_code
+        if status == _RANGE_NOT_SATISFIABLE and part.size:
+            # Either everything is there, or it is of another file.
+            if answer.headers.get("Content-Range") == f"bytes */{part.size}":
+                return
+            part.discard()
+            raise _BrokenOffError("the file has changed")
+        if status in _PASSING:
+            raise _BrokenOffError(f"{status} {answer.reason_phrase}")
+        if not answer.is_success:
+            raise DataError(f"{part.url}: {status} {answer.reason_phrase}")
+        if status == _PARTIAL_CONTENT:
             _check_start(answer, part)
         else:
             part.start(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
@@ -166,7 +163,7 @@ def _fetch(part: _Part) -> None:
         raise _BrokenOffError(f"the connection broke at {part.size} of {expected} bytes")
 
 
-def _request(part: _Part) -> urllib.request.Request:
+def _headers(part: _Part) -> dict[str, str]:
     # Unpacked by the way, a file could not be taken up in the middle.
     headers = {"User-Agent": "lossylens", "Accept-Encoding": "identity"}
     if part.size:
@@ -175,10 +172,10 @@ def _request(part: _Part) -> urllib.request.Request:
         # A weak name (W/...) does not promise equal bytes, so it cannot be given.
         if version and not version.startswith("W/"):
             headers["If-Range"] = version
-    return urllib.request.Request(part.url, headers=headers)  # noqa: S310
+    return headers
 
 
-def _check_start(answer: http.client.HTTPResponse, part: _Part) -> None:
+def _check_start(answer: httpx2.Response, part: _Part) -> None:
     """Make sure that *answer* starts where the bytes that are there end."""
     where = answer.headers.get("Content-Range", "")
     if not where.startswith(f"bytes {part.size}-"):
@@ -186,13 +183,13 @@ def _check_start(answer: http.client.HTTPResponse, part: _Part) -> None:
         raise _BrokenOffError(f"the server sent {where!r} instead of what was asked for")
 
 
-def _copy(answer: http.client.HTTPResponse, part: _Part, expected: int | None) -> None:
+def _copy(answer: httpx2.Response, part: _Part, expected: int | None) -> None:
     """Append what comes to the part."""
     total = None if expected is None else expected // _BLOCK
     name = part.path.name.removesuffix(".part")
     with part.path.open("ab") as file, progress(f"Downloading {name}", total, "MB") as step:
         _advance(step, part.size // _BLOCK)
-        while block := answer.read(_BLOCK):
+        for block in answer.iter_raw():
             before = file.tell() // _BLOCK
             file.write(block)
             _advance(step, file.tell() // _BLOCK - before)

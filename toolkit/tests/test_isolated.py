@@ -24,7 +24,7 @@ def function(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     made = IsolatedFunction("answering:answer", seconds=60, memory=2**28)
     yield made
-    made._close()
+    made.close()
 
 
 def test_answers(function):
@@ -50,12 +50,13 @@ def test_death_and_another_process(how, function):
 
 
 def test_time_limit(function):
+    function = IsolatedFunction("answering:answer", seconds=0.5, memory=2**28)
     function(b"")
-    function._seconds = 0.5
     start = time.monotonic()
     with pytest.raises(RefusedError, match=r"took more than 0\.5 s"):
         function(b"sleep")
     assert time.monotonic() - start < 60
+    function.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the bound is Linux's")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from lossylens.codec import SOURCE
 from lossylens.executor import Executor, Resources
 from lossylens.failure import Failure, FaultError, FaultWatch
 from lossylens.grid.config import Config
-from lossylens.grid.plan import CodecLevel, Model, Plan
+from lossylens.grid.plan import CodecLevel, Model
 from lossylens.run.asking import AdaptorRecipe, Answered, AnswerJob, AnswerRecipe, ModelRecipe
 from lossylens.run.collect import Asked, Material
 from lossylens.run.decoding import Bitstream, DecodeJob
@@ -52,15 +52,21 @@ class Todo:
         )
 
 
-def count_pending(plan: Plan, material: Material, store: Store) -> int:
-    """Return how many samples await an answer, in all cells."""
-    return sum(len(pending(cell, material, store)) for cell in plan.cells)
+#: The samples of some cells that await an answer, cells without any left out.
+Pending = Sequence[tuple[Cell, Sequence[Asked]]]
 
 
-def pending(cell: Cell, material: Material, store: Store) -> list[Asked]:
-    """Return the samples of a cell that await an answer."""
-    answered = store.answered(cell.key)
-    return [each for each in material.samples[cell.task_key] if each.sample.id not in answered]
+def pending(cells: Iterable[Cell], material: Material, store: Store) -> Pending:
+    """Return what awaits an answer in *cells*."""
+    found = []
+    for cell in cells:
+        answered = store.answered(cell.key)
+        lacking = [
+            each for each in material.samples[cell.task_key] if each.sample.id not in answered
+        ]
+        if lacking:
+            found.append((cell, lacking))
+    return found
 
 
 class Answering:
@@ -68,7 +74,7 @@ class Answering:
 
     Args:
         config: of the run.
-        plan, material: what is asked about.
+        material: the images that are asked about.
         executor: where the models are.
         store: where answers and failures go, each as it comes.
         step: progress, in questions.
@@ -77,33 +83,32 @@ class Answering:
     def __init__(
         self,
         config: Config,
-        plan: Plan,
         material: Material,
         executor: Executor[Any, Any],
         store: Store,
         step: Step,
     ) -> None:
-        self._config, self._plan, self._material = config, plan, material
+        self._config, self._material = config, material
         self._executor, self._store, self._step = executor, store, step
 
-    def answer(self, model: Model, codec: CodecLevel) -> None:
-        """Have *model* answer what it has not at *codec*.
+    def answer(self, model: Model, codec: CodecLevel, due: Pending) -> None:
+        """Have *model* answer what is *due* at *codec*.
 
         Raises:
             FaultError: VLM or codec is at fault.
             LossylensError: one of them cannot work at all, or the store cannot be written.
         """
-        todos = self._todos(model, codec)
+        todos = self._todos(codec, due)
         if todos:
             _Session(self._config, model, codec, self._executor, self._store, self._step).run(todos)
 
-    def _todos(self, model: Model, codec: CodecLevel) -> list[Todo]:
-        """Group what awaits an answer by its images; record what cannot get one."""
+    def _todos(self, codec: CodecLevel, due: Pending) -> list[Todo]:
+        """Group what is *due* by its images; record what cannot get an answer."""
         encodings = self._store.encodings(codec.part.key) if codec.encodes else {}
         grouped: dict[tuple[tuple[str, bool], ...], list[tuple[Cell, Asked]]] = {}
         failed: list[Prediction] = []
-        for _, cell in self._plan.cells_of(model, codec):
-            for asked in pending(cell, self._material, self._store):
+        for cell, samples in due:
+            for asked in samples:
                 obstacle = _obstacle(asked, self._material, encodings)
                 if obstacle is not None:
                     failed.append(

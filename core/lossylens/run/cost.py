@@ -47,10 +47,11 @@ def estimate(plan: Plan, material: Material, store: Store | None) -> Cost:
         for codec in coded:
             stored_encodings += len(readable.keys() & store.encoded(codec.part.key))
         for cell in plan.cells:
-            answers = store.predictions(cell.key)
-            ids = [each.sample.id for each in material.samples[cell.task_key]]
-            stored_answers += sum(each in answers for each in ids)
-            failed += sum(answers.get(each, "") is None for each in ids)
+            answered = store.answered(cell.key)
+            asked = (each.sample.id for each in material.samples[cell.task_key])
+            known = [answered[sample] for sample in asked if sample in answered]
+            stored_answers += len(known)
+            failed += known.count(False)
     return Cost(
         images=len(material.pictures),
         questions=questions,

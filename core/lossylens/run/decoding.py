@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from PIL import Image
 
@@ -22,7 +22,7 @@ from lossylens.codec import Latents
 from lossylens.executor import Resources
 from lossylens.failure import Failure, attempt
 from lossylens.images.pixels import given_image, source_image
-from lossylens.run.executors.process import TICK, WorkerProcess
+from lossylens.run.executors.process import BoundedFunction
 from lossylens.run.jobs import CodecRecipe, JobByJob
 from lossylens.store.bitstreams import read_bitstream
 from lossylens.store.records import Picture
@@ -170,8 +170,8 @@ class DecoderProcess:
     """
 
     def __init__(self, seconds: float | None, memory: int | None) -> None:
-        self._resources = Resources(threads=None, seconds=seconds, memory=memory)
-        self._process: WorkerProcess[tuple[DecodeJob, ...], Any] | None = None
+        resources = Resources(threads=None, seconds=seconds, memory=memory)
+        self._decode = BoundedFunction(JobByJob(decode, "decoding"), resources)
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Decoded | Failure]:
         """Do some jobs together."""
@@ -183,22 +183,9 @@ class DecoderProcess:
         # One of them has ended the process; one by one tells which.
         return [each for job in jobs for each in self.decode([job])]
 
-    def _decode(self, jobs: tuple[DecodeJob, ...]) -> tuple[Decoded | Failure, ...] | Failure:
-        if self._process is None or not self._process.alive:
-            self.close()
-            recipe = JobByJob(decode, "decoding")
-            self._process = WorkerProcess(recipe, self._resources)
-        self._process.give([jobs])
-        while True:
-            done = self._process.take() if self._process.pipe.poll(TICK) else self._process.check()
-            for _, result in done:
-                return result
-
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
+        self._decode.close()
 
 
 def ahead(

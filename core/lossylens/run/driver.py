@@ -15,11 +15,11 @@ from lossylens.grid.config import Config
 from lossylens.grid.manifest import make_manifest
 from lossylens.grid.plan import CodecLevel, Model, Plan, make_plan
 from lossylens.registry.fidelity import check_fidelities
-from lossylens.run.answering import Answering, pending
+from lossylens.run.answering import Answering, Pending, pending
 from lossylens.run.collect import Asked, Material, collect
 from lossylens.run.cost import describe_cost, estimate
 from lossylens.run.encoding import encode_all
-from lossylens.run.measuring import measure_all
+from lossylens.run.measuring import Measuring
 from lossylens.run.progress import Unseen, progress
 from lossylens.run.scoring import Scoring
 from lossylens.store.database import Store
@@ -87,7 +87,7 @@ def _do(
         for models in plan.families:
             steps.do_curves(models, executor)
         executor.release()
-        measure_all(config, plan, material, executor, store)
+        Measuring(config, plan, material, store).measure(executor)
     steps.end()
 
 
@@ -148,23 +148,21 @@ class _Steps:
         self, model: Model, levels: Sequence[CodecLevel], executor: Executor[Any, Any]
     ) -> None:
         """Have a model answer at the levels of one codec; score each cell when it is finished."""
-        due = {codec.part.key: self._count_pending(model, codec) for codec in levels}
+        due = [self._pending(model, codec) for codec in levels]
         title = f"Answering, {model.label}, {levels[0].choice.label}"
-        count = sum(due.values())
+        count = sum(len(samples) for cells in due for _, samples in cells)
         with progress(title, count, "questions") if count else nullcontext(Unseen()) as step:
-            answering = Answering(
-                self._config, self._plan, self._material, executor, self._store, step
-            )
-            for codec in levels:
-                if due[codec.part.key]:
-                    answering.answer(model, codec)
+            answering = Answering(self._config, self._material, executor, self._store, step)
+            for codec, cells in zip(levels, due, strict=True):
+                if cells:
+                    answering.answer(model, codec, cells)
                 for cell, score, scored_rate in self._scoring.score(model, codec):
                     rate = "" if scored_rate.mean is None else f" at {scored_rate.mean:.3f} bpp"
                     self._say(f"Scored: {cell}: {score.value:.2f}{rate}")
 
-    def _count_pending(self, model: Model, codec: CodecLevel) -> int:
-        cells = self._plan.cells_of(model, codec)
-        return sum(len(pending(cell, self._material, self._store)) for _, cell in cells)
+    def _pending(self, model: Model, codec: CodecLevel) -> Pending:
+        cells = (cell for _, cell in self._plan.cells_of(model, codec))
+        return pending(cells, self._material, self._store)
 
     def _warn_of_crashes(self, model: Model) -> None:
         crashed = self._store.crashes(model.part.key)

@@ -13,7 +13,6 @@ from lossylens.errors import PluginError
 from lossylens.failure import guarded
 from lossylens.grid.plan import Benchmark, CodecLevel, Model, Plan
 from lossylens.run.aggregate import aggregate_of_sums, takes
-from lossylens.run.answering import pending
 from lossylens.run.collect import Material
 from lossylens.store.database import Store
 from lossylens.store.jsonable import short_hash, to_json
@@ -51,8 +50,9 @@ class Scoring:
                 the store cannot be written.
         """
         for benchmark, cell in self._plan.cells_of(model, codec):
-            if self._is_finished(cell):
-                found = self._score(benchmark, codec, cell)
+            predictions = self._finished(cell)
+            if predictions is not None:
+                found = self._score(benchmark, codec, cell, predictions)
                 if found is not None:
                     yield (cell, *found)
             else:
@@ -61,18 +61,24 @@ class Scoring:
                 if self._store.score_inputs(cell.key) is not None:
                     self._store.drop_score(cell.key)
 
-    def _is_finished(self, cell: Cell) -> bool:
-        if pending(cell, self._material, self._store):
-            return False
-        return self._accept_failures or not self._store.count_transient(cell.key)
+    def _finished(self, cell: Cell) -> dict[str, str | None] | None:
+        """Return the predictions of a cell that can be scored, else None."""
+        stored = self._store.predictions(cell.key)
+        # What an earlier start with a higher limit has asked does not count.
+        asked = [each.sample.id for each in self._material.samples[cell.task_key]]
+        if any(sample not in stored for sample in asked):
+            return None
+        if not self._accept_failures and self._store.count_transient(cell.key):
+            return None
+        return {sample: stored[sample] for sample in asked}
 
     def _score(
-        self, benchmark: Benchmark, codec: CodecLevel, cell: Cell
+        self,
+        benchmark: Benchmark,
+        codec: CodecLevel,
+        cell: Cell,
+        predictions: Mapping[str, str | None],
     ) -> tuple[Score, Rate] | None:
-        stored = self._store.predictions(cell.key)
-        asked = self._material.samples[cell.task_key]
-        # What an earlier start with a higher limit has asked does not count.
-        predictions = {each.sample.id: stored[each.sample.id] for each in asked}
         rate = _rate(codec, cell, self._material, self._store)
         limited = cell.task_key in self._material.limited
         version = benchmark.choice.found.plugin.version
@@ -90,7 +96,7 @@ class Scoring:
         clusters = self._clusters(cell.task_key)
         sums = score.resampling.sums(clusters) if score.resampling else None
         # Samples that were not asked are none, whatever the task makes of them.
-        score = dataclasses.replace(score, samples=len(asked), missing=0)
+        score = dataclasses.replace(score, samples=len(predictions), missing=0)
         self._store.set_score(cell.key, inputs, score, rate, limited=limited, sums=sums)
         return score, rate
 

@@ -388,10 +388,10 @@ class Store:
         rows = self.rows("SELECT sample, text FROM predictions WHERE cell = ?", (cell,))
         return {row["sample"]: row["text"] for row in rows}
 
-    def answered(self, cell: str) -> set[str]:
-        """Return the samples of a cell that have a prediction, a failure among them."""
-        rows = self.rows("SELECT sample FROM predictions WHERE cell = ?", (cell,))
-        return {row["sample"] for row in rows}
+    def answered(self, cell: str) -> dict[str, bool]:
+        """Return the samples of a cell that have a prediction, and whether it is an answer."""
+        query = "SELECT sample, text IS NOT NULL FROM predictions WHERE cell = ?"
+        return {sample: bool(answer) for sample, answer in self.rows(query, (cell,))}
 
     def count_transient(self, cell: str) -> int:
         """Return how many predictions of a cell have failed for a reason that may pass."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lossylens.store.database import Store
 from lossylens.store.records import Absence
@@ -115,6 +115,53 @@ class EncodedImage:
     height: int
 
 
+class FailureCount(NamedTuple):
+    """How many samples have failed at one stage for one reason."""
+
+    stage: str
+    reason: str
+    samples: int
+
+
+class FormatCount(NamedTuple):
+    """How many distinct images of a task, by its label, have one source format."""
+
+    task: str
+    format: Mapping[str, Any]
+    images: int
+
+
+class SampleTopic(NamedTuple):
+    """A sample, the first of its images, and its topic, ``""`` where the task names none."""
+
+    sample: str
+    image: str | None
+    topic: str
+
+
+class GivenAnswer(NamedTuple):
+    """Text of a prediction, or the reason why there is none."""
+
+    text: str | None
+    failure: str | None
+
+
+class StoredVerdict(NamedTuple):
+    """What a sample was scored with."""
+
+    sample: str
+    value: float
+
+
+class MeanFidelity(NamedTuple):
+    """A metric of a codec on a task, both by key: mean over images, or value of the set."""
+
+    codec: str
+    task: str
+    metric: str
+    value: float
+
+
 def latest_run(store: Store) -> StoredRun | None:
     """Return the latest start, None if there was none."""
     query = "SELECT started, ended, outcome, config, manifest FROM runs ORDER BY id DESC LIMIT 1"
@@ -204,13 +251,13 @@ def count_earlier(store: Store) -> int:
     return int(rows[0][0])
 
 
-def failures(store: Store) -> list[tuple[str, str, int]]:
-    """Return stage, reason and count of the failures, most frequent first."""
+def failures(store: Store) -> list[FailureCount]:
+    """Return the failures, most frequent first."""
     rows = store.rows(
         "SELECT stage, failure, count(*) FROM failures"
         " GROUP BY stage, failure ORDER BY count(*) DESC, stage, failure"
     )
-    return [(stage, reason, count) for stage, reason, count in rows]
+    return [FailureCount(*row) for row in rows]
 
 
 def asked_images(store: Store) -> dict[str, int]:
@@ -232,9 +279,10 @@ GROUP BY used.task_label, images.format
 """
 
 
-def source_formats(store: Store) -> list[tuple[str, Mapping[str, Any], int]]:
-    """Return label of the task, source format and how many of its distinct images have it."""
-    return [(task, json.loads(text), count) for task, text, count in store.rows(_FORMATS)]
+def source_formats(store: Store) -> list[FormatCount]:
+    """Return the source formats of each task."""
+    rows = store.rows(_FORMATS)
+    return [FormatCount(task, json.loads(text), count) for task, text, count in rows]
 
 
 def shown_samples(store: Store, task: str, ids: Sequence[str] | None = None) -> list[ShownSample]:
@@ -247,33 +295,49 @@ def shown_samples(store: Store, task: str, ids: Sequence[str] | None = None) -> 
     return [ShownSample(*row) for row in store.rows(f"{query} ORDER BY position", values)]
 
 
-def sample_topics(store: Store, task: str) -> list[tuple[str, str | None, str]]:
-    """Return id, first image and topic of each sample, ``""`` where the task names none."""
+def sample_images(
+    store: Store, task: str, ids: Sequence[str]
+) -> dict[str, list[tuple[str | None, bool]]]:
+    """Return the images of some samples in order, and whether each is context.
+
+    An image is None where the file could not be read.
+    """
+    found: dict[str, list[tuple[str | None, bool]]] = {}
+    rows = store.rows(
+        "SELECT sample, image, context FROM sample_images"
+        " WHERE task = ? AND sample IN (SELECT value FROM json_each(?)) ORDER BY sample, position",
+        (task, json.dumps(list(ids))),
+    )
+    for sample, image, context in rows:
+        found.setdefault(sample, []).append((image, bool(context)))
+    return found
+
+
+def sample_topics(store: Store, task: str) -> list[SampleTopic]:
+    """Return the topics of a task's samples, in the order of the data."""
     # Tasks call it a topic, or a category where they know no other.
     rows = store.rows(
         "SELECT id, image, coalesce(json_extract(fields, '$.topic'),"
         " json_extract(fields, '$.category')) FROM shown_samples WHERE task = ? ORDER BY position",
         (task,),
     )
-    return [(sample, image, str(topic or "")) for sample, image, topic in rows]
+    return [SampleTopic(sample, image, str(topic or "")) for sample, image, topic in rows]
 
 
-def answers(
-    store: Store, cell: str, ids: Sequence[str]
-) -> dict[str, tuple[str | None, str | None]]:
-    """Return text, or the reason why there is none, of some samples of a cell."""
+def answers(store: Store, cell: str, ids: Sequence[str]) -> dict[str, GivenAnswer]:
+    """Return the answers to some samples of a cell, by sample."""
     rows = store.rows(
         "SELECT sample, text, failure FROM predictions"
         " WHERE cell = ? AND sample IN (SELECT value FROM json_each(?))",
         (cell, json.dumps(list(ids))),
     )
-    return {sample: (text, failure) for sample, text, failure in rows}
+    return {sample: GivenAnswer(text, failure) for sample, text, failure in rows}
 
 
-def verdicts(store: Store, cell: str) -> list[tuple[str, float]]:
-    """Return sample and verdict of a cell, where there is one."""
+def verdicts(store: Store, cell: str) -> list[StoredVerdict]:
+    """Return the verdicts of a cell's samples that have one."""
     query = "SELECT sample, verdict FROM verdicts WHERE cell = ? AND verdict IS NOT NULL"
-    return [(sample, verdict) for sample, verdict in store.rows(query, (cell,))]
+    return [StoredVerdict(*row) for row in store.rows(query, (cell,))]
 
 
 def resampling(store: Store, cell: str) -> StoredResampling | None:
@@ -317,8 +381,8 @@ GROUP BY measured.codec, used.task, measured.metric
 """
 
 
-def fidelities(store: Store, most_psnr: float) -> list[tuple[str, str, str, float]]:
-    """Return codec, task, metric and value: means over images, and values of sets.
+def fidelities(store: Store, most_psnr: float) -> list[MeanFidelity]:
+    """Return what was measured of each codec on each task.
 
     Args:
         store: of the run.
@@ -326,4 +390,4 @@ def fidelities(store: Store, most_psnr: float) -> list[tuple[str, str, str, floa
     """
     query = "SELECT codec, task, metric, value FROM set_fidelity WHERE value IS NOT NULL"
     rows = [*store.rows(_MEANS, (most_psnr,)), *store.rows(query)]
-    return [(codec, task, metric, value) for codec, task, metric, value in rows]
+    return [MeanFidelity(*row) for row in rows]

@@ -8,7 +8,7 @@ time.
 
 ``encodings/<codec>/<first two digits>/<image>``
     The entries.  Other sections beside it are laid out alike, see
-    :mod:`lossylens.run.measuring`.
+    :mod:`lossylens.run.shelf`.
 ``locks/``
     Files whose lock is held, by the operating system, while an entry is made, so
     that two runs do not make it twice.

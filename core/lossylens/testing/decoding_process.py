@@ -8,23 +8,23 @@ each program that a codec starts.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import resource
-import signal
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from lossylens.codec import Codec
-from lossylens.errors import BitstreamError
+from lossylens.errors import BitstreamError, LossylensError, PluginError
+from lossylens.executor import Begin, Resources
+from lossylens.failure import Failure
 from lossylens.registry.plugins import load_registry
+from lossylens.run.executors.child import limit_address_space, peak_address_space, told
+from lossylens.run.executors.process import BoundedFunction
 
 #: Settings under which one bitstream gives one picture: numbers of threads, and a
 #: processor without its newer instructions, as libraries of numbers know them.
@@ -40,6 +40,9 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 
 #: Seconds that a process gets to start, import libraries and load weights.
 _START = 300.0
+
+#: Level, bitstream, and whether the pixels are wanted.
+_Job = tuple[str, bytes, bool]
 
 #: Seconds between two looks at the programs that a codec has started.
 _INTERVAL = 0.002
@@ -98,117 +101,102 @@ class DecodingProcess:
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.seconds, self.memory = seconds, memory
-        self._environment = environment
-        self._arguments = (name, dict(options), sound, memory)
-        self._process: BaseProcess | None = None
+        self._decode = BoundedFunction(
+            _Recipe(name, dict(options), sound, memory),
+            Resources(seconds=seconds),
+            environment,
+            starting=_START,
+        )
         self._never = Outcome()
-        self._pipe: Connection[Any, Any]
 
     def decode(self, level: str, bitstream: bytes, *, pixels: bool = False) -> Outcome:
         """Decode *bitstream* at *level*; return the image's pixels if they are wanted."""
-        outcome = self._started()
-        if not outcome.problem:
-            self._pipe.send((level, bitstream, pixels))
-            outcome = self._receive(self.seconds, f"still decoding after {self.seconds:.3g} s")
-        if outcome.spent:
-            self.close()
-        return outcome
-
-    def _started(self) -> Outcome:
-        """Make sure that there is a process, which can decode a sound bitstream."""
-        if self._process is not None or self._never.problem:
+        if self._never.problem:
             return self._never
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        with in_environment(self._environment):
-            self._process.start()
-        theirs.close()
-        outcome = self._receive(_START, f"not ready after {_START:g} s")
-        if outcome.problem:
-            # It would fail in the same way for every bitstream.
-            self._never = outcome
-        return outcome
-
-    def _receive(self, seconds: float, late: str) -> Outcome:
-        assert self._process is not None
         try:
-            if not self._pipe.poll(seconds):
-                return Outcome(problem=late, spent=True)
-            outcome: Outcome = self._pipe.recv()
+            outcome = self._decode((level, bitstream, pixels))
+        except LossylensError as error:
+            # It would fail in the same way for every bitstream.
+            self._never = Outcome(problem=str(error))
+            return self._never
+        if not isinstance(outcome, Failure):
+            if outcome.spent:
+                self.close()
             return outcome
-        except (EOFError, ConnectionResetError):
-            self._process.join()
-            code = self._process.exitcode or 0
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            return Outcome(problem=f"the process died: {how}", spent=True)
+        if self._decode.ready:
+            return Outcome(problem=_ended(outcome, f"still decoding after {self.seconds:.3g} s"))
+        self._never = Outcome(problem=_ended(outcome, f"not ready after {_START:g} s"))
+        return self._never
 
     def close(self) -> None:
         """End the process and what it has started."""
-        if self._process is None:
-            return
-        self._pipe.close()
-        if self._process.pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
-        self._process.join()
-        self._process = None
+        self._decode.close()
 
 
-@contextlib.contextmanager
-def in_environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Give *variables* to the processes that are started within."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _ended(failure: Failure, late: str) -> str:
+    """Return how a process ended; *late* if it took too long."""
+    if failure.fault == "timeout":
+        return late
+    how = failure.reason.removeprefix("the worker process ").removeprefix("was ")
+    return f"the process died: {how}"
 
 
-def _serve(
-    pipe: Connection[Any, Any],
-    name: str,
-    options: Mapping[str, Any],
-    sound: tuple[str, bytes],
+@dataclass(frozen=True)
+class _Recipe:
+    """What the process does; see :class:`lossylens.executor.Recipe`."""
+
+    name: str
+    options: Mapping[str, Any]
+    sound: tuple[str, bytes]
+    memory: int
+
+    @property
+    def title(self) -> str:
+        return f"codec {self.name!r}"
+
+    def start(self) -> Callable[[Iterator[_Job], Begin], Generator[Outcome, None, None]]:
+        programs = _Programs()
+        programs.start()
+        codecs = _Codecs(self.name, self.options)
+        level, bitstream = self.sound
+        first = _decoded(codecs[level], bitstream, False)
+        if first.refusal is not None:
+            raise PluginError(f"refused a sound bitstream: {first.refusal}")
+        if first.problem:
+            raise PluginError(first.problem)
+        # Past this, nothing can be had, so that the machine survives the test.
+        before = peak_address_space()
+        limit_address_space(2 * self.memory)
+        return partial(_outcomes, codecs, programs, before, self.memory)
+
+
+class _Codecs(dict[str, Codec]):
+    """A codec at each level that is asked for."""
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._name, self._options, self._registry = name, options, load_registry()
+
+    def __missing__(self, level: str) -> Codec:
+        self[level] = self._registry.build_codec(self._name, level, self._options)
+        return self[level]
+
+
+def _outcomes(
+    codecs: _Codecs,
+    programs: _Programs,
+    before: int,
     memory: int,
-) -> None:
-    os.setpgid(0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    programs = _Programs()
-    programs.start()
-    registry = load_registry()
-    codecs: dict[str, Codec] = {}
-
-    def decode(level: str, bitstream: bytes, pixels: bool) -> Outcome:
-        if level not in codecs:
-            codecs[level] = registry.build_codec(name, level, options)
-        return _decoded(codecs[level], bitstream, pixels)
-
-    first = decode(*sound, False)
-    if first.refusal is not None:
-        first = Outcome(problem=f"refused a sound bitstream: {first.refusal}")
-    if first.problem:
-        first = replace(first, spent=True)
-    pipe.send(first)
-    before = _peak()
-    # Past this, nothing can be had, so that the machine survives the test.
-    limit = resource.getrlimit(resource.RLIMIT_AS)[1]
-    if before:
-        resource.setrlimit(resource.RLIMIT_AS, (before + 2 * memory, limit))
-    with contextlib.suppress(EOFError, ConnectionError):
-        while True:
-            outcome = decode(*pipe.recv())
-            taken = max(_peak() - before, programs.peak)
-            if taken > memory:
-                # A peak never falls, and what was allocated may still be.
-                outcome = Outcome(problem=f"took {taken / 2**30:.1f} GiB of memory", spent=True)
-            pipe.send(outcome)
+    jobs: Iterator[_Job],
+    begin: Begin,
+) -> Generator[Outcome, None, None]:
+    for level, bitstream, pixels in jobs:
+        outcome = _decoded(codecs[level], bitstream, pixels)
+        taken = max(peak_address_space() - before, programs.peak)
+        if taken > memory:
+            # A peak never falls, and what was allocated may still be.
+            outcome = Outcome(problem=f"took {taken / 2**30:.1f} GiB of memory", spent=True)
+        yield outcome
 
 
 def _decoded(codec: Codec, bitstream: bytes, pixels: bool) -> Outcome:
@@ -235,20 +223,6 @@ def _out_of_memory(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, MemoryError):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def _peak() -> int:
-    """Return the largest address space that this process has had; 0 if it is not told."""
-    return _told("self", "VmPeak")
-
-
-def _told(process: str, field: str) -> int:
-    """Return what Linux tells of a process, in bytes; 0 if it is not told."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
 class _Programs(threading.Thread):
@@ -280,7 +254,7 @@ class _Programs(threading.Thread):
             for process in _started_by("self"):
                 # What is a copy of this process as yet is no program.
                 if _command_line(process) != self._own:
-                    self._seen = max(self._seen, _told(process, "VmHWM"))
+                    self._seen = max(self._seen, told(process, "VmHWM"))
 
 
 def _started_by(process: str) -> list[str]:

@@ -22,6 +22,7 @@ from typing import Any
 
 from filelock import lock_descriptor
 from lossylens.errors import RequirementError, TransientError
+from lossylens.run.executors.child import ending, kill_group
 
 #: Names of folders begin with this, so that stale ones are found.
 _PREFIX = "lossylens-codec-"
@@ -156,7 +157,7 @@ def run_program(
 
         def end() -> None:
             late.set()
-            _kill(group)
+            kill_group(group)
 
         # Waiting with a time limit would look only every 50 ms whether it is done.
         timer = threading.Timer(seconds, end)
@@ -167,7 +168,7 @@ def run_program(
             status = process.wait()
         finally:
             timer.cancel()
-            _kill(group)
+            kill_group(group)
             process.wait()
             if timer.is_alive():
                 timer.join()  # so that it ends no group that has this one's number later
@@ -176,10 +177,10 @@ def run_program(
         raise ProgramError(f"it was ended after {seconds:g} s{quoted(said)}")
     if _signal(status) in _FROM_OUTSIDE:
         raise TransientError(
-            f"it was ended from outside, or for want of memory ({_ending(status)}){quoted(said)}"
+            f"it was ended from outside, or for want of memory ({ending(status)}){quoted(said)}"
         )
     if status and not any_status:
-        raise ProgramError(f"{_ending(status)}{quoted(said)}")
+        raise ProgramError(f"{ending(status)}{quoted(said)}")
     return said
 
 
@@ -195,13 +196,8 @@ def _process_group() -> Iterator[int]:
     try:
         yield guard.pid
     finally:
-        _kill(guard.pid)
+        kill_group(guard.pid)
         guard.communicate()
-
-
-def _kill(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
 
 
 def _start(
@@ -240,14 +236,6 @@ def _limit_files(process: int, size: int) -> None:
 def _signal(status: int) -> int:
     """Return the signal that ended a program, or a program that a shell script ran; or 0."""
     return -status if status < 0 else max(0, status - 128)
-
-
-def _ending(status: int) -> str:
-    if status > 0:
-        return f"exit code {status}"
-    with contextlib.suppress(ValueError):
-        return f"killed by {signal.Signals(-status).name}"
-    return f"killed by signal {-status}"
 
 
 def _text(path: Path) -> str:

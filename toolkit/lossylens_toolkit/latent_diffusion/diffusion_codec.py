@@ -33,7 +33,7 @@ from lossylens_toolkit.latent_diffusion.vae import STRIDE, Vae
 from lossylens_toolkit.neural_codec.container import Content, noise_seed
 from lossylens_toolkit.neural_codec.generative_codec import GenerativeCodec
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork, reproducible
-from lossylens_toolkit.neural_codec.neural_options import NANO
+from lossylens_toolkit.neural_codec.neural_options import NANO, checkpoint_folder
 from lossylens_toolkit.out_of_memory import is_out_of_memory
 
 T = TypeVar("T")
@@ -98,7 +98,8 @@ class LatentDiffusionCodec(GenerativeCodec):
         if self.options.variant == NANO:
             return super().checkpoint
         try:
-            return find_level(self.name, self.options, self.level, self.published)
+            folder = checkpoint_folder(self.name, self.package, self.options)
+            return find_level(folder, self.level, self.published)
         except RequirementError as error:
             raise RequirementError(f"{self.name}: {error}") from error
 

@@ -18,7 +18,6 @@ from lossylens_toolkit.cache_folder import cache_folder
 from lossylens_toolkit.neural_codec.neural_options import (
     NANO,
     GenerativeCodecOptions,
-    NeuralCodecOptions,
     checkpoint_folder,
     find_checkpoint,
     missing_checkpoints,
@@ -181,13 +180,12 @@ def _remedy(base: Base) -> str:
     )
 
 
-def find_level(codec: str, options: NeuralCodecOptions, level: Level, published: Published) -> Path:
-    """Return the checkpoint of *level*, under its published name or the level's.
+def find_level(folder: Path, level: Level, published: Published) -> Path:
+    """Return the checkpoint of *level* in *folder*, under its published name or the level's.
 
     Raises:
         RequirementError: there is none.
     """
-    folder = checkpoint_folder(codec, options)
     for name in published(level):
         if (folder / name).is_file():
             return folder / name
@@ -211,6 +209,7 @@ class PublishedFile:
 
 def missing_files(
     codec: str,
+    package: str,
     base: Base,
     options: LatentDiffusionOptions,
     levels: Iterable[Level],
@@ -221,6 +220,7 @@ def missing_files(
 
     Args:
         codec: its name.
+        package: import name of its plugin, ``__package__`` there.
         base: its base weights.
         options: of the codec.
         levels: the published ones.
@@ -229,8 +229,8 @@ def missing_files(
     """
     levels = tuple(levels)
     if options.variant == NANO:
-        return missing_checkpoints(codec, options, levels, "")
-    folder = checkpoint_folder(codec, options)
+        return missing_checkpoints(codec, package, options, levels, "")
+    folder = checkpoint_folder(codec, package, options)
     lacking = []
     try:
         find_base(codec, base, options)
@@ -238,7 +238,7 @@ def missing_files(
         reason = str(error).removeprefix(f"{codec}: ")
         lacking.append(Missing(f"base weights of {codec}, {base.name}", reason))
     files = [file for file in others if not (folder / file.name).is_file()]
-    if not any(_is_there(codec, options, level, published) for level in levels):
+    if not any(_is_there(folder, level, published) for level in levels):
         files += map(published, levels)
     return [
         *lacking,
@@ -252,14 +252,9 @@ def missing_files(
     ]
 
 
-def _is_there(
-    codec: str,
-    options: NeuralCodecOptions,
-    level: Level,
-    published: Callable[[Level], PublishedFile],
-) -> bool:
+def _is_there(folder: Path, level: Level, published: Callable[[Level], PublishedFile]) -> bool:
     try:
-        find_level(codec, options, level, lambda each: [published(each).name])
+        find_level(folder, level, lambda each: [published(each).name])
     except RequirementError:
         return False
     return True

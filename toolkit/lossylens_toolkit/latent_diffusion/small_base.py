@@ -119,10 +119,9 @@ class _Stage(TrainingLoop[Tensor]):
         registry: Registry,
         say: Callable[[str], object],
     ) -> None:
-        config: Any = network
         super().__init__(
             folder=folder / self.name,
-            identity={"network": dict(config.config), "seed": options.seed},
+            identity={"network": _config(network), "seed": options.seed},
             settings=dataclasses.asdict(options),
             steps=options.vae_steps if self.name == VaeStage.name else options.unet_steps,
             validate_every=options.validate_every,
@@ -311,11 +310,15 @@ def train_small_base(
     return base
 
 
+def _config(network: Any) -> dict[str, Any]:
+    """Return the arguments; what diffusers adds is in another order in each process."""
+    return {key: value for key, value in network.config.items() if not key.startswith("_")}
+
+
 def _write(folder: Path, network: Any) -> None:
     """Write a network in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {key: value for key, value in network.config.items() if not key.startswith("_")}
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(_config(network)))
     state = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     save_file(state, folder / "diffusion_pytorch_model.safetensors")
 

@@ -53,6 +53,7 @@ class NeuralCodec(Codec):
 
     Attributes:
         name: of the codec.
+        package: import name of its plugin, in which nano checkpoints lie.
         levels: the published ones, to name the level of a foreign bitstream.
         padding: of pictures.
         stems: other names of checkpoint files; see
@@ -60,6 +61,7 @@ class NeuralCodec(Codec):
     """
 
     name: ClassVar[str]
+    package: ClassVar[str]
     levels: ClassVar[Sequence[Level]]
     padding: ClassVar[Padding]
 
@@ -179,7 +181,7 @@ class NeuralCodec(Codec):
     def checkpoint(self) -> Path:
         """Path of this level's checkpoint."""
         try:
-            folder = checkpoint_folder(self.name, self.options)
+            folder = checkpoint_folder(self.name, self.package, self.options)
             if self.options.variant == NANO:
                 return self._nano_checkpoint(folder)
             return find_checkpoint(folder, self.level, self.stems)

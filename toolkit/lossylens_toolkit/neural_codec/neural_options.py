@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
 
 from lossylens.codec import Level
@@ -99,16 +99,13 @@ def lambda_level(name: str) -> Level | None:
     return Level(match[0], {"lambda": float(match[1])}) if match and float(match[1]) else None
 
 
-def checkpoint_folder(codec: str, options: NeuralCodecOptions) -> Path:
+def checkpoint_folder(codec: str, package: str, options: NeuralCodecOptions) -> Path:
     """Return the folder in which the checkpoints of *codec* are looked for.
 
-    Those of the variant nano lie in the folder ``nano`` of the plugin's package, which
-    is called ``lossylens_codec_<codec>``.
+    Those of the variant nano lie in the folder ``nano`` of the plugin's *package*.
     """
     if options.variant == NANO:
-        package = find_spec(f"lossylens_codec_{codec.replace('-', '_')}")
-        if package and package.submodule_search_locations:
-            return Path(package.submodule_search_locations[0]) / NANO
+        return Path(str(files(package))) / NANO
     return options.checkpoints or cache_folder() / "checkpoints" / codec
 
 
@@ -152,6 +149,7 @@ def nano_checkpoint(folder: Path, level: Level) -> Path:
 
 def missing_checkpoints(
     codec: str,
+    package: str,
     options: NeuralCodecOptions,
     levels: Iterable[Level],
     source: str,
@@ -161,12 +159,13 @@ def missing_checkpoints(
 
     Args:
         codec: its name.
+        package: import name of its plugin, ``__package__`` there.
         options: of the codec.
         levels: the published ones, for the remedy.
         source: where the checkpoints can be had.
         stems: see :func:`find_checkpoint`.
     """
-    folder = checkpoint_folder(codec, options)
+    folder = checkpoint_folder(codec, package, options)
     if options.variant == NANO:
         lacking = [each.name for each in levels if not nano_checkpoint(folder, each).exists()]
         remedy = f"install the plugin of {codec} anew, or leave out variant if it brings none"
@@ -180,6 +179,7 @@ def missing_checkpoints(
 
 def missing_checkpoint_files(
     codec: str,
+    package: str,
     options: NeuralCodecOptions,
     levels: Iterable[Level],
     source: Callable[[Level], str],
@@ -189,16 +189,17 @@ def missing_checkpoint_files(
 
     Args:
         codec: its name.
+        package: import name of its plugin, ``__package__`` there.
         options: of the codec.
         levels: the published ones.
         source: where the checkpoint of a level can be had.
         stems: see :func:`find_checkpoint`.
     """
     levels = tuple(levels)
-    found = missing_checkpoints(codec, options, levels, "", stems)
+    found = missing_checkpoints(codec, package, options, levels, "", stems)
     if not found or options.variant == NANO:
         return found
-    folder = checkpoint_folder(codec, options)
+    folder = checkpoint_folder(codec, package, options)
     return tuple(
         Missing(
             f"checkpoint of {codec} {level.name}",

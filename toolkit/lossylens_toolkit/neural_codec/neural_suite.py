@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
@@ -19,7 +18,11 @@ import pytest
 import torch
 from lossylens.codec import CodecSpec, Level
 from lossylens.errors import BitstreamError, ConfigError, RequirementError
-from lossylens.testing.decoding_process import SETTINGS, in_environment
+from lossylens.executor import Resources
+from lossylens.failure import Failure
+from lossylens.run.executors.process import BoundedFunction
+from lossylens.run.jobs import JobByJob
+from lossylens.testing.decoding_process import SETTINGS
 from lossylens.testing.pictures import picture
 from lossylens.testing.registering import registered
 from numpy.typing import NDArray
@@ -148,9 +151,12 @@ class NeuralCodecChecks:
         bitstream = tested.encode(image)
         expected = samples(tested, bitstream)
         environment = {**SETTINGS["three-threads"], **SETTINGS["old-instructions"]}
-        with in_environment(environment), ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            elsewhere = (self.codec, tested.level, tested.options, image, bitstream)
-            coded, pixels, found = pool.submit(_coded, *elsewhere).result()
+        recipe = JobByJob(_coded, "coding elsewhere")
+        elsewhere = (self.codec, tested.level, tested.options, image, bitstream)
+        with closing(BoundedFunction(recipe, Resources(), environment)) as code:
+            result = code(elsewhere)
+        assert not isinstance(result, Failure), result
+        coded, pixels, found = result
         assert coded == bitstream
         assert pixels == tested.decode(bitstream).tobytes()
         # It shows more than one colour, also where the network is a generator of few weights.
@@ -233,13 +239,10 @@ def samples(codec: NeuralCodec, bitstream: bytes) -> NDArray[np.float64]:
 
 
 def _coded(
-    codec: type[NeuralCodec],
-    level: Level,
-    options: NeuralCodecOptions,
-    image: Image.Image,
-    bitstream: bytes,
+    job: tuple[type[NeuralCodec], Level, NeuralCodecOptions, Image.Image, bytes],
 ) -> tuple[bytes, bytes, NDArray[np.float64]]:
-    """Return the bitstream of *image*, the pixels of *bitstream*, and these unrounded."""
+    """Return the bitstream of an image, the pixels of a bitstream, and these unrounded."""
+    codec, level, options, image, bitstream = job
     built = codec(level, options)
     return built.encode(image), built.decode(bitstream).tobytes(), samples(built, bitstream)
 

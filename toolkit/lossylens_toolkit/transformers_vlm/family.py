@@ -35,7 +35,7 @@ from itertools import chain, groupby
 from typing import Any, cast
 
 import torch
-from lossylens.vlm import Question, interleaved
+from lossylens.vlm import Box, Question, interleaved
 from PIL.Image import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -136,7 +136,7 @@ class Family(ABC):
     def visual_tokens(self, layout: Layout) -> int:
         """Return how many visual tokens an image of *layout* becomes."""
 
-    def content(self, question: Question, images: int) -> Sequence[str | int]:
+    def content(self, question: Question, images: int) -> Sequence[Part]:
         """Return text and numbers of images, as the model's authors order them.
 
         By default images stand where the question's markers are, and else first.
@@ -154,6 +154,22 @@ class Family(ABC):
         """Return at which detail (pixels, tiles) each of *images* is needed for *question*.
 
         Questions about the same images that agree in it share the encoding.
+        """
+        return None
+
+    def details(self, question: Question, images: int) -> tuple[Hashable, ...]:
+        """Return the detail of each of *images*, which is the same for most families."""
+        return (self.detail(question, images),) * images
+
+    def box(self, text: str, size: tuple[int, int], detail: Hashable) -> Box | None:
+        """Return the box that the model wrote, as fractions of the image; None if there is none.
+
+        A family that was not trained to write boxes has none.
+
+        Args:
+            text: what it wrote.
+            size: width and height of the image that was asked about.
+            detail: at which it was shown.
         """
         return None
 

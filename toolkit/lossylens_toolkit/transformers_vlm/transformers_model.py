@@ -6,14 +6,23 @@ import copy
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
 import transformers
 from lossylens.errors import ConfigError, RequirementError
-from lossylens.vlm import Answer, Condition, ImageQuestions, VisionEncoder, Vlm
+from lossylens.vlm import (
+    Answer,
+    Condition,
+    ImageQuestions,
+    Question,
+    QuestionKind,
+    VisionEncoder,
+    Vlm,
+    format_box,
+)
 from PIL.Image import Image
 from safetensors import SafetensorError
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -146,7 +155,10 @@ class TransformersVlm(Vlm):
         for job, given in zip(jobs, self._answers(loaded, jobs), strict=True):
             answers[job.item].update(zip(job.places, given, strict=True))
         return [
-            [found[place_] for place_ in range(len(item.questions))]
+            [
+                loaded.with_box(found[place_], question, item)
+                for place_, question in enumerate(item.questions)
+            ]
             for item, found in zip(batch, answers, strict=True)
         ]
 
@@ -291,7 +303,7 @@ class _Asking:
     """Questions that share a prefix: their places, what follows it in each, and limits."""
 
     prefix: tuple[Part, ...]
-    detail: Hashable
+    details: tuple[Hashable, ...]
     places: list[int] = field(default_factory=list)
     suffixes: list[tuple[tuple[Part, ...], int]] = field(default_factory=list)
 
@@ -321,8 +333,8 @@ class _Loaded:
             except ValueError as error:
                 refused[place_] = Answer(None, str(error))
                 continue
-            detail = self.family.detail(question, count)
-            asking = found.setdefault((prefix, detail), _Asking(prefix, detail))
+            details = self.family.details(question, count)
+            asking = found.setdefault((prefix, details), _Asking(prefix, details))
             asking.places.append(place_)
             limit = question.max_new_tokens or self.family.limit
             asking.suffixes.append((suffix, limit))
@@ -333,11 +345,12 @@ class _Loaded:
         if not self.preprocessing.works_ahead:
             return
         for asking in self._asked(item)[0]:
-            for image in (item.images[number] for number in asking.images):
-                if image is not None and (id(image), asking.detail) not in self._expected:
-                    pending = self.preprocessing.submit(image, asking.detail)
+            for number in asking.images:
+                image, detail = item.images[number], asking.details[number]
+                if image is not None and (id(image), detail) not in self._expected:
+                    pending = self.preprocessing.submit(image, detail)
                     # The image is kept, so that no other can get its id meanwhile.
-                    self._expected[id(image), asking.detail] = (image, pending)
+                    self._expected[id(image), detail] = (image, pending)
         while len(self._expected) > _MOST_EXPECTED:
             # Images that were announced and never asked about.
             self._expected.pop(next(iter(self._expected)), None)
@@ -370,7 +383,7 @@ class _Loaded:
                 job = _Job(
                     number,
                     tuple(asking.places),
-                    tuple(need(item.images[each], asking.detail) for each in asking.images),
+                    tuple(need(item.images[n], asking.details[n]) for n in asking.images),
                     tuple(item.conditions[each] for each in asking.images),
                     tuple(self.family.texts(asking.prefix)[:-1]),
                     tuple(self._row(*suffix) for suffix in asking.suffixes),
@@ -381,6 +394,14 @@ class _Loaded:
     def _row(self, suffix: tuple[Part, ...], limit: int) -> Suffix:
         [ids] = self.family.texts(suffix)
         return Suffix(list(ids), limit)
+
+    def with_box(self, answer: Answer, question: Question, item: ImageQuestions) -> Answer:
+        """Return *answer*; where it is to be a box and holds one, that box of the last image."""
+        if question.kind is not QuestionKind.BOX or answer.text is None:
+            return answer
+        detail = self.family.details(question, len(item.images))[-1]
+        box = self.family.box(answer.text, item.conditions[-1].size, detail)
+        return answer if box is None else replace(answer, text=format_box(box))
 
     def answer(self, written: Written) -> Answer:
         """Return what was written as text."""

@@ -54,11 +54,14 @@ class Qwen25Options(VlmOptions):
             evaluator's setting, which depends on the task.
         max_pixels: larger images are scaled down to this; None as above.
         system: system prompt; None is the model's default, ``""`` none at all.
+        own_box_wording: whether boxes are asked for in the words of the model's training;
+            the reference evaluator asks all models alike.
     """
 
     min_pixels: int | None = None
     max_pixels: int | None = None
     system: str | None = None
+    own_box_wording: bool = False
 
 
 @dataclass
@@ -88,9 +91,12 @@ class LlavaOptions(VlmOptions):
     Attributes:
         short_answers: whether yes-no questions ask for a single word or phrase, as LLaVA's
             own scripts do; the reference evaluator asks them as they are.
+        own_box_wording: whether boxes are asked for in the words of the model's training;
+            the reference evaluator asks all models alike.
     """
 
     short_answers: bool = False
+    own_box_wording: bool = False
 
 
 @dataclass

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         means_by_split,
         split_of,
     )
+    from lossylens_toolkit.tsv_task.short_answer_task import ShortAnswerTask
     from lossylens_toolkit.tsv_task.tsv_base import Judged, Summary, TsvTask, Verdict, mean_credit
     from lossylens_toolkit.tsv_task.tsv_options import JudgedOptions, TsvOptions
     from lossylens_toolkit.tsv_task.tsv_table import Row, TsvTable
@@ -38,6 +39,7 @@ __all__ = [
     "JudgedTask",
     "MultipleChoiceTask",
     "Row",
+    "ShortAnswerTask",
     "Summary",
     "TsvOptions",
     "TsvTable",
@@ -66,6 +68,7 @@ _HOMES = {
     "NO": "yes_no",
     "OPTION_LETTERS": "choice",
     "Row": "tsv_table",
+    "ShortAnswerTask": "short_answer_task",
     "Summary": "tsv_base",
     "TsvOptions": "tsv_options",
     "TsvTable": "tsv_table",

@@ -1,4 +1,4 @@
-"""How the reference evaluator reads a choice out of an answer (MMBench, SEEDBench).
+"""How the reference evaluator reads a choice out of an answer (MMBench, SEEDBench, MMMU).
 
 Exact matching, without an LLM judge, on the effective text.  The choices are
 the letters of the row's options that are not missing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ class Dataset:
         optional: columns that are read where the file has them.
         folder: the folder of pictures that the evaluator extracts, if its name
             is not that of the file.
+        films: the column that names a film, for data that have no pictures.
+        part: says to which part of the data the cells of a row belong, where indices may
+            begin anew in each part; one that an earlier row has is then preceded by the part
+            and ``_``, as the evaluator has it.
     """
 
     name: str
@@ -33,6 +37,8 @@ class Dataset:
     columns: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     folder: str = ""
+    films: str = ""
+    part: Callable[[Mapping[str, str | None]], str] | None = None
 
     @property
     def file(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from lossylens_toolkit.tsv_task.missing import MISSING_TEXTS
 from lossylens_toolkit.tsv_task.place import Place
 from lossylens_toolkit.tsv_task.swallowed import swallowing_cell
 from lossylens_toolkit.tsv_task.tsv_header import IMAGE, INDEX, TsvHeader
+from lossylens_toolkit.tsv_task.tsv_images import count_listed
 from lossylens_toolkit.tsv_task.tsv_records import Record, RecordReader, split_cells, unquoted
 
 #: An image cell of at most so many characters names the row that has the image.
@@ -57,17 +59,27 @@ class TsvIndex:
     Args:
         path: of the file.
         header: which the file has.
+        part: of the data that cells belong to; see :class:`~.dataset.Dataset`.
     """
 
-    def __init__(self, path: Path, header: TsvHeader) -> None:
+    def __init__(
+        self,
+        path: Path,
+        header: TsvHeader,
+        part: Callable[[Mapping[str, str | None]], str] | None = None,
+    ) -> None:
         self.path = path
         self.header = header
+        self._part = part
+        #: By position, the indices that are preceded by their part.
+        self.renamed: dict[int, str] = {}
         #: Rows without an image so far; they are no part of the data.
         self.dropped = 0
         #: Number of each row in the file, the first after the header being 1.
         self.numbers = array("q")
         self._starts = array("q")
         self._lengths = array("q")
+        self._listed = array("q")
         self._kept: list[bytes] = []
         self._positions: dict[str, int] = {}
         self._rows_read = 0
@@ -80,16 +92,16 @@ class TsvIndex:
 
     def cells(self, position: int) -> dict[str, str | None]:
         """Return the kept cells of a row, None for missing ones."""
-        cells = split_cells(self._kept[position])
-        return {
-            name: None if cell in MISSING_TEXTS else cell
-            for name, cell in zip(self.header.kept, cells, strict=True)
-        }
+        return _named(self.header, split_cells(self._kept[position]))
 
     def picture(self, position: int) -> tuple[int, int] | None:
         """Return start and length of the picture cell in the file, None if there is none."""
         start = self._starts[position]
         return None if start == _NO_PICTURE else (start, self._lengths[position])
+
+    def listed(self, position: int) -> int:
+        """Return how many pictures the picture cell lists; 1 for one that is no list."""
+        return self._listed[position]
 
     def find(self, row_id: str) -> int | None:
         """Return the position of a row, reading on until it is found."""
@@ -136,14 +148,17 @@ class TsvIndex:
             is_picture = self.header.inline and not (
                 may_be_reference and len(cells[1]) <= MAX_REFERENCE
             )
-            row_id = self._checked_id(cells[0])
+            row_id = self._checked_id(cells)
             place = self._picture_start(record) if is_picture else _NO_PICTURE
             # Only now, so that a malformed row leaves nothing behind.
+            if self._part is not None and row_id != canonical_index(cells[0]):
+                self.renamed[len(self._kept)] = row_id
             self._positions[row_id] = len(self._kept)
             self._kept.append(kept)
             self.numbers.append(self._rows_read + 1)
             self._starts.append(place)
             self._lengths.append(stop - start)
+            self._listed.append(count_listed(record.data, start, stop) if is_picture else 1)
         self._rows_read += 1
         self._end = record.end
 
@@ -210,10 +225,12 @@ class TsvIndex:
         except UnicodeDecodeError as error:
             raise self._error("", f"not UTF-8 text ({error.reason})") from error
 
-    def _checked_id(self, cell: str) -> str:
-        row_id = canonical_index(cell)
-        if cell in MISSING_TEXTS:
+    def _checked_id(self, cells: list[str]) -> str:
+        if cells[0] in MISSING_TEXTS:
             raise self._error(INDEX, "the row has no index")
+        row_id = canonical_index(cells[0])
+        if row_id in self._positions and self._part is not None:
+            row_id = f"{self._part(_named(self.header, cells))}_{row_id}"
         if row_id in self._positions:
             first = self.numbers[self._positions[row_id]]
             raise self._error(INDEX, f"the index {shortened(row_id)!r} is also that of row {first}")
@@ -222,3 +239,11 @@ class TsvIndex:
     def _error(self, column: str, message: str) -> DataError:
         """Return an error about the record that is being indexed."""
         return Place(str(self.path), self._rows_read + 1, column=column).error(message)
+
+
+def _named(header: TsvHeader, cells: list[str]) -> dict[str, str | None]:
+    """Return kept cells by column, None for missing ones."""
+    return {
+        name: None if cell in MISSING_TEXTS else cell
+        for name, cell in zip(header.kept, cells, strict=True)
+    }

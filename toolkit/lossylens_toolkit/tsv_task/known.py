@@ -29,7 +29,33 @@ def _signature(name: str, columns: str, categories: Iterable[str] = ()) -> Signa
 
 #: The data sets, those with the most telling columns first.
 SIGNATURES = (
+    _signature(
+        "MMMU",
+        "A B category l2-category",
+        [
+            "Art & Design",
+            "Business",
+            "Health & Medicine",
+            "Humanities & Social Science",
+            "Science",
+            "Tech & Engineering",
+        ],
+    ),
     _signature("MMBench", "A B l2-category"),
+    _signature("Video-MME", "video_path candidates duration"),
+    _signature(
+        "RefCOCO",
+        "question category width height",
+        [
+            f"{name} {part}"
+            for name, parts in (
+                ("RefCOCO", ("val", "testA", "testB")),
+                ("RefCOCO+", ("val", "testA", "testB")),
+                ("RefCOCOg", ("val", "test")),
+            )
+            for part in parts
+        ],
+    ),
     _signature(
         "MME",
         "image_path question category",
@@ -66,6 +92,7 @@ SIGNATURES = (
         ],
     ),
     _signature("POPE", "question category", ["random", "popular", "adversarial"]),
+    _signature("VQAv2", "question category", ["yes/no", "number", "other"]),
     _signature("GQA", "question category", ["choose", "compare", "logical", "query", "verify"]),
     _signature(
         "OCRBench",

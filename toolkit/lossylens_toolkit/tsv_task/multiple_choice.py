@@ -1,4 +1,4 @@
-"""The base of multiple-choice tasks (MMBench, SEEDBench)."""
+"""The base of multiple-choice tasks (MMBench, SEEDBench, MMMU)."""
 
 from __future__ import annotations
 
@@ -53,15 +53,24 @@ class MultipleChoiceTask(JudgedTask):
             hint=row.get("hint") or "",
         )
 
+    def choices(self, row: Row) -> dict[str, str]:
+        """Return what an answer is looked up among: the options."""
+        return options(row)
+
+    def right_letter(self, row: Row) -> str:
+        """Return the letter of the right choice."""
+        return row.text("answer")
+
     def verdict(self, row: Row, prediction: str) -> Verdict:
         """Compare the choice in *prediction* with the answer; none is wrong."""
-        letters = {letter: effective_text(text) for letter, text in options(row).items()}
+        letters = {letter: effective_text(text) for letter, text in self.choices(row).items()}
         choice = extract_choice(prediction, letters)
-        return Verdict(float(choice == row.text("answer")), choice or "", choice is not None)
+        return Verdict(float(choice == self.right_letter(row)), choice or "", choice is not None)
 
     def judge_prompt(self, row: Row, prediction: str) -> str:
         """Return the question which option *prediction* means."""
-        listed = "".join(f"{letter}. {text}\n" for letter, text in options(row).items())
+        choices = self.choices(row)
+        listed = "".join(f"{letter}. {text}\n" for letter, text in choices.items())
         return _PROMPT.format(question=row.text("question"), options=listed, answer=prediction)
 
 

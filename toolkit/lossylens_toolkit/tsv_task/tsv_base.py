@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from lossylens.errors import ConfigError, DataError
 from lossylens.files.predictions import canonical_index, named
-from lossylens.task import Resampling, Sample, Score, Task, TaskSpec
+from lossylens.task import ImageRef, Resampling, Sample, Score, Task, TaskSpec
 from lossylens.vlm import Question
 
 from lossylens_toolkit.checksums import file_checksums
@@ -53,7 +53,7 @@ class Judged:
 
     Attributes:
         row: the row.
-        prediction: the effective text of the prediction.
+        prediction: as :meth:`TsvTask.seen` gives it.
         verdict: on it.
     """
 
@@ -111,6 +111,8 @@ class TsvTask(Task):
             self.dataset.optional,
             kind=self.dataset.name,
             folder=self.dataset.folder,
+            films=self.dataset.films,
+            part=self.dataset.part,
         )
 
     @abstractmethod
@@ -119,7 +121,7 @@ class TsvTask(Task):
 
     @abstractmethod
     def verdict(self, row: Row, prediction: str) -> Verdict:
-        """Return the verdict on *prediction*, which is an effective text."""
+        """Return the verdict on *prediction*, as :meth:`seen` gives it."""
 
     @abstractmethod
     def summary(self, judged: Sequence[Judged]) -> Summary:
@@ -128,6 +130,10 @@ class TsvTask(Task):
         Raises:
             DataError: the reference evaluator gives no score for these rows.
         """
+
+    def images(self, row: Row) -> tuple[ImageRef, ...]:
+        """Return the pictures that *row* is about: one, unless a task shows several."""
+        return (row.image(),)
 
     def check(self, row: Row) -> None:
         """Check what must hold for a row, before anything is done with it.
@@ -140,6 +146,10 @@ class TsvTask(Task):
         """Return what a report may group or show; all kept cells that are not missing."""
         hidden = ("index", "image", "question")
         return {k: v for k, v in row.cells.items() if v is not None and k not in hidden}
+
+    def seen(self, prediction: str) -> str:
+        """Return what the reference evaluator sees of a prediction; the effective text for most."""
+        return effective_text(prediction)
 
     def failed(self, row: Row) -> Verdict:
         """Return the verdict on a sample that failed: a wrong answer."""
@@ -164,7 +174,7 @@ class TsvTask(Task):
         """
         for row in self.table:
             self.check(row)
-            yield Sample(row.id, (row.image(),), self.question(row), self.fields(row))
+            yield Sample(row.id, self.images(row), self.question(row), self.fields(row))
 
     def score(self, predictions: Mapping[str, str | None]) -> Score:
         """Score *predictions*, over the rows that have one.
@@ -263,7 +273,7 @@ class TsvTask(Task):
         return by_id
 
     def _judged(self, row: Row, prediction: str | None) -> Judged:
-        text = effective_text(prediction or "")
+        text = self.seen(prediction or "")
         verdict = self.failed(row) if prediction is None else self.verdict(row, text)
         return Judged(row, text, verdict)
 

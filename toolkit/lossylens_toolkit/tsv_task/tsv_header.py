@@ -34,7 +34,7 @@ class TsvHeader:
         names: all columns, in order.
         kept: the columns that are kept, name to position; the index is the
             first, the picture the second.
-        picture: position of the column that holds or names the picture.
+        picture: position of the column that holds or names the picture, or names the film.
         inline: whether that column holds it (``image``) or names a file
             (``image_path``).
         end: where the first row starts in the file.
@@ -48,7 +48,12 @@ class TsvHeader:
 
 
 def read_header(
-    stream: BinaryIO, path: Path, columns: Sequence[str], optional: Sequence[str], kind: str
+    stream: BinaryIO,
+    path: Path,
+    columns: Sequence[str],
+    optional: Sequence[str],
+    kind: str,
+    films: str = "",
 ) -> TsvHeader:
     """Read the header and check that the file has all *columns*.
 
@@ -63,8 +68,8 @@ def read_header(
         raise DataError(f"{path}: the file is empty")
     names = _names(record, path)
     end = record.end
-    inline = IMAGE in names or IMAGE_PATH not in names
-    picture = IMAGE if inline else IMAGE_PATH
+    inline = not films and (IMAGE in names or IMAGE_PATH not in names)
+    picture = films or (IMAGE if inline else IMAGE_PATH)
     required = [INDEX, picture, *columns]
     _refuse_swallowed_rows(names, path)
     missing = not set(required) <= set(names)

@@ -1,4 +1,8 @@
-"""The pictures of a TSV file: base64 cells and files named by a path."""
+"""The pictures of a TSV file: base64 cells and files named by a path.
+
+A cell may also be the text of a list of these, ``['iVBO...', '/9j/...']``.  Base64 has
+neither quotes nor commas, so that such a list needs no parser, and its size no limit.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,62 @@ import binascii
 from dataclasses import dataclass
 from pathlib import Path
 
+from lossylens.errors import DataError
 from lossylens.files.columns import shortened
+from lossylens.task import ImageRef
 
 from lossylens_toolkit.tsv_task.literals import string_list
 from lossylens_toolkit.tsv_task.place import Place
 from lossylens_toolkit.tsv_task.tsv_records import unquoted
 
 
+def several(count: int) -> str:
+    """Return what is wrong with a row of *count* images where a question is about one."""
+    return f"{count} images; one per question is supported"
+
+
+# What may stand behind the last picture of a list, and around each.
+_AFTER_LIST = b"]'\" ,\r\n\t"
+_AROUND_MEMBER = b"'\" \r\n\t"
+
+
+def count_listed(data: bytes | bytearray, start: int, stop: int) -> int:
+    """Return how many pictures a cell lists; 1 for one that is no list.
+
+    Args:
+        data: bytes of the file.
+        start, stop: of the cell in them, quotes included.
+    """
+    start += data[start : start + 1] == b'"'
+    if data[start : start + 1] != b"[":
+        return 1
+    while stop > start and data[stop - 1] in _AFTER_LIST:
+        stop -= 1
+    return data.count(b",", start, stop) + 1
+
+
+def _listed(cell: bytes) -> list[bytes]:
+    """Return the pictures of a list, quotes included, as many as :func:`count_listed` counts."""
+    return cell[1:].rstrip(_AFTER_LIST).split(b",")
+
+
 @dataclass(frozen=True, slots=True)
 class Base64Cell:
-    """Reads the picture in a cell; picklable, holds no picture.
+    """Reads the picture in a cell, or one of several; picklable, holds no picture.
 
     Attributes:
         path: the TSV file.
         start: first byte of the cell in the file, quotes included.
         length: of the cell in bytes.
         place: the cell, for error messages.
+        number: which one of a list, from 0; None for the only one.
     """
 
     path: Path
     start: int
     length: int
     place: Place
+    number: int | None = None
 
     def __call__(self) -> bytes:
         """Return the bytes of the image file.
@@ -46,31 +84,26 @@ class Base64Cell:
 
     def _decoded(self, cell: bytes) -> bytes:
         if cell.startswith(b"["):
-            cell = self._only_member(cell)
+            cell = self._member(_listed(cell)).strip(_AROUND_MEMBER)
         try:
             # In quotes, base64 may be broken into lines, as MIME does.
             picture = base64.b64decode(cell.strip().translate(None, b"\r\n"), validate=True)
         except binascii.Error as error:
-            raise self.place.error(f"not an image in base64 ({error})") from error
+            raise self._error(f"not an image in base64 ({error})") from error
         if not picture:
-            raise self.place.error("an empty image")
+            raise self._error("an empty image")
         return picture
 
-    def _only_member(self, cell: bytes) -> bytes:
-        members = _members(cell)
+    def _member(self, members: list[bytes]) -> bytes:
+        if self.number is not None:
+            return members[self.number]
         if len(members) != 1:
-            raise self.place.error(f"{len(members)} images; one per question is supported")
+            raise self.place.error(several(len(members)))
         return members[0]
 
-
-def _members(cell: bytes) -> list[bytes]:
-    """Return the texts in a cell that lists several images.
-
-    Base64 has neither quotes nor commas, so that the list needs no parser, and
-    its size no limit.
-    """
-    inside = cell.strip().removeprefix(b"[").removesuffix(b"]")
-    return [member.strip(b" '\"\r\n\t") for member in inside.split(b",") if member.strip()]
+    def _error(self, message: str) -> DataError:
+        which = "" if self.number is None else f"image {self.number + 1}: "
+        return self.place.error(which + message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +134,21 @@ class ImageFile:
         raise self.place.error(f"no such image file; tried {tried}")
 
 
-def image_file(cell: str, table: Path, folder: str, place: Place) -> ImageFile:
-    """Return the reader of the file that *cell* names.
+def image_files(cell: str, table: Path, folder: str, place: Place) -> tuple[ImageRef, ...]:
+    """Return the file that *cell* names, or the files that it lists; each file is its own key.
 
     A relative path is looked up beside the TSV file and, as the reference
     evaluator lays it out, in ``images/<folder>`` beside it.
 
     Raises:
-        DataError: the cell lists several files, or leads out of these folders.
+        DataError: a path leads out of these folders.
     """
-    members = string_list(cell) or [cell]
-    if len(members) != 1:
-        raise place.error(f"{len(members)} images; one per question is supported")
-    path = Path(members[0])
-    if "\0" in members[0] or ".." in path.parts:
-        raise place.error(f"{shortened(members[0])!r} is not the path of an image")
-    if path.is_absolute():
-        return ImageFile((path,), place)
-    return ImageFile((table.parent / path, table.parent / "images" / folder / path), place)
+    files = []
+    for name in string_list(cell) or [cell]:
+        path = Path(name)
+        if "\0" in name or ".." in path.parts:
+            raise place.error(f"{shortened(name)!r} is not the path of an image")
+        beside = (table.parent / path, table.parent / "images" / folder / path)
+        candidates = (path,) if path.is_absolute() else beside
+        files.append(ImageRef(name, ImageFile(candidates, place)))
+    return tuple(files)

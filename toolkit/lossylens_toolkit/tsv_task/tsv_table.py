@@ -9,7 +9,7 @@ The rules of the files:
 
 - ``index`` names a row, once.
 - ``image`` holds a picture in base64 or, in at most 64 characters, the index of
-  the row that holds it, which may be anywhere in the file.
+  the row that holds it, which may be anywhere in the file.  Several pictures are a list.
 - Rows with a missing ``image`` are dropped before anything else.
 - A file without ``image`` names its pictures in ``image_path``.
 - Texts that pandas reads as missing are missing
@@ -19,7 +19,7 @@ The rules of the files:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lossylens.errors import DataError
@@ -32,7 +32,7 @@ from lossylens_toolkit.tsv_task.index import TsvIndex, open_file
 from lossylens_toolkit.tsv_task.literals import string_list
 from lossylens_toolkit.tsv_task.place import Place
 from lossylens_toolkit.tsv_task.tsv_header import IMAGE, IMAGE_PATH, INDEX, read_header
-from lossylens_toolkit.tsv_task.tsv_images import Base64Cell, image_file
+from lossylens_toolkit.tsv_task.tsv_images import Base64Cell, image_files, several
 
 
 class TsvTable:
@@ -44,6 +44,8 @@ class TsvTable:
         optional: columns that are read where the file has them.
         kind: name of the data set, for error messages.
         folder: the data set's folder of pictures, for files that name them.
+        films: column that names a film, for files without pictures.
+        part: of the data that cells belong to; see :class:`~.dataset.Dataset`.
 
     Raises:
         DataError: the file cannot be read, is empty, is not UTF-8 or lacks a
@@ -58,13 +60,15 @@ class TsvTable:
         *,
         kind: str = "this task",
         folder: str = "",
+        films: str = "",
+        part: Callable[[Mapping[str, str | None]], str] | None = None,
     ) -> None:
         self.path = path
         self.kind = kind
         self.folder = folder or path.stem
         with open_file(path) as stream:
-            self.header = read_header(stream, path, columns, optional, kind)
-        self.index = TsvIndex(path, self.header)
+            self.header = read_header(stream, path, columns, optional, kind, films)
+        self.index = TsvIndex(path, self.header, part)
 
     def __len__(self) -> int:
         """Return the number of rows, reading the file to its end."""
@@ -91,22 +95,40 @@ class TsvTable:
             raise DataError(f"{self.path}: no rows, or none with an image")
 
     def image(self, row: Row) -> ImageRef:
-        """Return the picture of a row; see :meth:`Row.image`."""
+        """Return the only picture of a row; see :meth:`Row.image`."""
         if not self.header.inline:
-            path = row.text(IMAGE_PATH)
-            reader = image_file(path, self.path, self.folder, row.place(IMAGE_PATH))
-            return ImageRef(path, reader)
-        holder = row
-        picture = self.index.picture(row.position)
-        if picture is None:
-            holder = self._holder(row)
-            picture = self.index.picture(holder.position)
-        if picture is None:
-            raise row.error(IMAGE, f"refers to row {holder.id!r}, which is a reference itself")
-        return ImageRef(holder.id, Base64Cell(self.path, *picture, holder.place(IMAGE)))
+            files = self._files(row)
+            if len(files) != 1:
+                raise row.error(IMAGE_PATH, several(len(files)))
+            return files[0]
+        holder = self._holder(row)
+        return ImageRef(holder.id, self._cell(holder))
+
+    def images(self, row: Row) -> tuple[ImageRef, ...]:
+        """Return the pictures of a row; see :meth:`Row.images`."""
+        if not self.header.inline:
+            return self._files(row)
+        holder = self._holder(row)
+        count = self.index.listed(holder.position)
+        if count == 1:
+            return (ImageRef(holder.id, self._cell(holder)),)
+        # Named as the reference evaluator names the files that it extracts.
+        return tuple(
+            ImageRef(f"{holder.id}_{number}", self._cell(holder, number)) for number in range(count)
+        )
+
+    def _files(self, row: Row) -> tuple[ImageRef, ...]:
+        return image_files(row.text(IMAGE_PATH), self.path, self.folder, row.place(IMAGE_PATH))
+
+    def _cell(self, holder: Row, number: int | None = None) -> Base64Cell:
+        picture = self.index.picture(holder.position)
+        assert picture is not None
+        return Base64Cell(self.path, *picture, holder.place(IMAGE), number)
 
     def _holder(self, row: Row) -> Row:
-        """Return the row that *row* refers to."""
+        """Return the row whose cell holds the pictures of *row*."""
+        if self.index.picture(row.position) is not None:
+            return row
         reference = row.text(IMAGE)
         position = self.index.find(reference)
         if position is None:
@@ -115,6 +137,9 @@ class TsvTable:
                 f"neither an image in base64 nor the index of a row with one: "
                 f"{shortened(reference)!r}",
             )
+        if self.index.picture(position) is None:
+            holder = Row(self, position)
+            raise row.error(IMAGE, f"refers to row {holder.id!r}, which is a reference itself")
         return Row(self, position)
 
 
@@ -133,7 +158,7 @@ class Row:
         self._table = table
         self.position = position
         self.cells = table.index.cells(position)
-        self.id = canonical_index(self.cells[INDEX] or "")
+        self.id = table.index.renamed.get(position) or canonical_index(self.cells[INDEX] or "")
         self._strings: dict[str, list[str] | None] = {}
 
     def get(self, column: str) -> str | None:
@@ -164,13 +189,21 @@ class Row:
         return self._strings[column]
 
     def image(self) -> ImageRef:
-        """Return the row's picture; rows that share it share its key.
+        """Return the row's only picture; rows that share it share its key.
 
         Raises:
             DataError: the row refers to one that does not exist or that holds no
                 picture.
         """
         return self._table.image(self)
+
+    def images(self) -> tuple[ImageRef, ...]:
+        """Return the row's pictures, of which there may be several, in the order of the list.
+
+        Raises:
+            DataError: as :meth:`image`.
+        """
+        return self._table.images(self)
 
     def place(self, column: str = "") -> Place:
         """Return the place of the row or of one of its cells, for messages."""

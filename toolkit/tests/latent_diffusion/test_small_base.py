@@ -65,3 +65,12 @@ def test_it_learns_and_goes_on(trained):
     assert last < first
     assert len(said) == 3
     assert again == ["Going on at step 6 of 6.", "Going on at step 3 of 3."]
+
+
+def test_another_process_goes_on(trained):
+    """What diffusers adds to a network's arguments is in the order of a set there."""
+    base, _, _ = trained
+    for stage in ("vae", "unet"):
+        recorded = json.loads((base.parent / stage / "training.json").read_text())
+        assert recorded["network"]["norm_num_groups"] == 8
+        assert not [key for key in recorded["network"] if key.startswith("_")]

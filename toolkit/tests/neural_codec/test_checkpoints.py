@@ -156,15 +156,15 @@ class TestFinding:
         monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
         options = NeuralCodecOptions()
         folder = tmp_path / "checkpoints" / "tiny"
-        assert checkpoint_folder("tiny", options) == folder
-        (lacking,) = missing_checkpoints("tiny", options, [LEVEL], "example.org")
+        assert checkpoint_folder("tiny", "", options) == folder
+        (lacking,) = missing_checkpoints("tiny", "", options, [LEVEL], "example.org")
         assert lacking == Missing(
             "checkpoints of tiny",
             f"get them from example.org; put them into {folder} as lambda0.004.pth.tar",
         )
         folder.mkdir(parents=True)
         (folder / "anything.pt").touch()
-        assert not missing_checkpoints("tiny", options, [LEVEL], "example.org")
+        assert not missing_checkpoints("tiny", "", options, [LEVEL], "example.org")
 
 
 @pytest.mark.parametrize(

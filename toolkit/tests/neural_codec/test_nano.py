@@ -41,8 +41,8 @@ def test_a_level_without_a_checkpoint(package):
     with pytest.raises(RequirementError, match="no nano checkpoint of level q2; there are q1"):
         nano(LEVELS[1]).encode(picture(9, 9))
     options = NeuralCodecOptions(variant="nano")
-    assert missing_checkpoints("tiny", options, LEVELS[:1], "nowhere") == ()
-    (lacking,) = missing_checkpoints("tiny", options, LEVELS, "nowhere")
+    assert missing_checkpoints("tiny", "lossylens_codec_tiny", options, LEVELS[:1], "nowhere") == ()
+    (lacking,) = missing_checkpoints("tiny", "lossylens_codec_tiny", options, LEVELS, "nowhere")
     assert lacking.what == "nano checkpoints of q2"
 
 

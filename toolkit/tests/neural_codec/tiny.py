@@ -48,6 +48,7 @@ class TinyNetwork(HyperpriorNetwork):
 
 class TinyCodec(NeuralCodec):
     name = "tiny"
+    package = "lossylens_codec_tiny"
     levels = LEVELS
     padding = Padding(64)
 

@@ -24,6 +24,7 @@ from lossylens_toolkit.transformers_vlm.vlm_testing import (
     generate_alone,
     llava_inputs,
 )
+from PIL.Image import Resampling
 
 LIMIT = 6
 IMAGES = [blocks(80, 60, 1), blocks(200, 150, 2), blocks(60, 190, 3)]
@@ -302,6 +303,8 @@ def test_tiles_are_shared_by_the_images(open_vlm, folders, monkeypatch) -> None:
     details = [family.detail(question, images) for images in (1, 2, 10, 11, 32, 33, 64, 65)]
     assert details == [6, 6, 6, 5, 2, 1, 1, 1]
     assert [family.detail(chart, images) for images in (1, 2, 3, 64)] == [24, 24, 21, 1]
+    documents = Question(QuestionKind.SHORT_ANSWER, "?", "docvqa")
+    assert [family.detail(documents, images) for images in (1, 4)] == [18, 16]
     vlm = open_vlm("internvl")
     many = told(vlm.answer(batch()))
     monkeypatch.setattr(internvl, "TILES_TOGETHER", 4)
@@ -309,6 +312,22 @@ def test_tiles_are_shared_by_the_images(open_vlm, folders, monkeypatch) -> None:
     assert few == alone("internvl", folders["internvl"], vlm, tiles=4)
     assert few[-1] == many[-1]
     assert all(one < other for (_, one), (_, other) in zip(few[1], many[1], strict=True))
+
+
+def test_the_first_image_of_mmmu_is_enlarged(open_vlm) -> None:
+    """As the reference evaluator does, two times; how many tiles it has may follow from that."""
+    family = open_vlm("internvl", max_tiles=None).family
+    question = Question(QuestionKind.MULTIPLE_CHOICE, "?", "mmmu")
+    assert family.details(question, 1) == (internvl.Doubled(12),)
+    first, *others = family.details(question, 7)
+    assert [first, *others] == [internvl.Doubled(9), *[9] * 6]
+    assert family.details(replace(question, task="mmbench"), 2) == (6, 6)
+    image = IMAGES[0]
+    large = image.resize((2 * image.width, 2 * image.height), Resampling.BILINEAR)
+    found, expected = family.preprocess(image, first), family.preprocess(large, 9)
+    assert torch.equal(found.pixels, expected.pixels)
+    assert found.layout == family.preprocess.layout(image.size, first) == expected.layout
+    assert not torch.equal(found.pixels, family.preprocess(image, 9).pixels)
 
 
 def test_each_image_is_encoded_once(kind, vlm) -> None:

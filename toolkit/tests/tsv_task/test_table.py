@@ -122,6 +122,58 @@ def test_a_cell_that_lists_several_pictures_is_refused(write, pictures):
         next(iter(TsvTable(path))).image().read()
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "['{0}', '{1}']",
+        "['{0}','{1}',]",
+        "[{0}, {1}]",
+        "\"['{0}', '{1}']\"",
+        '"[""{0}"",\n""{1}""\n]"',
+    ],
+)
+def test_a_list_of_pictures_is_read_one_by_one(write, pictures, cell):
+    made = TsvTable(write(f"index\timage\n1\t{cell.format(*pictures)}\n2\t1\n3\t{pictures[0]}\n"))
+    rows = list(made)
+    read = [[image.read() for image in row.images()] for row in rows]
+    first, second = map(base64.b64decode, pictures[:2])
+    assert read == [[first, second], [first, second], [first]]
+    assert [image.key for image in rows[1].images()] == ["1_0", "1_1"]
+    assert [image.key for image in rows[2].images()] == ["3"]
+    assert pickle.loads(pickle.dumps(rows[0].images()[1].read))() == second
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("['{0}', '', '{0}']", "image 2: an empty image"),
+        ("['{0}', 'a.', '{0}']", "image 2: not an image in base64"),
+    ],
+)
+def test_a_broken_member_of_a_list_fails_alone(write, pictures, cell, message):
+    images = next(iter(TsvTable(write(f"index\timage\n1\t{cell.format(pictures[0])}\n")))).images()
+    assert images[0].read() == images[2].read() == base64.b64decode(pictures[0])
+    with pytest.raises(DataError, match=rf"row 1 \(index 1\), column 'image': {message}"):
+        images[1].read()
+
+
+def test_a_list_of_nothing_is_an_image_that_cannot_be_read(write):
+    [image] = next(iter(TsvTable(write(f"index\timage\n1\t[{70 * ' '}]\n")))).images()
+    with pytest.raises(DataError, match=r"row 1 \(index 1\), column 'image': an empty image"):
+        image.read()
+
+
+def test_a_list_of_paths_names_several_files(write, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    rows = list(TsvTable(write("index\timage_path\n1\t['a.png', 'b.png', 'a.png']\n2\tb.png\n")))
+    assert [image.key for image in rows[0].images()] == ["a.png", "b.png", "a.png"]
+    assert [image.read() for image in rows[0].images()] == [b"a.png", b"b.png", b"a.png"]
+    assert [image.key for image in rows[1].images()] == ["b.png"]
+    with pytest.raises(DataError, match="column 'image_path': 3 images; one per question"):
+        rows[0].image()
+
+
 @pytest.mark.parametrize("folder", ["", "images/DATA"])
 def test_a_file_without_images_names_them_by_path(write, tmp_path, folder):
     (tmp_path / folder / "sub").mkdir(parents=True, exist_ok=True)
@@ -328,6 +380,40 @@ def test_a_file_of_300_megabytes_takes_little_memory(tmp_path: Path):
     count, megabytes = run.stdout.split()
     assert count == "3000"
     assert float(megabytes) < 60
+
+
+_MEASURE_LISTS = """
+import resource, sys
+from pathlib import Path
+from lossylens_toolkit.tsv_task import TsvTable
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+before = peak()
+images = [image for row in TsvTable(Path(sys.argv[1]), ("question",)) for image in row.images()]
+assert {len(image.read()) for image in images} == {2_000_000}
+print(len(images), peak() - before)
+"""
+
+
+def test_lists_of_pictures_take_the_memory_of_one_row(tmp_path: Path):
+    """The largest row has 11 MB, the file 85."""
+    picture = base64.b64encode(b"p" * 2_000_000).decode()
+    path = tmp_path / "lists.tsv"
+    with path.open("w") as stream:
+        stream.write(HEADER)
+        for i in range(8):
+            cell = f"[{', '.join([repr(picture)] * 4)}]"
+            cell = f'"{cell}"' if i % 2 else cell
+            stream.write(f"{i}\t{cell}\tIs it so?\n")
+    run = subprocess.run(
+        [sys.executable, "-c", _MEASURE_LISTS, str(path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    count, megabytes = run.stdout.split()
+    assert count == "32"
+    assert float(megabytes) < 70
 
 
 # Quotation marks that take rows in.

@@ -7,7 +7,8 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lossylens_toolkit.tsv_task.yes_no import extract_yes_no, without_punctuation
+from lossylens_toolkit.tsv_task.vqa_text import without_punctuation
+from lossylens_toolkit.tsv_task.yes_no import extract_yes_no
 
 
 @pytest.mark.parametrize(

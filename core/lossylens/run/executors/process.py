@@ -2,41 +2,31 @@
 
 It answers in the order of its jobs, so when it dies (a crash in a library, the kernel out
 of memory) it is known which jobs it had: those fail, and another process takes over the
-rest.  When the process that has started it is killed, the pipe between them ends, and it
-ends at once together with the programs that it has started.
+rest.  All work of plugins that must not take the driver with it is done so: that of a run,
+and through :class:`BoundedFunction` decoding beside a model, decoders in native libraries, and
+what the conformance suite decodes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import multiprocessing
 import os
 import pickle
-import queue
 import signal
-import sys
-import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from types import FrameType
+from types import MappingProxyType
 from typing import Any, Generic
 
-import psutil
-
-from lossylens.errors import LossylensError, PluginError, describe
+from lossylens.errors import LossylensError
 from lossylens.executor import J, R, Recipe, Resources
 from lossylens.failure import Failure
+from lossylens.run.executors.child import Child, ending
+from lossylens.run.executors.serving import END, TAKEN
 from lossylens.run.threads import WAITING
-
-#: Seconds that a process gets to end when it is asked to.
-_PATIENCE = 5.0
 
 #: Seconds between two looks at the limits.
 TICK = 0.2
@@ -45,13 +35,6 @@ TICK = 0.2
 #: is not idle while the driver does something else; longer ones could only wait there while
 #: another worker may be idle.
 _SHORT = 1.0
-
-#: Results that the driver need not have taken before the next job is begun; what a killed
-#: driver loses, however slow it was.
-_AHEAD = 3
-
-# What the driver sends besides jobs; no pickle is as short.
-_TAKEN, _END = b"", b"e"
 
 #: What processes are started with, unless it is set already.
 _ENVIRONMENT = {
@@ -63,8 +46,7 @@ _ENVIRONMENT = {
 }
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-# Held while the environment of this process is that of its children.
-_environment_lock = threading.Lock()
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class WorkerProcess(Generic[J, R]):
@@ -74,12 +56,20 @@ class WorkerProcess(Generic[J, R]):
         recipe: what it does.
         resources: its limits.
         devices: CUDA devices that it alone uses; none for whatever it sees.
+        environment: variables that it is to have.
+        starting: seconds that it may take to start, beyond those of the first jobs.
     """
 
     def __init__(
-        self, recipe: Recipe[J, R], resources: Resources, devices: tuple[str, ...] = ()
+        self,
+        recipe: Recipe[J, R],
+        resources: Resources,
+        devices: tuple[str, ...] = (),
+        environment: Mapping[str, str] = _NONE,
+        starting: float = 0.0,
     ) -> None:
         self.recipe, self._resources, self.devices = recipe, resources, devices
+        self._environment, self._starting = environment, starting
         self._chunks: deque[deque[J]] = deque()
         self._given = 0.0
         self._quick = False
@@ -102,18 +92,26 @@ class WorkerProcess(Generic[J, R]):
         return len(self._chunks) > 1
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe: Connection[Any, Any]
-        self.pipe, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _environment_of_workers(self._resources.threads, self.devices):
-            self._process.start()
-        # Theirs alone, so that the pipe ends when the process does.
-        theirs.close()
-        self._watched: psutil.Process | None = None
+        self._child = Child(self._variables())
+        self.ready = False
         self._begun: int | None = None
         self._active = time.monotonic()
         self._send(self.recipe)
+
+    @property
+    def pipe(self) -> Connection[Any, Any]:
+        """Has something to be read when there is something to be taken."""
+        return self._child.pipe
+
+    def _variables(self) -> dict[str, str]:
+        """Return the environment of the process, as far as it is particular."""
+        wanted = dict(_ENVIRONMENT)
+        if self._resources.threads is not None:
+            wanted |= dict.fromkeys(_THREADS, str(self._resources.threads))
+        found = {name: value for name, value in wanted.items() if name not in os.environ}
+        if self.devices:
+            found["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
+        return {**found, **self._environment}
 
     def give(self, chunk: Sequence[J]) -> None:
         """Hand over jobs."""
@@ -128,7 +126,7 @@ class WorkerProcess(Generic[J, R]):
         """Say that there are no more jobs for the time being."""
         if not self._ending:
             self._ending = True
-            self._send_bytes(_END)
+            self._send_bytes(END)
 
     def _send(self, message: Any) -> None:
         self._send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
@@ -151,10 +149,13 @@ class WorkerProcess(Generic[J, R]):
         self._active = time.monotonic()
         if kind == "stop":
             raise LossylensError(content) from (RuntimeError(trace) if trace else None)
+        if kind == "ready":
+            self.ready = True
+            return []
         if kind == "begun":
             self._begun = content
             return []
-        self._send_bytes(_TAKEN)
+        self._send_bytes(TAKEN)
         if self._begun:
             self._begun -= 1
         return [(self._next_job(), content)]
@@ -166,25 +167,20 @@ class WorkerProcess(Generic[J, R]):
         failure = self._excess()
         if failure is None:
             return []
-        self._kill()
+        self._child.kill()
         return self._lost(failure)
 
     def _excess(self) -> Failure | None:
         seconds, memory = self._resources.seconds, self._resources.memory
-        if seconds is not None and self._begun != 0 and time.monotonic() - self._active > seconds:
-            return Failure(f"it took longer than {seconds:g} s (run.timeout)", fault="timeout")
-        if memory is not None and self._memory() > memory:
+        if seconds is not None and self._begun != 0:
+            given = seconds if self.ready else seconds + self._starting
+            if time.monotonic() - self._active > given:
+                reason = f"it took longer than {seconds:g} s (run.timeout)"
+                return Failure(reason, fault="timeout")
+        if memory is not None and self._child.memory > memory:
             size = f"{memory / 1e9:.3g} GB"
             return Failure(f"it took more than {size} of memory (run.memory)", fault="memory")
         return None
-
-    def _memory(self) -> int:
-        try:
-            if self._watched is None:
-                self._watched = psutil.Process(self._process.pid)
-            return int(self._watched.memory_info().rss)
-        except psutil.Error:
-            return 0
 
     def _next_job(self) -> J:
         """Return the job that was answered and forget it."""
@@ -207,13 +203,13 @@ class WorkerProcess(Generic[J, R]):
             for jobs in self._chunks:
                 self._send(jobs)
             if self._ending:
-                self._send_bytes(_END)
+                self._send_bytes(END)
         return lost
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return not self.ended and self._process.is_alive()
+        return not self.ended and self._child.alive
 
     @property
     def ended(self) -> bool:
@@ -221,138 +217,74 @@ class WorkerProcess(Generic[J, R]):
         return self.pipe.closed
 
     def _death(self) -> Failure:
-        self._process.join(_PATIENCE)
-        code = self._process.exitcode
-        fault = f"died {code}"
+        code = self._child.wait()
         if code is None or code >= 0:
-            return Failure(f"the worker process ended with exit code {code}", fault=fault)
-        name = signal.Signals(-code).name
-        reason = f"the worker process was killed by {name}"
+            reason = f"the worker process ended with {ending(code or 0)}"
+        else:
+            reason = f"the worker process was {ending(code)}"
         if code == -signal.SIGKILL:
             # Nobody here did it; the kernel does when memory runs out.
             return Failure(f"{reason}, perhaps for want of memory", transient=True)
-        return Failure(reason, fault=fault)
-
-    def _kill(self) -> None:
-        if self._process.pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.kill()
+        return Failure(reason, fault=f"died {code}")
 
     def stop(self) -> None:
         """End the process and all that it has started, such as an encoder."""
-        self.pipe.close()
-        if self._process.pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGTERM)
-        self._process.join(_PATIENCE)
-        if self._process.is_alive():
-            self._kill()
-            self._process.join()
+        self._child.stop()
 
 
-class _Leave(BaseException):
-    """Ends a process by an exception, so that temporary files are removed."""
+class BoundedFunction(Generic[J, R]):
+    """What a recipe does, in one process, job by job; in another one where that ends.
 
+    For one thread at a time.  The arguments are those of :class:`WorkerProcess`.
+    """
 
-def _serve(pipe: Connection[Any, Any]) -> None:
-    """Do jobs until the driver is gone."""
-    # A process group of its own: Ctrl-C is the driver's to deal with, and an
-    # encoder that a codec has started ends together with its worker.
-    os.setpgid(0, 0)
-    # A worker that answers has one that decodes.
-    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
-    signal.signal(signal.SIGTERM, _leave)
-    # What plugins print must not end up in tables and JSON.
-    os.dup2(2, 1)
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    ahead = threading.Semaphore(_AHEAD)
-    threading.Thread(target=_receive, args=(pipe, inbox, ahead), daemon=True).start()
-    try:
-        _work(pipe, inbox, ahead)
-    except ConnectionError:
-        pass
-    except _Leave:
-        sys.exit(128 + signal.SIGTERM)
+    def __init__(
+        self,
+        recipe: Recipe[J, R],
+        resources: Resources,
+        environment: Mapping[str, str] = _NONE,
+        starting: float = 0.0,
+    ) -> None:
+        self._recipe, self._resources = recipe, resources
+        self._environment, self._starting = environment, starting
+        self._process: WorkerProcess[J, R] | None = None
 
+    def __call__(self, job: J) -> R | Failure:
+        """Do a job; a failure says how it has ended the process, or why the process was ended.
 
-def _work(
-    pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any], ahead: threading.Semaphore
-) -> None:
-    recipe: Recipe[Any, Any] = inbox.get()
-    try:
-        work = recipe.start()
-        while True:
-            # Waits for the first job, so that the work is not called for none.
-            jobs = _jobs(inbox)
-            first = next(jobs, None)
-            if first is None:
-                continue
-            results = work(itertools.chain([first], jobs), partial(_say, pipe, "begun"))
-            # Closed at once, so that processes of its own end before this one.
-            with contextlib.closing(results):
-                for result in results:
-                    ahead.acquire()
-                    _say(pipe, "result", result)
-    except (ConnectionError, _Leave):
-        raise
-    except LossylensError as error:
-        _say(pipe, "stop", str(error))
-    except BaseException as error:
-        problem = PluginError(f"{recipe.title} cannot work: {describe(error)}")
-        _say(pipe, "stop", str(problem), "".join(traceback.format_exception(error)))
-
-
-def _say(pipe: Connection[Any, Any], kind: str, content: Any, trace: str = "") -> None:
-    pipe.send((kind, content, trace))
-
-
-def _jobs(inbox: queue.SimpleQueue[Any]) -> Iterator[Any]:
-    """Yield jobs until there are no more for the time being."""
-    while (chunk := inbox.get()) is not None:
-        yield from chunk
-
-
-def _receive(
-    pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any], ahead: threading.Semaphore
-) -> None:
-    """Take in jobs while others are done, so that the driver never waits to be rid of them."""
-    try:
-        while True:
-            message = pipe.recv_bytes()
-            if message == _TAKEN:
-                ahead.release()
-            elif message == _END:
-                inbox.put(None)
-            else:
-                try:
-                    inbox.put(pickle.loads(message))  # noqa: S301  from the driver
-                except Exception as error:
-                    _say(pipe, "stop", f"a job cannot be passed to a process: {describe(error)}")
-    except (EOFError, OSError):
-        # The driver is gone.  This interrupts the job at hand as well.
-        os.killpg(0, signal.SIGTERM)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Leave
-
-
-@contextlib.contextmanager
-def _environment_of_workers(threads: int | None, devices: tuple[str, ...]) -> Iterator[None]:
-    """Start processes inside with :data:`_ENVIRONMENT` and what is particular to one."""
-    wanted = dict(_ENVIRONMENT)
-    if threads is not None:
-        wanted |= dict.fromkeys(_THREADS, str(threads))
-    with _environment_lock:
-        before = dict(os.environ)
-        os.environ.update({name: value for name, value in wanted.items() if name not in before})
-        if devices:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+        Raises:
+            LossylensError: the recipe cannot work, or its work raised an exception.
+        """
+        process = self._running()
         try:
-            yield
-        finally:
-            for name in set(os.environ) - set(before):
-                del os.environ[name]
-            os.environ.update(before)
+            process.give([job])
+            while True:
+                done = process.take() if process.pipe.poll(TICK) else process.check()
+                for _, result in done:
+                    return result
+        except BaseException:
+            # Half of an answer may be on its way.
+            self.close()
+            raise
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a process that has started well."""
+        return self._process is not None and self._process.ready
+
+    def _running(self) -> WorkerProcess[J, R]:
+        if self._process is None or not self._process.alive:
+            self.close()
+            self._process = WorkerProcess(
+                self._recipe,
+                self._resources,
+                environment=self._environment,
+                starting=self._starting,
+            )
+        return self._process
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None

@@ -46,7 +46,7 @@ def is_measured():
     """Whether the caller measures fidelity."""
     frame = sys._getframe()
     while frame := frame.f_back:
-        if frame.f_globals["__name__"] == "lossylens.run.measuring":
+        if frame.f_globals["__name__"] == "lossylens.run.measure_jobs":
             return True
     return False
 

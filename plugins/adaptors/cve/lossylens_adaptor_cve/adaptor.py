@@ -43,10 +43,11 @@ class ConditionalVisionEncoder(Adaptor):
     def provenance(self) -> Mapping[str, str]:
         """Return the checkpoints' hashes, and for which codecs each has a vector of its own."""
         found = {}
-        for path in self.options.paths():
-            found[f"checkpoint {path.name}"] = file_hash(path)
+        for vlm, path in self.options.paths().items():
+            which = f" for {vlm}" if vlm else ""
+            found[f"checkpoint{which}"] = file_hash(path)
             known = Vocabulary.read(_header(path)["vocabulary"]).codecs[2:]
-            found[f"vectors {path.name}"] = ", ".join(known) or "none"
+            found[f"vectors{which}"] = ", ".join(known) or "none"
         return found
 
     def fits(self, vlm: VlmIdentity, point: CodecPoint) -> str:
@@ -99,11 +100,12 @@ class ConditionalVisionEncoder(Adaptor):
     def _checkpoint(self, vision: VisionAccess) -> Checkpoint:
         """Return the one checkpoint that was trained for this encoder."""
         own = encoder_hash(vision)
-        for path in self.options.paths():
+        paths = self.options.paths().values()
+        for path in paths:
             checkpoint = read_checkpoint(path)
             if checkpoint.about.get("encoder") == own:
                 return checkpoint
-        names = ", ".join(map(str, self.options.paths()))
+        names = ", ".join(map(str, paths))
         raise ConfigError(f"{names}: trained for another vision encoder")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -43,20 +43,19 @@ class CveOptions:
             return BUNDLED
         return given
 
-    def paths(self) -> Iterator[Path]:
-        """Yield all checkpoints."""
+    def paths(self) -> dict[str, Path]:
+        """Return all checkpoints by the VLM that each is for, ``""`` for any."""
+        found = dict(self.checkpoints)
         if self.checkpoint is not None:
-            yield self.checkpoint
-        yield from self.checkpoints.values()
-        if self.checkpoint is None and not self.checkpoints:
-            yield BUNDLED
+            found[""] = self.checkpoint
+        return found or {"nano": BUNDLED}
 
 
 def missing(options: CveOptions) -> Sequence[Missing]:
     """Return the checkpoints that are not there."""
     return tuple(
         Missing(f"checkpoint {path}", "train it with `lossylens train adaptor cve CONFIG`")
-        for path in options.paths()
+        for path in options.paths().values()
         if not path.is_file()
     )
 

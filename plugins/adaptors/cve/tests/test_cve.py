@@ -112,6 +112,17 @@ def test_a_checkpoint_says_what_it_is_and_is_loaded_whole(
     assert not torch.equal(tuned.features, plain.features)
 
 
+def test_checkpoints_of_one_file_name_count_apart(checkpoint: Path, tmp_path: Path) -> None:
+    other = tmp_path / checkpoint.name
+    other.write_bytes(BUNDLED.read_bytes())
+    first, second = (
+        ConditionalVisionEncoder(CveOptions(checkpoints=given)).provenance()
+        for given in ({"a": checkpoint, "b": other}, {"a": other, "b": other})
+    )
+    assert first["checkpoint for a"] != first["checkpoint for b"] == second["checkpoint for a"]
+    assert first["vectors for a"] == "jpeg" != first["vectors for b"]
+
+
 def test_it_begins_as_the_encoder_that_it_copies(vlm: Nano, points) -> None:
     pictures = vlm.vision.prepare([Image.open(io.BytesIO(png(n))) for n in range(2)])
     plain = vlm.vision.encode(pictures)

@@ -19,6 +19,7 @@ class DiffeicCodec(ControlledCodec):
     """DiffEIC at the rate of one checkpoint."""
 
     name = "diffeic"
+    package = __package__
     levels = LEVELS
     control_params = network.CONTROL
 

@@ -59,7 +59,7 @@ def published(level: Level) -> PublishedFile:
 
 def missing(options: DiffeicOptions) -> Sequence[Missing]:
     """Say which files are missing."""
-    return missing_files("diffeic", SD21_BASE, options, LEVELS, published)
+    return missing_files("diffeic", __package__, SD21_BASE, options, LEVELS, published)
 
 
 @hookimpl

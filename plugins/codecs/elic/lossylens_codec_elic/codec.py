@@ -18,6 +18,7 @@ class ElicCodec(NeuralCodec):
     """ELIC at the rate of one checkpoint; zeros at the right and the bottom as publicly coded."""
 
     name = "elic"
+    package = __package__
     levels = LEVELS
     padding = Padding(64)
 

@@ -31,7 +31,7 @@ def stems(level: Level) -> Sequence[str]:
 
 def missing(options: NeuralCodecOptions) -> Sequence[Missing]:
     """Say whether there is no checkpoint."""
-    return missing_checkpoints("elic", options, LEVELS, SOURCE, stems)
+    return missing_checkpoints("elic", __package__, options, LEVELS, SOURCE, stems)
 
 
 @hookimpl

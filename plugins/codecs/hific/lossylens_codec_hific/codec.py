@@ -31,6 +31,7 @@ class HificCodec(GenerativeCodec):
     """HiFiC at the rate of one checkpoint."""
 
     name = "hific"
+    package = __package__
     levels = LEVELS
     padding = network.PADDING
     counting = "estimated entropy, no file"

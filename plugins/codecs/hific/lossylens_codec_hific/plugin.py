@@ -53,7 +53,7 @@ def source(level: Level) -> str:
 
 def missing(options: GenerativeCodecOptions) -> Sequence[Missing]:
     """Say which checkpoints are missing, if there is none."""
-    return missing_checkpoint_files("hific", options, LEVELS, source, stems)
+    return missing_checkpoint_files("hific", __package__, options, LEVELS, source, stems)
 
 
 @hookimpl

@@ -18,6 +18,7 @@ class MlicppCodec(NeuralCodec):
     """MLIC++ at the rate of one checkpoint; zeros at the right and the bottom as publicly coded."""
 
     name = "mlicpp"
+    package = __package__
     levels = LEVELS
     padding = Padding(64)
 

@@ -40,7 +40,7 @@ def stems(level: Level) -> Sequence[str]:
 
 def missing(options: NeuralCodecOptions) -> Sequence[Missing]:
     """Say whether there is no checkpoint."""
-    return missing_checkpoints("mlicpp", options, LEVELS, SOURCE, stems)
+    return missing_checkpoints("mlicpp", __package__, options, LEVELS, SOURCE, stems)
 
 
 @hookimpl

@@ -22,6 +22,7 @@ class MsillmCodec(GenerativeCodec):
     """MS-ILLM at the rate of one checkpoint."""
 
     name = "msillm"
+    package = __package__
     levels = LEVELS
     padding = network.PADDING
     counting = "size of a pickle"

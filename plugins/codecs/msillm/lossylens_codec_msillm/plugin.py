@@ -50,7 +50,7 @@ def source(level: Level) -> str:
 
 def missing(options: GenerativeCodecOptions) -> Sequence[Missing]:
     """Say which checkpoints are missing, if there is none."""
-    return missing_checkpoint_files("msillm", options, LEVELS, source, stems)
+    return missing_checkpoint_files("msillm", __package__, options, LEVELS, source, stems)
 
 
 @hookimpl

@@ -20,6 +20,7 @@ class RdeicCodec(ControlledCodec):
     """RDEIC at the rate of one checkpoint."""
 
     name = "rdeic"
+    package = __package__
     levels = LEVELS
     control_params = network.CONTROL
 

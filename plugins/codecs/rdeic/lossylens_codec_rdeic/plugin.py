@@ -67,7 +67,7 @@ def published(level: Level) -> PublishedFile:
 
 def missing(options: RdeicOptions) -> Sequence[Missing]:
     """Say which files are missing."""
-    return missing_files("rdeic", SD21_BASE, options, LEVELS, published)
+    return missing_files("rdeic", __package__, SD21_BASE, options, LEVELS, published)
 
 
 @hookimpl

@@ -43,6 +43,7 @@ class StableCodecCodec(LatentDiffusionCodec):
     """StableCodec at the rate of one checkpoint."""
 
     name = "stablecodec"
+    package = __package__
     levels = LEVELS
     base = SD_TURBO
     words = WORDS
@@ -119,7 +120,7 @@ class StableCodecCodec(LatentDiffusionCodec):
         Raises:
             RequirementError: they are not there.
         """
-        path = checkpoint_folder(self.name, self.options) / AUXILIARY.name
+        path = checkpoint_folder(self.name, self.package, self.options) / AUXILIARY.name
         if not path.is_file():
             raise RequirementError(
                 f"{self.name}: there is no {path}; get it from {AUXILIARY.source}"

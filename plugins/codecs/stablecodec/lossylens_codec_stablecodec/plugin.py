@@ -46,7 +46,9 @@ def published(level: Level) -> PublishedFile:
 
 def missing(options: LatentDiffusionOptions) -> Sequence[Missing]:
     """Say which files are missing."""
-    return missing_files("stablecodec", SD_TURBO, options, LEVELS, published, [AUXILIARY])
+    return missing_files(
+        "stablecodec", __package__, SD_TURBO, options, LEVELS, published, [AUXILIARY]
+    )
 
 
 @hookimpl

@@ -24,6 +24,7 @@ class TcmCodec(NeuralCodec):
     """
 
     name = "tcm"
+    package = __package__
     levels = LEVELS
     padding = Padding(128, minimum=256, centred=True)
 

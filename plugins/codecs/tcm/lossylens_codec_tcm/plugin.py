@@ -32,7 +32,7 @@ SOURCE = "github.com/jmliu206/LIC_TCM; fine-tune 0.0025 for the lower rates"
 
 def missing(options: NeuralCodecOptions) -> Sequence[Missing]:
     """Say whether there is no checkpoint."""
-    return missing_checkpoints("tcm", options, LEVELS, SOURCE)
+    return missing_checkpoints("tcm", __package__, options, LEVELS, SOURCE)
 
 
 @hookimpl

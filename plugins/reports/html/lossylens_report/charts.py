@@ -51,11 +51,16 @@ def rate_score(group: GroupAnalysis, codecs: Sequence[str]) -> Figure:
     for cell in group.group.cells:
         if cell.uncompressed and rates:
             traces.append(_reference(cell, min(rates), max(rates)))
+    below = any(cell.value < 0 for cell in group.group.cells)
     return {
         "data": traces,
         "layout": {
             "xaxis": {"type": "log", "title": {"text": "rate, bits per pixel"}, **_ticks(rates)},
-            "yaxis": {"title": {"text": group.group.metric}},
+            "yaxis": {
+                "title": {"text": group.group.metric},
+                # Else an axis of nothing but zeros would reach below them.
+                "rangemode": "normal" if below else "nonnegative",
+            },
         },
     }
 

@@ -21,6 +21,7 @@ from lossylens.store.read_models import GridCell, StoredScore
 from lossylens.store.records import NO_ADAPTOR, Absence
 from lossylens.task import Primary
 
+from lossylens_report.film_rates import film_rates
 from lossylens_report.gains import topic_gains
 from lossylens_report.gap_split import read_split
 from lossylens_report.maps import read_maps
@@ -85,7 +86,7 @@ def read_run(folder: Path) -> RunReading:
         results = SourceResults(
             name=folder.resolve().name,
             cells=tuple(_with_interval(cell, replicates.get(cell.key)) for cell in cells),
-            data=_data(store, scored, manifest),
+            data=_data(store, scored, manifest, asked),
             unscored=tuple(_label(row) for row in rows if row.score and row.score.value is None),
             unfinished=unfinished,
             not_applicable=tuple(
@@ -100,6 +101,7 @@ def read_run(folder: Path) -> RunReading:
             notes=(
                 *_notes(cells, replicates),
                 *_notes_of_parts(store, rows),
+                *film_rates(store, scored),
                 *(
                     Note(f"left out of the gap split: {text}.", frozenset({"gaps"}))
                     for text in (split.left_out if split else ())
@@ -245,24 +247,34 @@ def _notes_of_parts(store: Store, rows: Sequence[GridCell]) -> Iterator[Note]:
 
 
 def _data(
-    store: Store, rows: Sequence[GridCell], manifest: Mapping[str, Any]
+    store: Store, rows: Sequence[GridCell], manifest: Mapping[str, Any], asked: Mapping[str, int]
 ) -> dict[str, TaskData]:
-    """Return what tells the data of each task apart from that of another run."""
+    """Return what tells the data of each task apart from that of another run.
+
+    Args:
+        store: of the run.
+        rows: of its grid.
+        manifest: of its latest start.
+        asked: distinct images by task key.
+    """
     found = {}
     for row in rows:
         if row.task not in found:
-            found[row.task] = _task_data(store, row.task_key, manifest, row.task)
+            found[row.task] = _task_data(
+                store, row.task_key, manifest, row.task, asked.get(row.task_key, 0)
+            )
     return found
 
 
-def _task_data(store: Store, key: str, manifest: Mapping[str, Any], label: str) -> TaskData:
+def _task_data(
+    store: Store, key: str, manifest: Mapping[str, Any], label: str, images: int
+) -> TaskData:
     known = manifest["data"].get(label, {})
     digest = hashlib.sha256(str(known.get("judge", "")).encode())
-    count, images = 0, set()
+    count = 0
     for each in read_models.shown_samples(store, key):
         row = [each.id, each.image, each.question, each.fields]
         digest.update(json.dumps(row).encode())
-        images.add(each.image)
         count += 1
     identities = {digest.hexdigest()}
     if known.get("published") == "yes" and manifest.get("limit") is None:
@@ -271,7 +283,7 @@ def _task_data(store: Store, key: str, manifest: Mapping[str, Any], label: str) 
     source = f" of {file}" if file else ""
     return TaskData(
         frozenset(identities),
-        f"{count} questions on {len(images)} images{source}, hash {digest.hexdigest()[:12]}",
+        f"{count} questions on {images} images{source}, hash {digest.hexdigest()[:12]}",
     )
 
 

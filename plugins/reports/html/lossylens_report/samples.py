@@ -3,13 +3,15 @@
 A report shows some images of each task, those first on which verdicts flipped.
 Pictures are embedded within a budget of bytes and of time to decode them; what is left
 out is said.  They are the pixels that the model was given, whole where they are few
-enough, else scaled down, and marked so.  Nothing here can fail a report: a picture that cannot
-be shown has the reason in its place.
+enough, else scaled down, and marked so; several that one question is about are on one sheet.
+Boxes that are asked for are drawn by the page.  Nothing here can fail a report: a picture that
+cannot be shown has the reason in its place.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import time
@@ -22,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 from lossylens.cells import CellResult
-from lossylens.codec import Level, bits_per_pixel
+from lossylens.codec import Level
 from lossylens.errors import DataError, LossylensError, PluginError, describe
 from lossylens.failure import Failure
 from lossylens.images import content_hash
@@ -36,10 +38,12 @@ from lossylens.store.database import Store
 from lossylens.store.read_models import ShownSample, made_of
 from lossylens.store.records import Picture as StoredPicture
 from lossylens.task import Task
+from lossylens.vlm import Box, QuestionKind, parse_box
 from numpy.typing import NDArray
 from PIL import Image
 
 from lossylens_report.reading import RunReading
+from lossylens_report.sheets import WIDTH, sheet
 from lossylens_report.verdicts import TaskVerdicts
 
 #: Longest side of a picture on the page, in pixels, and the quality of its WebP file where
@@ -97,8 +101,9 @@ def browse(runs: Sequence[RunReading], budget: Budget | None = None) -> dict[str
 
     Returns:
         ``items``: a list of questions, each with run, task, text, answer, image and
-        ``cells`` (model, codec, level, text, verdict, failure); ``pictures``, by
-        ``"RUN HASH original"`` and ``"RUN HASH CODEC LEVEL"``; ``notes``.
+        ``cells`` (model, codec, level, text, verdict, failure), and where a box is asked for
+        the ``box`` of the answer and of each cell; ``pictures``, by ``"RUN IMAGE original"``
+        and ``"RUN IMAGE CODEC LEVEL"``; ``notes``.
     """
     spent = _Spent(budget or Budget())
     items: list[dict[str, Any]] = []
@@ -109,15 +114,24 @@ def browse(runs: Sequence[RunReading], budget: Budget | None = None) -> dict[str
         # A decoder that crashes or hangs costs its picture, and not the report.
         decoder = DecoderProcess(spent.budget.seconds, psutil.virtual_memory().total // 2)
         with Store(run.folder, writable=False) as store, closing(decoder):
+            shown: list[_Showing] = []
             for task, judged in run.verdicts.items():
                 chosen, flipped = choose(judged, _of_task(run, task), spent.budget.images)
-                items += _items(store, run, task, judged, chosen)
-                _show(store, registry, run, task, judged, chosen, pictures, spent, decoder)
+                views = _views(store, run, task, judged, chosen)
+                items += _items(store, run, task, judged, chosen, views)
                 notes.append(
                     f"{run.results.name}, {task}: {len(set(judged.image[chosen].tolist()))} of"
                     f" {len(judged.images)} images; {flipped} of {len(judged.samples)} questions"
                     " have a verdict that compression flipped."
                 )
+                if views:
+                    built = _Built(store, registry, run)
+                    cells = _of_task(run, task)
+                    shown.append(_Showing(store, built, cells, views, pictures, spent, decoder))
+            # The originals of all tasks come before what takes long to decode.
+            originals = [each.originals() for each in shown]
+            for each, given in zip(shown, originals, strict=True):
+                each.compressed(given)
     return {"items": items, "pictures": pictures, "notes": notes}
 
 
@@ -163,8 +177,46 @@ def _flips(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[n
     return np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5))
 
 
-def _items(
+@dataclass(frozen=True)
+class _View:
+    """The images of a sample: hashes, and whether each is context; None for one without a file."""
+
+    images: tuple[tuple[str | None, bool], ...]
+
+    @property
+    def readable(self) -> list[tuple[int, str, bool]]:
+        """Number, hash and whether it is context, of those that have a file."""
+        found = enumerate(self.images, 1)
+        return [(number, image, context) for number, (image, context) in found if image]
+
+    @property
+    def key(self) -> str:
+        """The hash of the only image, or one of all."""
+        hashes = [image for _, image, _ in self.readable]
+        if len(hashes) == 1:
+            return hashes[0]
+        return hashlib.sha256(repr(self.images).encode()).hexdigest()
+
+
+def _views(
     store: Store, run: RunReading, task: str, judged: TaskVerdicts, places: Sequence[int]
+) -> dict[str, _View]:
+    """Return what is shown of the chosen samples, by id."""
+    cells = _of_task(run, task)
+    if not places or not cells:
+        return {}
+    ids = [judged.samples[place] for place in places]
+    found = read_models.sample_images(store, store.cell(cells[0].key).task_key, ids)
+    return {sample: _View(tuple(found[sample])) for sample in ids}
+
+
+def _items(
+    store: Store,
+    run: RunReading,
+    task: str,
+    judged: TaskVerdicts,
+    places: Sequence[int],
+    views: Mapping[str, _View],
 ) -> list[dict[str, Any]]:
     """Return the questions with the answers of all cells."""
     cells = _of_task(run, task)
@@ -178,6 +230,7 @@ def _items(
         {
             "run": run.results.name,
             "task": task,
+            "image": views[sample].key,
             **_question(samples[sample]),
             "cells": [
                 _answer(cell, answers[cell.key].get(sample), judged.verdicts[cell.key][place])
@@ -191,11 +244,12 @@ def _items(
 def _question(sample: ShownSample) -> dict[str, Any]:
     question, fields = json.loads(sample.question), json.loads(sample.fields)
     options = "".join(f"\n{letter}. {text}" for letter, text in question["options"].items())
+    answer = str(fields.get("answer", ""))
     return {
         "id": sample.id,
-        "image": sample.image or "",
         "text": question["text"] + options,
-        "answer": str(fields.get("answer", "")),
+        "answer": answer,
+        "box": parse_box(answer) if question["kind"] == QuestionKind.BOX else None,
     }
 
 
@@ -209,68 +263,102 @@ def _answer(
         "level": cell.level,
         "base": cell.uncompressed,
         "text": text,
+        "box": _box(text),
         "failure": failure,
         "verdict": None if np.isnan(verdict) else round(float(verdict), 3),
     }
 
 
-def _show(
-    store: Store,
-    registry: Registry,
-    run: RunReading,
-    task: str,
-    judged: TaskVerdicts,
-    places: Sequence[int],
-    pictures: dict[str, Picture],
-    spent: _Spent,
-    decoder: DecoderProcess,
-) -> None:
-    """Add the pictures of the chosen images at every codec and level."""
-    hashes = list(dict.fromkeys(judged.images[judged.image[place]] for place in places))
-    cells, name = _of_task(run, task), run.results.name
-    parity = bool(run.results.manifest.get("evaluator_parity"))
-    built = _Built(store, registry, run)
-    originals = _guarded(lambda: _originals(built, cells[0], judged, places, parity))
-    for image in hashes:
-        if isinstance(originals, Failure):
-            pictures.setdefault(f"{name} {image} original", {"why": originals.reason})
-        else:
-            _add(pictures, f"{name} {image} original", partial(_original, originals, image), spent)
-    codecs = {(cell.codec, cell.level): cell for cell in cells if not cell.uncompressed}
-    points = {place: _Point(store, built, cell, parity, decoder) for place, cell in codecs.items()}
-    for image in hashes:
-        for (codec, level), point in points.items():
-            _add(
-                pictures,
-                f"{name} {image} {codec} {level}",
-                partial(point.picture, image),
-                spent,
-            )
+def _box(text: str | None) -> Box | None:
+    return parse_box(text) if text else None
 
 
-def _original(originals: Mapping[str, Image.Image], image: str) -> tuple[Image.Image, Picture]:
-    return originals[image], {}
+@dataclass(frozen=True)
+class _Showing:
+    """Adds the pictures of the chosen samples of a task."""
+
+    store: Store
+    built: _Built
+    cells: Sequence[CellResult]
+    views: Mapping[str, _View]
+    pictures: dict[str, Picture]
+    spent: _Spent
+    decoder: DecoderProcess
+
+    @property
+    def _parity(self) -> bool:
+        return bool(self.built.run.results.manifest.get("evaluator_parity"))
+
+    @property
+    def _distinct(self) -> list[_View]:
+        return list({view.key: view for view in self.views.values()}.values())
+
+    def originals(self) -> Mapping[str, Image.Image] | Failure:
+        """Add uncompressed pictures; return the images by hash, or why there are none."""
+        found = _guarded(lambda: _originals(self.built, self.cells[0], self.views, self._parity))
+        for view in self._distinct:
+            self._add(view, "original", partial(_original, found, view))
+        return found
+
+    def compressed(self, originals: Mapping[str, Image.Image] | Failure) -> None:
+        """Add the pictures of every codec and level."""
+        codecs = {(cell.codec, cell.level): cell for cell in self.cells if not cell.uncompressed}
+        points = {
+            f"{codec} {level}": _Point(self.store, self.built, cell, self._parity, self.decoder)
+            for (codec, level), cell in codecs.items()
+        }
+        for view in self._distinct:
+            for name, point in points.items():
+                self._add(view, name, partial(_compressed, point, originals, view))
+
+    def _add(self, view: _View, name: str, make: Callable[[], tuple[Image.Image, Picture]]) -> None:
+        key = f"{self.built.run.results.name} {view.key} {name}"
+        if key in self.pictures:
+            return
+        over = self.spent.over
+        if over:
+            self.pictures[key] = {"why": over}
+            return
+        made = _guarded(make)
+        if isinstance(made, Failure):
+            self.pictures[key] = {"why": made.reason}
+            return
+        image, more = made
+        alone = len(view.readable) == 1
+        side = SIDE if alone else max(image.size)
+        picture = embedded(image, exact=self.spent.exact and alone, side=side)
+        self.pictures[key] = {**picture, **more}
+        self.spent.size += len(str(picture["src"]))
 
 
-def _add(
-    pictures: dict[str, Picture],
-    key: str,
-    make: Callable[[], tuple[Image.Image, Picture]],
-    spent: _Spent,
-) -> None:
-    if key in pictures:
-        return
-    over = spent.over
-    if over:
-        pictures[key] = {"why": over}
-        return
-    made = _guarded(make)
-    if isinstance(made, Failure):
-        pictures[key] = {"why": made.reason}
-        return
-    image, more = made
-    pictures[key] = {**embedded(image, exact=spent.exact), **more}
-    spent.size += len(str(pictures[key]["src"]))
+def _original(
+    originals: Mapping[str, Image.Image] | Failure, view: _View
+) -> tuple[Image.Image, Picture]:
+    if isinstance(originals, Failure):
+        raise DataError(originals.reason)
+    return _shown([(number, originals[image]) for number, image, _ in view.readable]), {}
+
+
+def _compressed(
+    point: _Point, originals: Mapping[str, Image.Image] | Failure, view: _View
+) -> tuple[Image.Image, Picture]:
+    """Return the images as the model was given them: context as it is."""
+    shown, bits, pixels = [], 0.0, 0
+    for number, image, context in view.readable:
+        if context:
+            if isinstance(originals, Failure):
+                raise DataError(originals.reason)
+            shown.append((number, originals[image]))
+            continue
+        picture, size = point.picture(image)
+        shown.append((number, picture))
+        bits += 8 * size
+        pixels += picture.width * picture.height
+    return _shown(shown), {"bpp": round(bits / pixels, 4)} if pixels else {}
+
+
+def _shown(images: Sequence[tuple[int, Image.Image]]) -> Image.Image:
+    return images[0][1] if len(images) == 1 else sheet(images)
 
 
 def _guarded(make: Callable[[], T]) -> T | Failure:
@@ -334,23 +422,31 @@ class _Built:
 
 
 def _originals(
-    built: _Built, cell: CellResult, judged: TaskVerdicts, places: Sequence[int], parity: bool
+    built: _Built, cell: CellResult, views: Mapping[str, _View], parity: bool
 ) -> dict[str, Image.Image]:
-    """Return uncompressed images by hash, read from the task's data again."""
+    """Return uncompressed images by hash, read from the task's data again.
+
+    Those that are shown on sheets alone are as large as they need be there.
+    """
     task = built.task(cell)
-    wanted = {judged.samples[place]: judged.images[judged.image[place]] for place in places}
+    whole = {view.key for view in views.values() if len(view.readable) == 1}
     found: dict[str, Image.Image] = {}
-    left = set(wanted.values())
+    left = {image for view in views.values() for _, image, _ in view.readable}
     for sample in task.samples():
-        image = wanted.get(sample.id)
-        if image in left:
-            data = sample.images[0].read()
+        if sample.id not in views:
+            continue
+        for number, image, _ in views[sample.id].readable:
+            if image not in left:
+                continue
+            data = sample.images[number - 1].read()
             if content_hash(data) != image:
                 raise DataError("the task's data have changed since the run")
             found[image] = source_image(data, parity=parity)
+            if image not in whole:
+                found[image].thumbnail((WIDTH, WIDTH))
             left.discard(image)
-            if not left:
-                break
+        if not left:
+            break
     return found
 
 
@@ -366,8 +462,8 @@ class _Point:
         self._codec: CodecRecipe | None = None
         self._failure = ""
 
-    def picture(self, image: str) -> tuple[Image.Image, Picture]:
-        """Return the image as the model was given it, and its rate."""
+    def picture(self, image: str) -> tuple[Image.Image, int]:
+        """Return the image as the model was given it, and the bytes of its bitstream."""
         encoding = self._encodings.get(image)
         if encoding is None or encoding.bitstream is None or encoding.size is None:
             raise DataError(encoding.failure or "" if encoding else "it was not encoded")
@@ -382,7 +478,7 @@ class _Point:
         shown = None if isinstance(decoded, Failure) else decoded.image()
         if isinstance(decoded, Failure) or shown is None:
             raise DataError(decoded.reason if isinstance(decoded, Failure) else "no picture")
-        return shown, {"bpp": round(bits_per_pixel(encoding.size, *size), 4)}
+        return shown, encoding.size
 
     def _ready(self) -> CodecRecipe:
         """Return the codec's recipe; if it cannot be built, that fails at once the next time."""
@@ -397,16 +493,17 @@ class _Point:
         return self._codec
 
 
-def embedded(image: Image.Image, *, exact: bool) -> Picture:
+def embedded(image: Image.Image, *, exact: bool, side: int = SIDE) -> Picture:
     """Return *image* as a data URI.
 
     Args:
         image: RGB.
-        exact: keep every pixel, unless a side is longer than :data:`SIDE`.
+        exact: keep every pixel, unless the image is larger than *side*.
+        side: the longest that a side may be.
     """
-    exact = exact and max(image.size) <= SIDE
+    exact = exact and max(image.size) <= side
     small = image.copy()
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((side, side))
     stream = io.BytesIO()
     small.save(stream, "WEBP", lossless=exact, exact=exact, quality=QUALITY)
     source = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"

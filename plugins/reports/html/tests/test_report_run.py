@@ -315,3 +315,39 @@ def test_images_with_flips_come_first_and_some_without():
     places, flipped = choose(judged, cells, 8)
     assert flipped == 10
     assert places == [30, 31, 32, 33, 34, 35, 0, 1]
+
+
+def test_boxes_are_there_to_be_drawn(finished):
+    folder = finished()
+    truth, given = "[0.1000, 0.2000, 0.3000, 0.4000]", "[0.1000, 0.2000, 0.3000, 0.5000]"
+    database = sqlite3.connect(folder / "run.sqlite")
+    database.execute("UPDATE samples SET question = json_set(question, '$.kind', 'box')")
+    database.execute("UPDATE samples SET fields = json_set(fields, '$.answer', ?)", (truth,))
+    database.execute(
+        "UPDATE predictions SET text = ? WHERE cell IN (SELECT key FROM cells WHERE level = 'b16')",
+        (given,),
+    )
+    database.commit()
+    database.close()
+    [item, *_] = browse([read_run(folder)])["items"]
+    assert item["box"] == (0.1, 0.2, 0.3, 0.4)
+    boxes = {each["level"]: each["box"] for each in item["cells"]}
+    assert boxes == {"raw": None, "b64": None, "b16": (0.1, 0.2, 0.3, 0.5)}
+
+
+def test_rates_of_films_are_per_second(finished):
+    folder = finished()
+    database = sqlite3.connect(folder / "run.sqlite")
+    # As if each of the six pictures were a film of half a second.
+    database.execute("UPDATE samples SET fields = json_set(fields, '$.seconds', '0.5')")
+    sizes = database.execute(
+        "SELECT sum(encodings.bytes) FROM encodings JOIN cells ON cells.codec = encodings.codec"
+        " WHERE cells.level = 'b16'"
+    ).fetchone()
+    database.commit()
+    database.close()
+    notes = [note.text for note in read_run(folder).results.notes if "per second" in note.text]
+    assert len(notes) == 1
+    assert "mean over 6 films" in notes[0]
+    found = float(re.search(r"b16 (\d+\.?\d*)", notes[0])[1])
+    assert found == pytest.approx(8 * sizes[0] / 6 / 0.5 / 1000, rel=0.01)

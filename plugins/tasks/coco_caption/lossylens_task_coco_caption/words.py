@@ -38,10 +38,10 @@ def split_words(caption: str, references: Sequence[str]) -> tuple[Words, Words]:
     enclose an empty word, and newlines and tabs stay in their words.  Where both are
     equal, as usual, they are one object.
     """
-    texts = [caption, *references]
-    split = list(map(str.split, texts))
-    by_whitespace = Words(split[0], split[1:])
-    if "" not in texts and list(map(" ".join, split)) == texts:
+    by_whitespace = Words(caption.split(), list(map(str.split, references)))
+    # Of all whitespace the blank alone is printable, and two in a row enclose an empty word.
+    whole = f" {caption} {' '.join(references)} "
+    if whole.isprintable() and "  " not in whole:
         return by_whitespace, by_whitespace
     return by_whitespace, Words(
         caption.split(" "), [reference.split(" ") for reference in references]

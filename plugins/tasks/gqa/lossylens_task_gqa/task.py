@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from lossylens.vlm import Question, QuestionKind
 from lossylens_toolkit.tsv_task import (
-    Judged,
     Row,
-    Summary,
-    TsvTask,
+    ShortAnswerTask,
     Verdict,
     effective_text,
-    mean_credit,
     text_or_missing,
 )
 
 from lossylens_task_gqa.plugin import DATASET, SPEC
 
 CATEGORIES = ("choose", "compare", "logical", "query", "verify")
-OVERALL = "Overall"
 
 
-class GqaTask(TsvTask):
+class GqaTask(ShortAnswerTask):
     """Questions with one short answer each, of five structural types."""
 
     spec = SPEC
@@ -36,27 +29,12 @@ class GqaTask(TsvTask):
         """
         self.one_of(row, "category", CATEGORIES)
 
-    def question(self, row: Row) -> Question:
-        """Return the question; a word or phrase is asked for."""
-        return Question(QuestionKind.SHORT_ANSWER, row.text("question"), task=SPEC.name)
+    def answers(self, row: Row) -> list[str]:
+        """Return the cell as the only answer."""
+        return [effective_text(text_or_missing(row.get("answer")))]
 
     def verdict(self, row: Row, prediction: str) -> Verdict:
-        """Compare texts, but for case and whitespace around them; nothing else is normalised.
-
-        An answer that is a missing-value word, such as ``None``, is ``nan``.
-        """
+        """Compare texts, but for case and whitespace around them; nothing else is normalised."""
         extracted = prediction.strip().lower()
-        answer = effective_text(text_or_missing(row.get("answer"))).strip().lower()
-        return Verdict(float(extracted == answer), extracted)
-
-    def summary(self, judged: Sequence[Judged]) -> Summary:
-        """Return the share of right answers, of all and per category, in percent."""
-        credit: dict[str, list[float]] = {OVERALL: []}
-        for category in sorted({each.row.text("category") for each in judged}):
-            credit[category] = []
-        for each in judged:
-            value = each.verdict.credit or 0.0
-            credit[OVERALL].append(value)
-            credit[each.row.text("category")].append(value)
-        metrics = {name: 100 * sum(each) / len(each) for name, each in credit.items()}
-        return Summary(metrics, resampling=mean_credit(judged, 100))
+        [answer] = self.answers(row)
+        return Verdict(float(extracted == answer.strip().lower()), extracted)

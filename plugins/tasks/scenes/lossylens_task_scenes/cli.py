@@ -22,10 +22,13 @@ def export_command(
     task: Annotated[
         str,
         typer.Argument(
-            help="Benchmark: pope, gqa, mme, mmbench, seedbench, ocrbench or coco-caption."
+            help="Benchmark: pope, gqa, mme, mmbench, seedbench, ocrbench, coco-caption, textvqa, "
+            "vqav2, docvqa, infovqa, chartqa, mmmu, refcoco, few-shot or video-mme."
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT.tsv", help="File to write.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write; for few-shot a folder.")
+    ],
     images: Annotated[int, typer.Option(help="Number of scenes.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 7,
     image_format: Annotated[

@@ -81,7 +81,7 @@ class SceneSource:
             yield make_scene(self.seed, index, self.size, self.photographs)
 
 
-def _shared(rows: list[dict[str, str]], scene: Scene, first: int) -> Iterator[Row]:
+def shared_rows(rows: list[dict[str, str]], scene: Scene, first: int) -> Iterator[Row]:
     """Number the rows of one scene from `first`; the first holds the picture."""
     for k, row in enumerate(rows):
         yield {"index": first + k, "image": scene if k == 0 else first, **row}
@@ -124,7 +124,7 @@ def pope_rows(source: SceneSource, images: int) -> Iterator[Row]:
     index = 0
     for scene, _ in zip(source, range(images), strict=False):
         rows = _pope_scene(scene, question_rng(scene, _SALTS["pope"]))
-        yield from _shared(rows, scene, index)
+        yield from shared_rows(rows, scene, index)
         index += len(rows)
 
 
@@ -157,7 +157,7 @@ def gqa_rows(source: SceneSource, images: int) -> Iterator[Row]:
     index = 0
     for scene, _ in zip(source, range(images), strict=False):
         rows = _gqa_scene(scene, question_rng(scene, _SALTS["gqa"]))
-        yield from _shared(rows, scene, index)
+        yield from shared_rows(rows, scene, index)
         index += len(rows)
 
 
@@ -222,7 +222,7 @@ def mme_rows(source: SceneSource, images: int) -> Iterator[Row]:
             quota.left[category] -= 1
             shared = {"category": category, "image_path": f"{category}/{scene.index:06d}.png"}
             rows = [{"question": q.text, "answer": q.answer, **shared} for q in pair]
-            yield from _shared(rows, scene, index)
+            yield from shared_rows(rows, scene, index)
             index += 2
             break
 
@@ -354,7 +354,7 @@ def seedbench_rows(source: SceneSource, images: int) -> Iterator[Row]:
                 rows.append(
                     {"question": q.text, **options, "answer": q.answer, "category": category}
                 )
-        yield from _shared(rows, scene, index)
+        yield from shared_rows(rows, scene, index)
         index += len(rows)
 
 

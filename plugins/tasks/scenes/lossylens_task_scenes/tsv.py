@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from PIL import Image
 
+from lossylens_task_scenes.charts import Chart, draw_chart
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import Scene
 
@@ -20,10 +21,11 @@ ImageFormat = Literal["png", "jpeg95"]
 
 IMAGE_FORMATS: Final[tuple[ImageFormat, ...]] = ("png", "jpeg95")
 
-Cell = str | int | Scene
+Drawing = Scene | Chart
+Cell = str | int | Drawing | tuple[Drawing, ...]
 Row = Mapping[str, Cell]
-"""One row by column name.  A Scene in the image column is rendered and written as base64; an int
-there is the index of the row that holds the picture."""
+"""One row by column name.  A drawing in the image column is rendered and written as base64, a
+tuple of them as a list; an int there is the index of the row that holds the pictures."""
 
 
 def image_bytes(image: Image.Image, image_format: ImageFormat = "png") -> bytes:
@@ -38,10 +40,22 @@ def image_bytes(image: Image.Image, image_format: ImageFormat = "png") -> bytes:
     return buffer.getvalue()
 
 
+def _base64(drawing: Drawing, image_format: ImageFormat) -> str:
+    image = render(drawing) if isinstance(drawing, Scene) else draw_chart(drawing)
+    return base64.b64encode(image_bytes(image, image_format)).decode("ascii")
+
+
+def _drawings(cell: Cell) -> tuple[Drawing, ...]:
+    if isinstance(cell, tuple):
+        return cell
+    return (cell,) if isinstance(cell, Drawing) else ()
+
+
 def _text(cell: Cell, image_format: ImageFormat) -> str:
-    if isinstance(cell, Scene):
-        return base64.b64encode(image_bytes(render(cell), image_format)).decode("ascii")
-    return str(cell)
+    pictures = [_base64(drawing, image_format) for drawing in _drawings(cell)]
+    if not pictures:
+        return str(cell)
+    return pictures[0] if len(pictures) == 1 else repr(pictures)
 
 
 def write_tsv(
@@ -53,7 +67,7 @@ def write_tsv(
 ) -> int:
     """Write the rows one by one and give the file its name when it is complete.
 
-    Returns the number of rows.  `on_image` is called after each row that holds a picture.  When
+    Returns the number of rows.  `on_image` is called for each picture, after its row.  When
     anything fails, an existing file at `path` is left as it was.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -68,8 +82,9 @@ def write_tsv(
                     raise ValueError(f"row has the columns {sorted(row)}, not {sorted(columns)}")
                 writer.writerow([_text(row[column], image_format) for column in columns])
                 count += 1
-                if on_image is not None and isinstance(row["image"], Scene):
-                    on_image()
+                if on_image is not None:
+                    for _ in _drawings(row.get("image", "")):
+                        on_image()
         # mkstemp makes files for the owner alone; give it the usual permissions.
         umask = os.umask(0)
         os.umask(umask)

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lossylens.errors import ConfigError
+from lossylens_task_scenes.boxes import REFCOCO_CATEGORIES
+from lossylens_task_scenes.charts import draw_chart, make_chart
 from lossylens_task_scenes.export import BENCHMARKS, export, find_benchmark
 from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.render import render
@@ -24,7 +26,9 @@ from lossylens_task_scenes.rows import (
     circular_copies,
 )
 from lossylens_task_scenes.scene import make_scene
+from lossylens_task_scenes.short_answer_rows import CHARTQA_SPLITS, VQAV2_CATEGORIES
 from lossylens_task_scenes.tsv import write_tsv
+from lossylens_task_scenes.vocabulary import COLOR_VALUES, POSITIONS
 from PIL import Image
 
 csv.field_size_limit(10**9)
@@ -61,6 +65,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rows]:
         ("seedbench", "index image question A B C D answer category"),
         ("ocrbench", "index image question answer category"),
         ("coco-caption", "index image answer"),
+        ("textvqa", "index image question answer"),
+        ("vqav2", "index image question answer category question_type"),
+        ("docvqa", "index image question answer split"),
+        ("infovqa", "index image question answer split"),
+        ("chartqa", "index image question answer split"),
+        ("mmmu", "index question A B C D E F G answer category l2-category split image"),
+        ("refcoco", "index image question answer category width height"),
     ],
 )
 def test_columns(tables: dict[str, Rows], name: str, columns: str) -> None:
@@ -79,16 +90,17 @@ def test_indices_and_images(tables: dict[str, Rows], name: str) -> None:
             # A reference leads straight to a picture.
             cell = by_index[cell]
         else:
-            pictures += 1
-        image = Image.open(io.BytesIO(base64.b64decode(cell, validate=True)))
-        assert (image.format, image.size, image.mode) == ("PNG", (96, 96), "RGB")
+            pictures += cell.count(",") + 1
+        for member in ast.literal_eval(cell) if cell.startswith("[") else [cell]:
+            image = Image.open(io.BytesIO(base64.b64decode(member, validate=True)))
+            assert (image.format, image.size, image.mode) == ("PNG", (96, 96), "RGB")
     assert pictures == IMAGES
 
 
 @pytest.mark.parametrize("name", sorted(set(BENCHMARKS) - {"coco-caption"}))
 def test_no_cell_is_taken_for_a_missing_value(tables: dict[str, Rows], name: str) -> None:
     for row in tables[name]:
-        for column in ("question", "answer", "category"):
+        for column in {"question", "answer", "category", "split", "l2-category"} & row.keys():
             assert row[column].strip()
             assert row[column].lower() not in {"na", "nan", "none", "null", "n/a"}
 
@@ -97,6 +109,23 @@ def test_pictures_are_the_scenes(tables: dict[str, Rows]) -> None:
     for index, row in enumerate(tables["coco-caption"]):
         image = Image.open(io.BytesIO(base64.b64decode(row["image"])))
         assert np.array_equal(np.asarray(image), np.asarray(render(make_scene(SEED, index, 96))))
+
+
+def test_refcoco_names_one_object_of_each_scene(tables: dict[str, Rows]) -> None:
+    assert {row["category"] for row in tables["refcoco"]} == set(REFCOCO_CATEGORIES)
+    for index, row in enumerate(tables["refcoco"]):
+        expression = re.fullmatch(r".*: <ref>the (.*)</ref>", row["question"])[1]
+        words = expression.removeprefix("largest ").split()
+        box = ast.literal_eval(row["answer"])
+        meant = [
+            thing
+            for thing in make_scene(SEED, index, 96).objects
+            if set(words) <= {thing.shape, thing.color, thing.texture}
+        ]
+        if expression.startswith("largest "):
+            meant = [max(meant, key=lambda thing: thing.radius)]
+        [thing] = meant
+        assert box == pytest.approx([min(max(side, 0), 96) for side in thing.box], abs=0.01)
 
 
 def test_pope_has_as_many_yes_as_no_in_every_split(tables: dict[str, Rows]) -> None:
@@ -198,6 +227,78 @@ def test_coco_has_five_captions(tables: dict[str, Rows]) -> None:
         assert all(isinstance(text, str) for text in texts)
 
 
+def test_ten_people_agree(tables: dict[str, Rows]) -> None:
+    for name in ("textvqa", "vqav2"):
+        for row in tables[name]:
+            answers = ast.literal_eval(row["answer"])
+            assert len(answers) == 10
+            assert len(set(answers)) == 1
+    assert {row["category"] for row in tables["vqav2"]} == set(VQAV2_CATEGORIES)
+    assert {row["question_type"] for row in tables["vqav2"]} > {"how many", "is there"}
+
+
+def test_words_of_documents_stand_on_plates(tables: dict[str, Rows]) -> None:
+    scenes = [make_scene(SEED, index, 96) for index in range(200)]
+    allowed = [scene for scene in scenes if all(word.plate is not None for word in scene.words)]
+    texts = [{word.text for word in scene.words} for scene in allowed if scene.words]
+    for row in tables["docvqa"]:
+        (answer,) = ast.literal_eval(row["answer"])
+        place = re.fullmatch("Where is the word (.*) in the image[?]", row["question"])
+        word = place[1] if place else answer
+        if len(row["image"]) > 64:
+            here = texts.pop(0)
+            while word not in here:
+                here = texts.pop(0)
+        assert word in here
+        assert answer in {cell for cells in POSITIONS for cell in cells} or not place
+
+
+def test_charts_show_what_is_asked(tables: dict[str, Rows]) -> None:
+    assert {row["split"] for row in tables["chartqa"]} == set(CHARTQA_SPLITS)
+    for index in range(IMAGES):
+        chart = make_chart(SEED, index, 96)
+        values = dict(zip(chart.names, chart.values, strict=True))
+        value, color, highest, total = tables["chartqa"][4 * index : 4 * index + 4]
+        assert values[value["question"].split()[-1][:-1]] == int(value["answer"])
+        assert values[highest["answer"]] == max(chart.values)
+        one, other = re.findall(r"[A-Z]{3}", total["question"])
+        assert values[one] + values[other] == int(total["answer"])
+        name = color["question"].split()[-1][:-1]
+        assert chart.colors[chart.names.index(name)] == color["answer"]
+        image = np.asarray(draw_chart(make_chart(SEED, index, 384)))
+        # A bar's colour fills more pixels, the larger its value.
+        filled = [np.all(image == COLOR_VALUES[color], axis=2).sum() for color in chart.colors]
+        assert np.argsort(filled).tolist() == np.argsort(chart.values).tolist()
+
+
+def test_mmmu_asks_about_one_to_seven_pictures(tables: dict[str, Rows]) -> None:
+    by_index = {row["index"]: row["image"] for row in tables["mmmu"]}
+    first = 0
+    groups: dict[str, tuple[int, int]] = {}
+    for row in tables["mmmu"]:
+        holder = row["image"] if len(row["image"]) <= 64 else row["index"]
+        if holder not in groups:
+            count = by_index[holder].count(",") + 1
+            groups[holder] = first, count
+            first += count
+        start, count = groups[holder]
+        options = [row[letter] for letter in "ABCDEFG" if row[letter]]
+        if options and options[0].startswith("<image"):
+            assert options == [f"<image {k + 1}>" for k in range(count)]
+            color, shape = row["question"].removesuffix("?").split()[-2:]
+            shown = [
+                any((o.color, o.shape) == (color, shape) for o in make_scene(SEED, k, 96).objects)
+                for k in range(start, start + count)
+            ]
+            assert [k for k, here in enumerate(shown) if here] == ["ABCDEFG".index(row["answer"])]
+        else:
+            markers = " ".join(f"<image {k + 1}>" for k in range(count))
+            assert row["question"].startswith(markers + " ")
+            assert row["answer"] in "ABCD" if options else row["answer"].isdigit()
+    assert sorted(count for _, count in groups.values()) == [1, 2, 3, 4, 5, 6, 7]
+    assert {row["split"] for row in tables["mmmu"]} == {"validation", "dev"}
+
+
 def test_same_arguments_same_bytes(tmp_path: Path) -> None:
     export("gqa", tmp_path / "a.tsv", 5, 3, size=96)
     export("GQA", tmp_path / "b.tsv", 5, 3, size=96)
@@ -216,8 +317,9 @@ def test_jpeg_on_request(tmp_path: Path) -> None:
 
 def test_progress_counts_pictures(tmp_path: Path) -> None:
     calls: list[None] = []
-    export("pope", tmp_path / "a.tsv", 4, 3, size=96, on_image=lambda: calls.append(None))
-    assert len(calls) == 4
+    for name in ("pope", "chartqa", "mmmu"):
+        export(name, tmp_path / "a.tsv", 4, 3, size=96, on_image=lambda: calls.append(None))
+    assert len(calls) == 3 * 4
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             requirements=missing,
             parameters=8075,
             max_images=64,
+            grounds=True,
             citation="Chen et al., How Far Are We to GPT-4V? Closing the Gap to Commercial "
             "Multimodal Models with Open-Source Suites, arXiv:2404.16821",
             licence="MIT; the language model: Apache-2.0",

@@ -30,6 +30,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             requirements=needs_checkpoint(gigabytes=4.2),
             parameters=2089,
             max_images=64,
+            grounds=True,
             citation="Zhu et al., InternVL3: Exploring Advanced Training and Test-Time Recipes "
             "for Open-Source Multimodal Models, arXiv:2504.10479",
             licence="Apache-2.0",

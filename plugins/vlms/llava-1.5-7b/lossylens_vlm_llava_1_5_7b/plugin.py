@@ -29,7 +29,8 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=Options,
             requirements=needs_checkpoint(gigabytes=14.1),
             parameters=7063,
-            max_images=6,
+            max_images=7,
+            grounds=True,
             citation="Liu et al., Improved Baselines with Visual Instruction Tuning, "
             "arXiv:2310.03744",
             licence="Apache-2.0; weights: Llama 2 Community License",

@@ -36,6 +36,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=NanoOptions,
             parameters=5.3,
             max_images=32,
+            grounds=True,
             citation="architecture: Bai et al., Qwen2.5-VL Technical Report, arXiv:2502.13923",
             licence="Apache-2.0",
         )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from lossylens.vlm import Question, default_prompt
-from lossylens_toolkit.transformers_vlm.family import Family
+from lossylens.vlm import Box, Question, QuestionKind, default_prompt
+from lossylens_toolkit.transformers_vlm.boxes import as_fractions
+from lossylens_toolkit.transformers_vlm.family import Family, Part
 from lossylens_toolkit.transformers_vlm.tower import TiledTower
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
+from lossylens_toolkit.written_boxes import four_numbers
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
@@ -22,6 +25,7 @@ from lossylens_vlm_qwen_vl_chat.tokenizer import (
     IMAGE_END,
     IMAGE_PAD,
     IMAGE_START,
+    PLACE_MARKS,
     TURN_END,
     TURN_START,
 )
@@ -29,6 +33,12 @@ from lossylens_vlm_qwen_vl_chat.vision import VisionEncoder
 
 #: Longest answer, in tokens, of the official generation settings.
 LIMIT = 512
+
+#: The numbers of a box at the right and lower edge of the image, whatever its size.
+EDGE = 999
+
+_MARKS = re.compile(f"({'|'.join(PLACE_MARKS)})")
+_BOX = re.compile(r"\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)\s*,\s*\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)")
 
 # Those of CLIP.
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
@@ -176,17 +186,27 @@ class QwenVLChat(Family):
         """Return the reference evaluator's generic wording; the model has none of its own."""
         return default_prompt(question)
 
-    def content(self, question: Question, images: int) -> Sequence[str | int]:
+    def box(self, text: str, size: tuple[int, int], detail: Hashable) -> Box | None:
+        """Return the box ``(x1,y1),(x2,y2)``, whose numbers go from 0 to 999."""
+        found = _BOX.search(text)
+        numbers = four_numbers(f"[{','.join(found.groups())}]" if found else text)
+        return None if numbers is None else as_fractions(numbers, (EDGE, EDGE))
+
+    def content(self, question: Question, images: int) -> Sequence[Part]:
         """Return text and images, each image with its number on a line of its own.
 
-        Numbers count what is shown: an image that is shown twice gets two.
+        Numbers count what is shown: an image that is shown twice gets two.  Where a box is
+        asked for, marks of an expression are the tokens that the model was trained with.
         """
-        parts: list[str | int] = []
+        parts: list[Part] = []
         shown = 0
         for part in super().content(question, images):
             if isinstance(part, int):
                 shown += 1
                 parts += [f"Picture {shown}{self._colon}", part, "\n"]
+            elif question.kind is QuestionKind.BOX and isinstance(part, str):
+                pieces = filter(None, _MARKS.split(part))
+                parts += [(self._token(each),) if each in PLACE_MARKS else each for each in pieces]
             else:
                 parts.append(part)
         return parts

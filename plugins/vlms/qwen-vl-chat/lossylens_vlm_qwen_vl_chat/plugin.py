@@ -56,7 +56,8 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=QwenVLChatOptions,
             requirements=missing,
             parameters=9657,
-            max_images=6,
+            max_images=7,
+            grounds=True,
             citation="Bai et al., Qwen-VL, arXiv:2308.12966",
             licence="Apache-2.0; weights: Tongyi Qianwen licence agreement",
         )

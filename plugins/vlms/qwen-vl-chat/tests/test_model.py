@@ -315,3 +315,24 @@ def test_provenance_names_shards_and_dtype(vlm, folder):
     for shard in set(index["weight_map"].values()):
         assert len(found[f"weights {shard}"]) == 64
     assert found["dtype"] == "float32"
+
+
+def test_a_box_is_asked_for_with_the_models_marks_and_read_in_its_numbers(vlm, family, images):
+    asked = Question(QuestionKind.BOX, "Where is <ref>the cup</ref>?", task="refcoco")
+    content = [*family.content(asked, 1)]
+    marks = [family.tokenizer.decode(list(part)) for part in content if isinstance(part, tuple)]
+    assert marks == ["<ref>", "</ref>"]
+    assert [part for part in content if isinstance(part, str)][1:] == [
+        "\n",
+        "Where is ",
+        "the cup",
+        "?",
+    ]
+    # In other questions they are text.
+    other = Question(QuestionKind.OPEN, "Where is <ref>the cup</ref>?")
+    assert not any(isinstance(part, tuple) for part in family.content(other, 1))
+    written = "<ref>2 cups</ref><box>(0,250),(500,999)</box>"
+    expected = pytest.approx((0, 250 / 999, 500 / 999, 1))
+    assert family.box(written, (640, 480), None) == expected
+    assert family.box("[0, 250, 500, 999]", (640, 480), None) == expected
+    assert family.box("nowhere", (640, 480), None) is None

@@ -31,6 +31,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             requirements=needs_checkpoint(gigabytes=66.9),
             parameters=33453,
             max_images=64,
+            grounds=True,
             citation="Bai et al., Qwen2.5-VL Technical Report, arXiv:2502.13923",
             licence="Apache-2.0",
         )

@@ -31,6 +31,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             requirements=needs_checkpoint(gigabytes=7.5),
             parameters=3755,
             max_images=64,
+            grounds=True,
             citation="Bai et al., Qwen2.5-VL Technical Report, arXiv:2502.13923",
             licence="Apache-2.0 (weights: LicenseRef-Qwen-Research)",
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.vlm import Question
-from PIL.Image import Image
+from lossylens.vlm import Box, Question
+from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
@@ -19,12 +20,14 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
     get_optimal_tiled_canvas,
 )
 
+from lossylens_toolkit.transformers_vlm.boxes import as_fractions
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.tower import TiledTower, heads_apart
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions
-from lossylens_toolkit.transformers_vlm.wording import internvl_wording
+from lossylens_toolkit.transformers_vlm.wording import FILM_TASKS, internvl_wording
+from lossylens_toolkit.written_boxes import four_numbers
 
 #: The system prompt with which the authors' code, and so the reference evaluator, asks.
 SYSTEM = (
@@ -35,16 +38,43 @@ SYSTEM = (
 #: Longest answer, in tokens, as the reference evaluator sets it.
 LIMIT = 4096
 
-#: Most tiles of an image, thumbnail not counted, and the reference evaluator's exception.
+#: Most tiles of an image, thumbnail not counted, and the reference evaluator's exceptions.
 TILES = 6
-TASK_TILES = {"ocrbench": 24}
+TASK_TILES = {
+    "chartqa": 12,
+    "docvqa": 18,
+    "infovqa": 24,
+    "mmmu": 12,
+    "ocrbench": 24,
+    **dict.fromkeys(FILM_TASKS, 1),
+}
+
+#: Tasks whose first image the reference evaluator enlarges two times before it is cut.
+DOUBLED_TASKS = frozenset({"mmmu"})
 
 #: Tiles that several images share, thumbnails not counted.
 TILES_TOGETHER = 64
 
+#: The numbers of a box are thousandths, unless they add up to less than this: the authors' rule.
+_FEWEST_THOUSANDTHS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled:
+    """The detail of an image that is enlarged two times.
+
+    Attributes:
+        most: tiles, thumbnail not counted.
+    """
+
+    most: int
+
 
 class InternVLPreprocessor:
-    """Cuts an image into square tiles and adds a thumbnail; the detail is their number."""
+    """Cuts an image into square tiles and adds a thumbnail.
+
+    The detail is the most tiles, or :class:`Doubled`.
+    """
 
     def __init__(self, processor: GotOcr2ImageProcessorPil, patch: int) -> None:
         self.processor: Any = processor
@@ -52,8 +82,11 @@ class InternVLPreprocessor:
 
     def __call__(self, image: Image, detail: Hashable) -> PreparedImage:
         """Return ``(tiles, 3, side, side)``, the thumbnail last."""
+        large = image
+        if isinstance(detail, Doubled):
+            large = image.resize(_doubled(image.size), Resampling.BILINEAR)
         pixels = self.processor(
-            images=[image],
+            images=[large],
             return_tensors="pt",
             crop_to_patches=True,
             min_patches=1,
@@ -63,6 +96,7 @@ class InternVLPreprocessor:
 
     def layout(self, size: tuple[int, int], detail: Hashable) -> Layout:
         """Return tiles row by row, and the whole image as the last if it was cut."""
+        size = _doubled(size) if isinstance(detail, Doubled) else size
         side = self.processor.size
         columns, rows = get_optimal_tiled_canvas(
             size[::-1], (side.height, side.width), 1, _most(detail)
@@ -79,7 +113,13 @@ class InternVLPreprocessor:
 
 
 def _most(detail: Hashable) -> int:
+    if isinstance(detail, Doubled):
+        return detail.most
     return detail if isinstance(detail, int) else TILES
+
+
+def _doubled(size: tuple[int, int]) -> tuple[int, int]:
+    return 2 * size[0], 2 * size[1]
 
 
 class InternVLTower(TiledTower):
@@ -198,17 +238,32 @@ class InternVL(Family):
 
         Markers stay in the text.
         """
-        if images == 1:
+        film = question.task in FILM_TASKS
+        if images == 1 and not film:
             return [0, self.wording(question)]
+        name = "Frame" if film else "Image"
         numbered: list[str | int] = []
         for number in range(images):
             # The wording begins with the newline behind the last.
-            numbered += ["\n" * (number > 0) + f"Image-{number + 1}: ", number]
+            numbered += ["\n" * (number > 0) + f"{name}-{number + 1}: ", number]
         return [*numbered, self.wording(question)]
+
+    def box(self, text: str, size: tuple[int, int], detail: Hashable) -> Box | None:
+        """Return the box whose numbers are thousandths of the image, however it was cut."""
+        numbers = four_numbers(text)
+        if numbers is None:
+            return None
+        whole = 1000 if sum(numbers) >= _FEWEST_THOUSANDTHS else 1
+        return as_fractions(numbers, (whole, whole))
 
     def detail(self, question: Question, images: int) -> Hashable:
         """Return the most tiles of each image; several images share 64."""
         return max(1, min(self._tiles(question.task), TILES_TOGETHER // max(1, images)))
+
+    def details(self, question: Question, images: int) -> tuple[Hashable, ...]:
+        """Return the most tiles of each image, the first one enlarged in some tasks."""
+        first, *others = super().details(question, images)
+        return (Doubled(_most(first)) if question.task in DOUBLED_TASKS else first, *others)
 
     def visual_tokens(self, layout: Layout) -> int:
         """Return 256 tokens per tile of 32x32 patches."""

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.vlm import Question, QuestionKind, interleaved
+from lossylens.vlm import Box, Question, QuestionKind, interleaved
 from PIL.Image import Image
 from torch import Tensor
 from transformers import (
@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from lossylens_toolkit.transformers_vlm.boxes import from_part
 from lossylens_toolkit.transformers_vlm.clip_tower import ClipLikeTower
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.square import padded, padded_box
@@ -24,6 +25,7 @@ from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVl
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import LlavaOptions
 from lossylens_toolkit.transformers_vlm.wording import llava_wording
+from lossylens_toolkit.written_boxes import four_numbers
 
 #: What precedes the user's turn, blank included, as the reference evaluator writes it.
 SYSTEM = (
@@ -108,6 +110,7 @@ class Llava(Family):
         processor: of the checkpoint; values are normalised as it says.
         limit: most tokens of an answer where the question sets none.
         short_answers: whether yes-no questions end in the request for a short answer.
+        own_box_wording: whether boxes are asked for as in training.
 
     Raises:
         RequirementError: the vision encoder is not CLIP's, or is read in another way.
@@ -121,6 +124,7 @@ class Llava(Family):
         *,
         limit: int = LIMIT,
         short_answers: bool = False,
+        own_box_wording: bool = False,
     ) -> None:
         super().__init__(model, model.model.language_model, tokenizer, limit)
         config: Any = model.config
@@ -135,13 +139,21 @@ class Llava(Family):
         self.tower = LlavaTower(model, self.preprocess)
         self.image_token = config.image_token_id
         self._short_answers = short_answers
+        self._own_box_wording = own_box_wording
         self.opening = (self.special(tokenizer.bos_token or ""), f"{SYSTEM}USER: ")
         self.closing = (" ASSISTANT: ",)
         self.image_start = self.image_end = ()
 
     def wording(self, question: Question) -> str:
         """Return the reference evaluator's wording for LLaVA."""
-        return llava_wording(question, short_answers=self._short_answers)
+        return llava_wording(
+            question, short_answers=self._short_answers, own_boxes=self._own_box_wording
+        )
+
+    def box(self, text: str, size: tuple[int, int], detail: Hashable) -> Box | None:
+        """Return the box whose numbers are fractions of the padded square."""
+        numbers = four_numbers(text)
+        return None if numbers is None else from_part(numbers, padded_box(size))
 
     def content(self, question: Question, images: int) -> Sequence[str | int]:
         """Return text and images, blanks around each image as the evaluator has it.
@@ -178,4 +190,5 @@ class LlavaVlm(TransformersVlm):
             self.part(CLIPImageProcessorPil),
             limit=options.max_new_tokens or LIMIT,
             short_answers=options.short_answers,
+            own_box_wording=options.own_box_wording,
         )

@@ -26,7 +26,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 
 from lossylens_toolkit.transformers_vlm.clip_tower import ClipLikeTower
 from lossylens_toolkit.transformers_vlm.families.llava import layers_read
-from lossylens_toolkit.transformers_vlm.family import Family
+from lossylens_toolkit.transformers_vlm.family import Family, Part
 from lossylens_toolkit.transformers_vlm.square import padded, padded_box
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE, Layout, PreparedImage
@@ -300,9 +300,9 @@ class LlavaOnevision(Family):
         """Return the reference evaluator's generic wording; the model has none of its own."""
         return default_prompt(question)
 
-    def content(self, question: Question, images: int) -> Sequence[str | int]:
+    def content(self, question: Question, images: int) -> Sequence[Part]:
         """Return text and images, a newline behind each image as the evaluator has it."""
-        parts: list[str | int] = []
+        parts: list[Part] = []
         for part in super().content(question, images):
             parts += [part, "\n"] if isinstance(part, int) else [part]
         return parts

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lossylens.vlm import Question, default_prompt
+from lossylens.vlm import Box, Question
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
@@ -23,11 +23,14 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     smart_resize,
 )
 
+from lossylens_toolkit.transformers_vlm.boxes import as_fractions
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.tower import Flow, VisionTower
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 from lossylens_toolkit.transformers_vlm.vlm_options import Qwen25Options
+from lossylens_toolkit.transformers_vlm.wording import qwen_wording
+from lossylens_toolkit.written_boxes import four_numbers
 
 #: The system prompt of the official chat template.
 SYSTEM = "You are a helpful assistant."
@@ -441,6 +444,7 @@ class Qwen25(Family):
         limit: most tokens of an answer where the question sets none.
         pixels: fewest and most pixels of an image of a task; None leaves the
             processor's own.
+        own_box_wording: whether boxes are asked for as in training.
     """
 
     tower: Qwen25Tower
@@ -455,8 +459,10 @@ class Qwen25(Family):
         system: str = SYSTEM,
         limit: int = LIMIT,
         pixels: Callable[[str], tuple[int, int]] | None = None,
+        own_box_wording: bool = False,
     ) -> None:
         super().__init__(model, model.model.language_model, tokenizer, limit)
+        self._own_box_wording = own_box_wording
         self.preprocess = Qwen25Preprocessor(processor)
         self.tower = Qwen25Tower(model, self.preprocess)
         self.image_token = model.config.image_token_id
@@ -468,7 +474,16 @@ class Qwen25(Family):
 
     def wording(self, question: Question) -> str:
         """Return the generic wording: the published settings use no other."""
-        return default_prompt(question)
+        return qwen_wording(question, own_boxes=self._own_box_wording)
+
+    def box(self, text: str, size: tuple[int, int], detail: Hashable) -> Box | None:
+        """Return the box whose numbers are pixels of the image as it was scaled."""
+        numbers = four_numbers(text)
+        if numbers is None:
+            return None
+        preprocess = self.tower.preprocess
+        layout, side = preprocess.layout(size, detail), preprocess.processor.patch_size
+        return as_fractions(numbers, (layout.columns * side, layout.rows * side))
 
     def detail(self, question: Question, images: int) -> Hashable:
         """Return fewest and most pixels of each image."""
@@ -508,6 +523,7 @@ class Qwen25Vlm(TransformersVlm):
             system=SYSTEM if options.system is None else options.system,
             limit=options.max_new_tokens or LIMIT,
             pixels=self._pixels,
+            own_box_wording=options.own_box_wording,
         )
 
     def _pixels(self, task: str) -> tuple[int, int]:

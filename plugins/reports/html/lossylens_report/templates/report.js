@@ -300,10 +300,20 @@ function samples() {
     fill(role("only"), made, made.some(([value]) => value === before) ? before : "");
   }
 
-  function picture(key, alt) {
+  // A box is left, top, right and bottom, as fractions of the picture.
+  function box([left, top, right, bottom], className) {
+    const made = element("div", {className: `box ${className}`});
+    const part = (value) => `${100 * Math.min(Math.max(value, 0), 1)}%`;
+    Object.assign(made.style, {left: part(left), top: part(top), right: part(1 - right), bottom: part(1 - bottom)});
+    return made;
+  }
+
+  function picture(key, alt, truth, given) {
     const found = pictures[key] || {why: "no picture"};
-    return found.src ? element("img", {src: found.src, alt, loading: "lazy"})
-      : element("div", {className: "gap", textContent: found.why});
+    if (!found.src) return element("div", {className: "gap", textContent: found.why});
+    const image = element("img", {src: found.src, alt, loading: "lazy"});
+    if (!truth) return image;
+    return element("div", {className: "boxed"}, image, box(truth, "truth"), ...(given ? [box(given, "given")] : []));
   }
 
   function answer(cell, base) {
@@ -334,11 +344,13 @@ function samples() {
         element("strong", {textContent: `${src && !exact ? "≈ " : ""}${name}${bpp ? `, ${bpp.toFixed(3)} bpp` : ""}`}), answer(cell, from));
       const twin = twinOf(item, cell);
       if (twin) caption.append(answerBeside(cell, twin));
-      return element("figure", {}, picture(key, `${name} of image ${item.image.slice(0, 8)}`), caption);
+      const alt = `${name} of image ${item.image.slice(0, 8)}`;
+      return element("figure", {}, picture(key, alt, item.box, cell && cell.box), caption);
     };
     return element("div", {className: "sample"},
       element("h4", {textContent: item.text}),
-      element("p", {className: "soft", textContent: `Answer: ${item.answer || "not given"}; sample ${item.id}`}),
+      element("p", {className: "soft", textContent: `Answer: ${item.answer || "not given"}; sample ${item.id}`},
+        ...(item.box ? [element("span", {className: "key truth", textContent: "true box"}), element("span", {className: "key given", textContent: "answer"})] : [])),
       element("div", {className: "pictures", tabIndex: 0, role: "group", ariaLabel: `Pictures of sample ${item.id}`},
         show(`${item.run} ${item.image} original`, "original", base, null),
         ...cells.map((cell) => show(`${item.run} ${item.image} ${cell.codec} ${cell.level}`, `${cell.codec} ${cell.level}`, cell, base))));

@@ -1,0 +1,143 @@
+"""Child processes, and how they begin and end.
+
+A child leads a process group of its own: Ctrl-C is its parent's to deal with, and what it
+starts, such as an encoder, ends together with it.  A program of the user's is a child whose
+parent waits for it (:mod:`lossylens_toolkit.external_codec.program_running`); a
+:class:`Child` is this interpreter, which serves over a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import weakref
+from collections.abc import Mapping
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+#: Seconds that a process gets to end when it is asked to.
+_PATIENCE = 5.0
+
+# With the parent's path, before anything is imported from it.
+_BEGIN = (
+    "import sys; descriptor, *path = sys.argv[1:]; del sys.argv[1:];"
+    "sys.path = [*dict.fromkeys(path + sys.path)];"
+    "from lossylens.run.executors.serving import serve; serve(int(descriptor))"
+)
+
+
+class Child:
+    """This interpreter in another process, serving: :mod:`lossylens.run.executors.serving`.
+
+    It runs neither the script of its parent nor anything of its memory.  When its parent
+    ends in whatever way, the pipe does, and so does it.
+
+    Args:
+        environment: variables beside those of this process, or in their stead.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.pipe: Connection[Any, Any]
+        self.pipe, theirs = Pipe()
+        # Theirs alone, so that the pipe ends when the process does.
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603  # this interpreter
+                [sys.executable, "-P", "-c", _BEGIN, str(theirs.fileno()), *map(str, sys.path)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                process_group=0,
+                env={**os.environ, **environment},
+            )
+        self._watched: psutil.Process | None = None
+        # At the latest when this interpreter ends.
+        self._end = weakref.finalize(self, _stop, self.pipe, self._process)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes; 0 if that is not told."""
+        try:
+            if self._watched is None:
+                self._watched = psutil.Process(self._process.pid)
+            return int(self._watched.memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def wait(self) -> int | None:
+        """Return how a process ended whose pipe did, None if it has not."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE)
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """End it and all that it has started, at once."""
+        kill_group(self._process.pid)
+
+    def stop(self) -> None:
+        """Ask it and all that it has started to end; after some seconds, end it."""
+        self._end()
+
+
+def _stop(pipe: Connection[Any, Any], process: subprocess.Popen[bytes]) -> None:
+    pipe.close()
+    # What it has started may outlive it.
+    kill_group(process.pid, signal.SIGTERM)
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        kill_group(process.pid)
+        process.wait()
+
+
+def kill_group(leader: int, number: int = signal.SIGKILL) -> None:
+    """Send a signal to a process and all that it has started, as far as there is any left."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def ending(status: int) -> str:
+    """Return how a process ended, in words: its exit code, or the signal that killed it."""
+    if status >= 0:
+        return f"exit code {status}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(-status).name}"
+    return f"killed by signal {-status}"
+
+
+def told(process: str, field: str) -> int:
+    """Return what Linux tells of a process (its number, or ``self``) in bytes, else 0."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(field)), 0)
+
+
+def peak_address_space() -> int:
+    """Return the largest address space that this process has had; 0 if it is not told.
+
+    An allocation counts whether or not it is touched.
+    """
+    return told("self", "VmPeak")
+
+
+def limit_address_space(memory: int) -> None:
+    """Let this process take *memory* bytes more than it has had, and leave no core file."""
+    before = peak_address_space()
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if before:
+            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+            resource.setrlimit(resource.RLIMIT_AS, (before + memory, hard))

@@ -1,0 +1,1 @@
+"""ChartQA for lossylens."""

@@ -1,0 +1,1 @@
+"""DocVQA and InfoVQA for lossylens."""

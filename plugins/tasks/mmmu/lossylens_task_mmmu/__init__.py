@@ -1,0 +1,1 @@
+"""MMMU for lossylens."""

@@ -1,0 +1,1 @@
+"""TextVQA for lossylens."""

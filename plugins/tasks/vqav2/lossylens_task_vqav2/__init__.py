@@ -1,0 +1,1 @@
+"""VQAv2 for lossylens."""
