@@ -38,7 +38,7 @@ from lossylens.store.database import Store
 from lossylens.store.read_models import ShownSample, made_of
 from lossylens.store.records import Picture as StoredPicture
 from lossylens.task import Task
-from lossylens.vlm import Box, QuestionKind, parse_box
+from lossylens.vlm import QuestionKind, parse_box
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -220,25 +220,25 @@ def _items(
 ) -> list[dict[str, Any]]:
     """Return the questions with the answers of all cells."""
     cells = _of_task(run, task)
-    if not places or not cells:
+    if not views:
         return []
     ids = [judged.samples[place] for place in places]
     key = store.cell(cells[0].key).task_key
     samples = {each.id: each for each in read_models.shown_samples(store, key, ids)}
     answers = {cell.key: read_models.answers(store, cell.key, ids) for cell in cells}
-    return [
-        {
-            "run": run.results.name,
-            "task": task,
-            "image": views[sample].key,
-            **_question(samples[sample]),
-            "cells": [
-                _answer(cell, answers[cell.key].get(sample), judged.verdicts[cell.key][place])
-                for cell in cells
-            ],
-        }
-        for sample, place in zip(ids, places, strict=True)
-    ]
+    items = []
+    for sample, place in zip(ids, places, strict=True):
+        question = _question(samples[sample])
+        found = [
+            _answer(cell, answers[cell.key].get(sample), judged.verdicts[cell.key][place])
+            for cell in cells
+        ]
+        if question["box"]:
+            for each in found:
+                each["box"] = parse_box(each["text"] or "")
+        shown = {"run": run.results.name, "task": task, "image": views[sample].key}
+        items.append({**shown, **question, "cells": found})
+    return items
 
 
 def _question(sample: ShownSample) -> dict[str, Any]:
@@ -263,14 +263,9 @@ def _answer(
         "level": cell.level,
         "base": cell.uncompressed,
         "text": text,
-        "box": _box(text),
         "failure": failure,
         "verdict": None if np.isnan(verdict) else round(float(verdict), 3),
     }
-
-
-def _box(text: str | None) -> Box | None:
-    return parse_box(text) if text else None
 
 
 @dataclass(frozen=True)
