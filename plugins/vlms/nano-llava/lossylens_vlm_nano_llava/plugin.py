@@ -30,7 +30,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
     register(
         VlmSpec(
             name="nano-llava",
-            summary="4 M parameter VLM that sees through nano-clip as LLaVA does, trained on scenes",
+            summary="4 M parameter VLM of the LLaVA architecture that sees through nano-clip",
             category="nano",
             factory="lossylens_vlm_nano_llava.vlm:NanoLlavaVlm",
             options=NanoLlavaOptions,
