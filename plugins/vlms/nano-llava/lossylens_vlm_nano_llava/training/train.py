@@ -38,7 +38,7 @@ from lossylens_vlm_nano_llava.training.initial import start_llava
 from lossylens_vlm_nano_llava.training.model import TOKENS, TrainedLlava, new_llava
 
 #: Steps after which a further lesson begins; nano's language model has had the first ones.
-_LESSON_STEPS = (0, 200, 500)
+_LESSON_STEPS = (0, 100, 250)
 
 
 def llava_prefix(tokenizer: PreTrainedTokenizerBase) -> RowPrefix:
