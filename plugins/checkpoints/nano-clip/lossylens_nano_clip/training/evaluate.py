@@ -45,7 +45,9 @@ def measure(clip: Clip, scenes: int, seed: int = HELD_OUT_SEED) -> ClipAccuracy:
     classes = clip.class_vectors(CLASSES)
     right, entropies = 0, []
     for first in range(0, scenes, _TOGETHER):
-        drawn = [make_scene(seed, number) for number in range(first, min(first + _TOGETHER, scenes))]
+        drawn = [
+            make_scene(seed, number) for number in range(first, min(first + _TOGETHER, scenes))
+        ]
         pictures = clip.prepare([render(scene) for scene in drawn])
         found = (clip.embed_images(pictures) @ classes.T).argmax(1)
         right += int((found == torch.tensor([largest_class(scene) for scene in drawn])).sum())
