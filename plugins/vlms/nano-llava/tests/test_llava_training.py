@@ -60,4 +60,5 @@ def test_training_goes_on_where_it_stopped(tmp_path, short_start) -> None:
     second = LlavaTraining(Settings(minutes=0.01, **settings))
     assert second.steps == first.steps > 0
     second.write_weights(tmp_path / "weights")
-    NanoLlavaVlm(NanoLlavaOptions(checkpoint=str(tmp_path / "weights"), device="cpu")).vision
+    options = NanoLlavaOptions(checkpoint=str(tmp_path / "weights"), device="cpu")
+    assert NanoLlavaVlm(options).vision.layout((100, 50)).tokens == TOKENS

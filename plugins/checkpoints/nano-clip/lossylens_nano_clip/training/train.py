@@ -93,7 +93,8 @@ class ClipTraining:
         torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
         self.tokenizer = self._tokenizer()
-        self.model: Any = new_clip(self.tokenizer).to(settings.device)
+        model: Any = new_clip(self.tokenizer)
+        self.model = model.to(settings.device)
         width = self.model.config.vision_config.hidden_size
         self.head = nn.Linear(width, CHANNELS).to(settings.device)
         nn.init.constant_(self.head.bias, -4.0)

@@ -40,7 +40,7 @@ def llava_configuration(tokenizer: PreTrainedTokenizerBase, clip: CLIPModel) -> 
     return LlavaConfig(
         text_config=Qwen2Config(**text, rope_parameters=rope, tie_word_embeddings=True),
         vision_config=clip.config.vision_config,
-        image_token_id=image_token,
+        image_token_index=image_token,
         image_seq_length=TOKENS,
         projector_hidden_act="gelu",
         vision_feature_layer=-2,
