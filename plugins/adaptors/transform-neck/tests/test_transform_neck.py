@@ -219,12 +219,12 @@ def test_what_it_was_not_trained_for_is_refused_by_name(trained: Path, vlm, iden
     assert mine.fits(identity, where) == ""
     other = point("lambda0.008")
     assert mine.fits(identity, other) == (
-        "no neck for elic lambda0.008, there is one for elic lambda0.004"
+        "no transform-neck for elic lambda0.008, there is one for elic lambda0.004"
     )
     changed = replace(where, provenance={"checkpoint": "0" * 64})
     assert "was trained on other weights of the codec" in mine.fits(identity, changed)
     assert mine.fits(identity, replace(where, square=None)) == (
-        "pictures are coded as they are; its neck needs square: {side: 64} of the codec"
+        "pictures are coded as they are; it needs square: {side: 64, fit: pad} of the codec"
     )
     cropped = replace(where, square=Square(64, "crop"))
     assert "are cropped to squares of 64x64, and those of its training" in mine.fits(
