@@ -528,7 +528,7 @@ def _choice(
         place = where if named is None else f"{where}.plugin"
         raise ConfigError(f"{place}: {error}") from error
     label = found.spec.name if named is None else key
-    options = registry.options(found, given, where)
+    found, options = registry.configured(found, given, where)
     return Choice(
         label, where, found, options, written=options_as_written(found.spec, given, where)
     )

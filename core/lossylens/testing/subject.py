@@ -62,9 +62,10 @@ class Subject:
 
     def skip_unless_it_can_run(self) -> None:
         """Skip what is about to be tested if this machine or an option lacks something."""
-        for field in dataclasses.fields(self.spec.options):
+        declared = self.found.spec
+        for field in dataclasses.fields(declared.options):
             if field.default == MANDATORY and field.name not in self.given:
-                pytest.skip(f"codec {self.spec.name!r} must be given the option {field.name!r}")
+                pytest.skip(f"codec {declared.name!r} must be given the option {field.name!r}")
         missing = self.registry.missing(self.found, self.options)
         if missing:
             reasons = "; ".join(f"{each.what}: {each.remedy}" for each in missing)
@@ -72,13 +73,17 @@ class Subject:
 
     @property
     def spec(self) -> CodecSpec:
-        """Declaration of the codec."""
-        return self.found.spec
+        """Declaration of the codec with these options."""
+        return self._configured[0].spec
 
-    @cached_property
+    @property
     def options(self) -> Any:
         """The codec's options."""
-        return self.registry.options(self.found, self.given)
+        return self._configured[1]
+
+    @cached_property
+    def _configured(self) -> tuple[Registered[CodecSpec], Any]:
+        return self.registry.configured(self.found, self.given)
 
     def build(self, level: Level) -> Codec:
         """Return a new instance."""
