@@ -22,6 +22,7 @@ from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec, Level
 from lossylens.errors import ConfigError, LossylensError, PluginError
 from lossylens.executor import ExecutorSpec
+from lossylens.grid.shard import Shard
 from lossylens.names import canonical, suggestion
 from lossylens.options.environment import Environment, resolve
 from lossylens.options.overrides import Untyped, assign, plain_text
@@ -54,6 +55,8 @@ class RunOptions:
         evaluator_parity: repeat the reference evaluator's JPEG steps; see
             :mod:`lossylens.images.pixels`.
         limit: only the first so many images of each task.
+        shard: a share of the images, such as 3/16, which is done in a run folder of its own;
+            `lossylens merge` joins the folders.
         decode_ahead: how many decoded images may wait for the VLM.
         decode_ahead_megapixels: how many million pixels these may have together.
         timeout: seconds that one image may take to be encoded, decoded or answered.
@@ -73,6 +76,7 @@ class RunOptions:
     workers: int | None = None
     evaluator_parity: bool = False
     limit: int | None = None
+    shard: str | None = None
     decode_ahead: int = 16
     decode_ahead_megapixels: float = 100.0
     timeout: float = 3600.0
@@ -237,6 +241,11 @@ class Config:
             if text == str(error):
                 raise
             raise type(error)(text) from error
+
+    @property
+    def shard(self) -> Shard | None:
+        """The share of the images that is done; None for all."""
+        return Shard.of(self.run.shard) if self.run.shard else None
 
     @property
     def workers(self) -> int:
@@ -457,6 +466,12 @@ def _run_options(values: Mapping[str, Any]) -> tuple[RunOptions, dict[str, str]]
         if value is not None and not value > 0:
             raise ConfigError(f"run.{name}: expected more than 0, got {value}.")
     run.fidelity = list(_fidelities(run.fidelity))
+    if run.shard is not None:
+        shard = Shard.of(run.shard)
+        if shard is None:
+            raise ConfigError(f"run.shard: expected a share such as 3/16, got {run.shard!r}.")
+        for options in (run, written):
+            options.out = options.out.with_name(options.out.name + shard.suffix)
     folders = {}
     for name in ("out", "cache"):
         if getattr(written, name):

@@ -50,8 +50,8 @@ def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int
         if config.run.retry_failed:
             known = {image: each for image, each in known.items() if not each.failure}
         with progress("Reading", None, "images") as step:
-            material = collect(plan.benchmarks, config.run.limit, known, step)
-        plan = plan.restricted({task: material.demand(task) for task in material.samples})
+            material = collect(plan.benchmarks, config.run.limit, known, step, config.shard)
+        plan = plan.restricted(material.demands)
         cost = estimate(plan, material, store)
         for line in describe_cost(plan, cost, retry_failed=config.run.retry_failed):
             say(line)
@@ -156,7 +156,9 @@ class _Steps:
             for codec, cells in zip(levels, due, strict=True):
                 if cells:
                     answering.answer(model, codec, cells)
-                for cell, score, scored_rate in self._scoring.score(model, codec):
+                # A score is of all images; it is made when shares are merged.
+                scored = () if self._config.shard else self._scoring.score(model, codec)
+                for cell, score, scored_rate in scored:
                     rate = "" if scored_rate.mean is None else f" at {scored_rate.mean:.3f} bpp"
                     self._say(f"Scored: {cell}: {score.value:.2f}{rate}")
 

@@ -64,7 +64,8 @@ class Measuring:
         """
         self._measure_images(executor)
         for metric in self._metrics:
-            if metric.per_set:
+            # A set is of all images of a task.
+            if metric.per_set and not self._config.shard:
                 self._measure_sets(metric)
 
     def _measure_images(self, executor: Executor[Any, Any]) -> None:
