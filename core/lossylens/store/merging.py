@@ -116,8 +116,8 @@ def _take_timings(database: sqlite3.Connection) -> None:
     database.execute(
         "INSERT INTO main.timings SELECT stage, part, items, seconds FROM"
         " (SELECT *, row_number() OVER (PARTITION BY stage, part, items, seconds) AS copy"
-        " FROM other.timings) AS it"
-        f" WHERE ? OR copy > ({there} = (it.stage, it.part, it.items, it.seconds))",
+        " FROM other.timings) AS it WHERE ? OR copy > (SELECT count(*) FROM main.timings"
+        " WHERE (stage, part, items, seconds) = (it.stage, it.part, it.items, it.seconds))",
         (known is None,),
     )
     database.execute(
