@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec, Level
 from lossylens.errors import ConfigError, LossylensError, PluginError
-from lossylens.executor import ExecutorSpec
+from lossylens.executor import HALF_OF_MACHINE, ExecutorSpec
 from lossylens.grid.shard import Shard
 from lossylens.names import canonical, suggestion
 from lossylens.options.environment import Environment, resolve
@@ -51,7 +51,7 @@ class RunOptions:
         baseline: run the VLMs as they are, beside their adaptors.
         cache: a folder of bitstreams that runs share, so that none is made twice;
             null to share none.
-        workers: encoding processes; null for one per usable CPU.
+        workers: encoding processes; null for as many as there is room for, one per usable CPU.
         evaluator_parity: repeat the reference evaluator's JPEG steps; see
             :mod:`lossylens.images.pixels`.
         limit: only the first so many images of each task.
@@ -248,22 +248,9 @@ class Config:
         return Shard.of(self.run.shard) if self.run.shard else None
 
     @property
-    def workers(self) -> int:
-        """The number of encoding processes."""
-        if self.run.workers:
-            return self.run.workers
-        if hasattr(os, "sched_getaffinity"):  # not on macOS
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
-
-    @property
     def memory(self) -> int:
         """Bytes that one process of a codec may take."""
-        if self.run.memory is not None:
-            return int(1e9 * self.run.memory)
-        import psutil  # slow to import
-
-        return int(psutil.virtual_memory().total // 2)
+        return HALF_OF_MACHINE if self.run.memory is None else int(1e9 * self.run.memory)
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:

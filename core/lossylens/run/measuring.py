@@ -92,7 +92,7 @@ class Measuring:
         def jobs(works: Sequence[ImageWork]) -> list[MeasureJob]:
             return [job(work, codec) for work in works for codec in work.codecs]
 
-        resources = Resources(workers=self._config.workers, threads=1, memory=self._config.memory)
+        resources = Resources(workers=run.workers, threads=1, memory=self._config.memory)
         recipe = JobByJob(measure, "measuring fidelity")
         with progress("Measuring fidelity", count, "images") as step:
             for done, result in run_works(executor, recipe, jobs, works, resources):
