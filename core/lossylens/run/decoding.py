@@ -23,7 +23,7 @@ from lossylens.executor import Resources
 from lossylens.failure import Failure, attempt
 from lossylens.images.pixels import given_image, source_image
 from lossylens.run.executors.process import BoundedFunction
-from lossylens.run.jobs import CodecRecipe, JobByJob
+from lossylens.run.jobs import Carried, CodecRecipe, JobByJob
 from lossylens.store.bitstreams import read_bitstream
 from lossylens.store.records import Picture
 
@@ -38,12 +38,12 @@ class Bitstream:
     Attributes:
         sha256: of the content.
         folder: the run folder that has it; None if *content* does.
-        content: the bytes, where workers do not see the run folder.
+        content: returns the bytes, where workers do not see the run folder.
     """
 
     sha256: str
     folder: Path | None
-    content: bytes = b""
+    content: Carried | None = None
 
     def read(self) -> bytes:
         """Return the bytes.
@@ -51,7 +51,10 @@ class Bitstream:
         Raises:
             BitstreamError: the file is gone or is not what was stored.
         """
-        return self.content if self.folder is None else read_bitstream(self.folder, self.sha256)
+        if self.content is not None:
+            return self.content()
+        assert self.folder is not None
+        return read_bitstream(self.folder, self.sha256)
 
 
 @dataclass(frozen=True)
