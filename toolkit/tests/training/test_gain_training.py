@@ -50,8 +50,9 @@ def test_a_network_of_one_rate_becomes_one_of_many(tmp_path, folder):
     places = [codecs[name].place for name in LEVELS]
     assert places == [0, 1, 2]
     assert 1 < codecs["lambda0.02"].place < 2
-    with pytest.raises(ConfigError, match=r"tiny-gained lambda0.1: .* outside of 0.0128 to 0.0512"):
-        codecs["lambda0.1"].place
+    outside = r"tiny-gained lambda0.1: .* outside of 0.0128 to 0.0512"
+    with pytest.raises(ConfigError, match=outside):
+        _ = codecs["lambda0.1"].place
     assert {codec.space for codec in codecs.values()} == {"tiny-gained"}
     # What it began with is in none of the parameters any more: all of them were trained.
     before = read_checkpoint(start).state
