@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from cachetools import LRUCache
 from lossylens.adaptor import Needs, TrainingPicture, TrainingPoint
-from lossylens.codec import SOURCE, Codec
+from lossylens.codec import SOURCE, Codec, Latents
 from lossylens.images import content_hash
 from lossylens.images.pixels import decoded_image
 from lossylens.store.sharing import SharedBitstreams
@@ -63,7 +63,7 @@ class CodedPictures:
         points: codecs at their levels.
         cache: folder of bitstreams; see :class:`~lossylens.store.sharing.SharedBitstreams`.
         needs: what of a compressed picture is asked for.
-        kept: bytes of decoded pictures that each process keeps in memory.
+        kept: bytes of decoded pictures, and again of latents, that each process keeps in memory.
     """
 
     def __init__(
@@ -98,6 +98,9 @@ class CodedPictures:
         self._codecs: dict[str, Codec] = {}
         self._decoded: LRUCache[tuple[int, str], tuple[str, Image]] = LRUCache(
             self._kept, getsizeof=lambda entry: 3 * entry[1].width * entry[1].height
+        )
+        self._latents: LRUCache[tuple[int, str], Latents] = LRUCache(
+            self._kept, getsizeof=lambda latents: latents.values.nbytes
         )
 
     def _read(self, number: int) -> tuple[str, Image]:
@@ -138,11 +141,20 @@ class CodedPictures:
         if Needs.BITSTREAM in self.needs:
             condition = replace(condition, bitstream=bitstream)
         if Needs.LATENTS in self.needs:
-            condition = replace(condition, latents=codec.latents(bitstream))
+            latents = self._read_latents(number, codec, point.point.key, bitstream)
+            condition = replace(condition, latents=latents)
         image = None
         if Needs.PIXELS in self.needs:
             image = self._decode(number, codec, point.point.key, bitstream, original.size)
         return Variant(image, condition)
+
+    def _read_latents(self, number: int, codec: Codec, key: str, bitstream: bytes) -> Latents:
+        found = self._latents.get((number, key))
+        if found is None:
+            found = codec.latents(bitstream)
+            if self._latents.getsizeof(found) <= self._latents.maxsize:
+                self._latents[number, key] = found
+        return found
 
     def _decode(
         self, number: int, codec: Codec, key: str, bitstream: bytes, size: tuple[int, int]
