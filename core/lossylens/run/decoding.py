@@ -21,7 +21,7 @@ from lossylens.adaptor import Needs
 from lossylens.codec import Codec, Latents
 from lossylens.executor import Resources
 from lossylens.failure import Failure, attempt
-from lossylens.images.pixels import given_image, source_image
+from lossylens.images.pixels import coded_size, given_image, source_image
 from lossylens.run.executors.process import BoundedFunction
 from lossylens.run.jobs import Carried, CodecRecipe, JobByJob
 from lossylens.store.bitstreams import read_bitstream
@@ -62,7 +62,8 @@ class DecodeJob:
     """A picture that a VLM is to be given, or what else is read from its bitstream.
 
     Attributes:
-        picture: the original; its size is the most that the decoded image may have.
+        picture: the original; its size is the most that the decoded image may have, unless a
+            square is coded in its place.
         codec: at its level; None for the picture as it is.
         bitstream: of the picture; None without a codec.
         parity: see :mod:`lossylens.images.pixels`.
@@ -81,6 +82,11 @@ class DecodeJob:
     def pixels(self) -> int:
         """Of the original."""
         return self.picture.width * self.picture.height
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is decoded."""
+        return coded_size(self.picture.size, self.codec.square if self.codec else None)
 
     @property
     def batch_images(self) -> int:
@@ -141,7 +147,7 @@ def _decode_one(job: DecodeJob) -> Decoded:
         deterministic = _given(job, codec, codec.decode(bitstream)) == shown
     kept = bitstream if Needs.BITSTREAM in job.needs else None
     if shown is None:
-        return Decoded(job.picture.size, None, kept, latents, seconds)
+        return Decoded(job.size, None, kept, latents, seconds)
     return Decoded(shown.size, shown.tobytes(), kept, latents, seconds, deterministic)
 
 
@@ -164,8 +170,7 @@ def _decode_batch(jobs: tuple[DecodeJob, ...]) -> tuple[Decoded, ...]:
 
 
 def _given(job: DecodeJob, codec: Codec, image: object) -> Image.Image:
-    size, smaller = job.picture.size, not codec.keeps_size
-    return given_image(image, size, parity=job.parity, smaller=smaller)
+    return given_image(image, job.size, parity=job.parity, smaller=not codec.keeps_size)
 
 
 class DecoderProcess:
