@@ -51,6 +51,11 @@ class CodecSpec(PluginSpec):
         lossless: whether decoding gives back every pixel exactly.
         nominal_bpp: rate to report in place of the measured bytes, for a codec
             whose rate is a matter of definition; None for every real codec.
+        compose: of a codec that is made of others: called with its checked options, the
+            :class:`~lossylens.registry.plugins.Registry`, and the place of the options in
+            the configuration; returns the declaration with the levels that these options
+            leave, and the options as the factory gets them, which can be pickled.  Raises
+            :class:`~lossylens.errors.ConfigError`.  ``levels`` may be empty until then.
     """
 
     kind: ClassVar[str] = "codec"
@@ -61,6 +66,7 @@ class CodecSpec(PluginSpec):
     level_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lossless: bool = False
     nominal_bpp: float | None = None
+    compose: Callable[[Any, Any, str], tuple[Any, Any]] | None = None
 
     def rate(self, bitstream_bytes: int, width: int, height: int) -> float:
         """Return the rate of an image in bits per pixel of the original."""
@@ -207,6 +213,10 @@ class Codec(ABC):
     #: Whether it works on an accelerator, so that one worker for each is enough.
     wants_device: bool = False
 
+    #: Whether :meth:`decode` gives back the size of the original.  A codec that leaves
+    #: pictures scaled down, as uploads are, says False; it never gives back larger ones.
+    keeps_size: bool = True
+
     def __init__(self, level: Level, options: Any) -> None:
         self.level = level
         self.options = options
@@ -221,7 +231,7 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, bitstream: bytes) -> Image:
-        """Return the RGB image, in its original size, that *bitstream* carries.
+        """Return the RGB image, in its original size (:attr:`keeps_size`), of *bitstream*.
 
         Raises:
             BitstreamError: the bitstream is damaged, or of another codec, level

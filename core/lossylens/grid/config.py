@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from lossylens.adaptor import AdaptorSpec
 from lossylens.codec import CodecSpec, Level, Square
 from lossylens.errors import ConfigError, LossylensError, PluginError
-from lossylens.executor import ExecutorSpec
+from lossylens.executor import HALF_OF_MACHINE, ExecutorSpec
+from lossylens.grid.shard import Shard
 from lossylens.names import canonical, suggestion
 from lossylens.options.environment import Environment, resolve
 from lossylens.options.overrides import Untyped, assign, plain_text
@@ -50,10 +51,12 @@ class RunOptions:
         baseline: run the VLMs as they are, beside their adaptors.
         cache: a folder of bitstreams that runs share, so that none is made twice;
             null to share none.
-        workers: encoding processes; null for one per usable CPU.
+        workers: encoding processes; null for as many as there is room for, one per usable CPU.
         evaluator_parity: repeat the reference evaluator's JPEG steps; see
             :mod:`lossylens.images.pixels`.
         limit: only the first so many images of each task.
+        shard: a share of the images, such as 3/16, which is done in a run folder of its own;
+            `lossylens merge` joins the folders.
         decode_ahead: how many decoded images may wait for the VLM.
         decode_ahead_megapixels: how many million pixels these may have together.
         timeout: seconds that one image may take to be encoded, decoded or answered.
@@ -73,6 +76,7 @@ class RunOptions:
     workers: int | None = None
     evaluator_parity: bool = False
     limit: int | None = None
+    shard: str | None = None
     decode_ahead: int = 16
     decode_ahead_megapixels: float = 100.0
     timeout: float = 3600.0
@@ -259,22 +263,14 @@ class Config:
             raise type(error)(text) from error
 
     @property
-    def workers(self) -> int:
-        """The number of encoding processes."""
-        if self.run.workers:
-            return self.run.workers
-        if hasattr(os, "sched_getaffinity"):  # not on macOS
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+    def shard(self) -> Shard | None:
+        """The share of the images that is done; None for all."""
+        return Shard.of(self.run.shard) if self.run.shard else None
 
     @property
     def memory(self) -> int:
         """Bytes that one process of a codec may take."""
-        if self.run.memory is not None:
-            return int(1e9 * self.run.memory)
-        import psutil  # slow to import
-
-        return int(psutil.virtual_memory().total // 2)
+        return HALF_OF_MACHINE if self.run.memory is None else int(1e9 * self.run.memory)
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -477,6 +473,12 @@ def _run_options(values: Mapping[str, Any]) -> tuple[RunOptions, dict[str, str]]
         if value is not None and not value > 0:
             raise ConfigError(f"run.{name}: expected more than 0, got {value}.")
     run.fidelity = list(_fidelities(run.fidelity))
+    if run.shard is not None:
+        shard = Shard.of(run.shard)
+        if shard is None:
+            raise ConfigError(f"run.shard: expected a share such as 3/16, got {run.shard!r}.")
+        for options in (run, written):
+            options.out = options.out.with_name(options.out.name + shard.suffix)
     folders = {}
     for name in ("out", "cache"):
         if getattr(written, name):
@@ -548,7 +550,7 @@ def _choice(
         place = where if named is None else f"{where}.plugin"
         raise ConfigError(f"{place}: {error}") from error
     label = found.spec.name if named is None else key
-    options = registry.options(found, given, where)
+    found, options = registry.configured(found, given, where)
     return Choice(
         label, where, found, options, written=options_as_written(found.spec, given, where)
     )

@@ -70,18 +70,28 @@ def decoded_image(codec: Codec, bitstream: bytes, size: tuple[int, int], *, pari
         BitstreamError: it is damaged, or the decoder gave no RGB image of *size*.
         TypeError: the decoder gave no image at all.
     """
-    return given_image(codec.decode(bitstream), size, parity=parity)
+    smaller = not codec.keeps_size
+    return given_image(codec.decode(bitstream), size, parity=parity, smaller=smaller)
 
 
-def given_image(decoded: object, size: tuple[int, int], *, parity: bool) -> Image:
+def given_image(
+    decoded: object, size: tuple[int, int], *, parity: bool, smaller: bool = False
+) -> Image:
     """Return what a VLM is given of what a decoder returned.
+
+    Args:
+        decoded: what it returned.
+        size: width and height of the original image.
+        parity: repeat the evaluator's second JPEG step.
+        smaller: whether it may be smaller; see :attr:`~lossylens.codec.Codec.keeps_size`.
 
     Raises:
         BitstreamError, TypeError: see :func:`decoded_image`.
     """
     if not isinstance(decoded, Image):
         raise TypeError(f"the decoder returned {decoded!r:.40} instead of an image")
-    if decoded.mode != "RGB" or decoded.size != size:
+    fits = smaller and decoded.width <= size[0] and decoded.height <= size[1]
+    if decoded.mode != "RGB" or not (fits or decoded.size == size):
         found = f"{decoded.mode} {decoded.width}x{decoded.height}"
         raise BitstreamError(f"the decoder returned {found}, not RGB {size[0]}x{size[1]}")
     return evaluator_parity(decoded) if parity else decoded

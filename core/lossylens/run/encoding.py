@@ -156,11 +156,12 @@ def encode_all(
         jobs = _Jobs(folder, run.evaluator_parity, shared, begun)
         on_device = any(codec.wants_device for codec in codecs)
         resources = Resources(
-            workers=config.workers,
+            workers=run.workers,
             threads=None if on_device else 1,
             gpus=1 if on_device else 0,
             seconds=run.timeout,
             memory=config.memory,
+            plugin=codecs[0].choice.where,
         )
         recipe = JobByJob(encode, f"the encoder of {title}")
         keeping = _Keeping(codecs, store, step, config.environment.hidden)

@@ -187,9 +187,16 @@ def run_works(
     Raises:
         LossylensError: the work cannot be done at all.
     """
-    resources = replace(resources, workers=min(resources.workers, count_images(backlogs)))
-    schedule = Schedule(backlogs, resources.workers)
-    chunks = (jobs([_portable_work(work) for work in chunk]) for chunk in schedule)
+    workers = min(executor.room(resources), count_images(backlogs))
+    if executor.shares_folder:
+        # Elsewhere there may be more room later.
+        resources = replace(resources, workers=workers)
+    schedule = Schedule(backlogs, workers)
+
+    def sent(work: ImageWork) -> ImageWork:
+        return replace(work, picture=portable(work.picture, executor))
+
+    chunks = (jobs([sent(work) for work in chunk]) for chunk in schedule)
     for job, result in executor.run(recipe, chunks, resources):
         if not isinstance(result, Failure):
             schedule.learn(job.codec.where, job.pixels, result.spent)
@@ -212,35 +219,56 @@ def _built(where: str) -> dict[str, Codec]:
     return {}
 
 
-def _portable_work(work: ImageWork) -> ImageWork:
-    return replace(work, picture=portable(work.picture))
+def portable(picture: Picture, executor: Executor[Any, Any]) -> Picture:
+    """Return *picture* with a reader that works in a worker of *executor*.
 
-
-def portable(picture: Picture) -> Picture:
-    """Return *picture* with a reader that works in another process.
-
-    Most read from a file, which the worker does itself; else the image is sent.
+    Most read from a file, which the worker does itself where it sees it; else the image is
+    sent.
     """
-    try:
-        pickle.dumps(picture.read)
-    except Exception:  # of many kinds
-        return replace(picture, read=_Content.of(picture))
-    return picture
+    if executor.shares_folder and not isinstance(attempt(pickle.dumps, picture.read), Failure):
+        return picture
+    return replace(picture, read=Carried(picture.sha256, picture.read))
 
 
 @dataclass(frozen=True)
-class _Content:
-    """Reads an image that has been read already, or could not be."""
+class Carried:
+    """Reads content that travels with a job: as :class:`Content`, where nothing better is done.
+
+    Attributes:
+        sha256: of the content.
+        read: returns it; stays where it is.
+    """
+
+    sha256: str
+    read: Callable[[], bytes]
+
+    def __call__(self) -> bytes:
+        """Read the content."""
+        return self.read()
+
+    def content(self) -> Content:
+        """Return what travels."""
+        data = attempt(Carried.__call__, self)
+        return Content(b"", data.reason) if isinstance(data, Failure) else Content(data)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        content = self.content()
+        return Content, (content.data, content.problem)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Reads content that has been read already, or could not be."""
 
     data: bytes
     problem: str = ""
 
-    @classmethod
-    def of(cls, picture: Picture) -> _Content:
-        data = attempt(Picture.content, picture)
-        return cls(b"", data.reason) if isinstance(data, Failure) else cls(data)
-
     def __call__(self) -> bytes:
+        """Return the content.
+
+        Raises:
+            DataError: it could not be read.
+        """
         if self.problem:
             raise DataError(self.problem)
         return self.data

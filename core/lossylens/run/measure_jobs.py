@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from lossylens.errors import ImageError
 from lossylens.failure import Failure, attempt
 from lossylens.images.pixels import coded_size, decoded_image
 from lossylens.registry.fidelity import Fidelity
@@ -36,10 +37,20 @@ class MeasureJob(CodecJob):
     shelf: Shelf
 
     def decoded(self) -> Image:
-        """Return what the codec makes of the bitstream."""
+        """Return what the codec makes of the bitstream.
+
+        Raises:
+            ImageError: it is left at another size than the original.
+        """
         bitstream = read_bitstream(self.folder, self.bitstream)
         size = coded_size(self.picture.size, self.codec.square)
-        return decoded_image(self.codec.built(), bitstream, size, parity=False)
+        image = decoded_image(self.codec.built(), bitstream, size, parity=False)
+        if image.size != size:
+            raise ImageError(
+                f"decoded to {image.width}x{image.height}, not the {size[0]}x{size[1]} of its"
+                " original, so that the two cannot be compared"
+            )
+        return image
 
 
 @dataclass(frozen=True)

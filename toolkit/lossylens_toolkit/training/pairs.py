@@ -143,15 +143,21 @@ class CodedPictures:
         if Needs.BITSTREAM in self.needs:
             condition = replace(condition, bitstream=bitstream)
         if Needs.LATENTS in self.needs:
-            latents = codec.latents(bitstream)
-            if latents.values.nbytes <= self._latents.maxsize:
-                self._latents[number, point.point.key] = latents
+            latents = self._read_latents(number, codec, point.point.key, bitstream)
             condition = replace(condition, latents=latents)
         image = None
         if Needs.PIXELS in self.needs:
             size = coded_size(original.size, point.point.square)
             image = self._decode(number, codec, point.point.key, bitstream, size)
         return Variant(image, condition)
+
+    def _read_latents(self, number: int, codec: Codec, key: str, bitstream: bytes) -> Latents:
+        found = self._latents.get((number, key))
+        if found is None:
+            found = codec.latents(bitstream)
+            if self._latents.getsizeof(found) <= self._latents.maxsize:
+                self._latents[number, key] = found
+        return found
 
     def _decode(
         self, number: int, codec: Codec, key: str, bitstream: bytes, size: tuple[int, int]

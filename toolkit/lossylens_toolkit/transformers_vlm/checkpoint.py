@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lossylens.errors import RequirementError
+from lossylens.spec import Missing, Source
 
 from lossylens_toolkit.checkpoint_file import Kind, kind, safetensors_header
 from lossylens_toolkit.checksums import file_checksums
@@ -68,6 +69,18 @@ def remedy(checkpoint: str, gigabytes: float) -> str:
     if not _is_hub_id(checkpoint):
         return "set the option checkpoint to the folder of a checkpoint in safetensors"
     return f"hf download {checkpoint} ({gigabytes:g} GB), {elsewhere}"
+
+
+def lacking(checkpoint: str, gigabytes: float, reason: RequirementError) -> Missing:
+    """Return what a plugin says whose *checkpoint* is not there, or not whole.
+
+    Args:
+        checkpoint: hub id or folder.
+        gigabytes: of its download.
+        reason: what :func:`find` or :func:`weight_files` raised.
+    """
+    source = Source(f"hf:{checkpoint}", gigabytes=gigabytes) if _is_hub_id(checkpoint) else None
+    return Missing(str(reason), remedy(checkpoint, gigabytes), source)
 
 
 def weight_files(folder: Path, needed: Sequence[Sequence[str]] = _NEEDED) -> list[Path]:
