@@ -1,9 +1,10 @@
 # make demo   the whole thing at work, ending in a report
 # make benchmark   the demo's larger grid
 # make test   all tests
-# make lint   ruff, mypy, and which room may import which
+# make lint   ruff, mypy, which room may import which, manifests, and the documentation's links
+# make docs   the documentation site, in dist/site, with figures of the demo
 # make bench  ratios measured side by side
-# make dist   a wheel of every distribution, in dist/
+# make dist   a wheel of every distribution and the versions that go with them, in dist/
 # make gpu-check   a folder that carries the check on a GPU to a machine without an index
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ DEMO ?= runs/demo
 BENCHMARK ?= runs/benchmark
 GPU_CHECK ?= dist/gpu-check
 
-.PHONY: demo benchmark test lint bench dist gpu-check clean
+.PHONY: demo benchmark test lint docs bench dist gpu-check clean
 
 $(VENV)/installed: $(MANIFESTS)
 	$(PYTHON) -m venv $(VENV)
@@ -42,11 +43,20 @@ benchmark: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed-dev
+$(DEMO)/report/index.html: $(VENV)/installed
+	$(MAKE) demo
+
+# Every link to a page or a heading is checked.
+docs: $(VENV)/installed-dev $(DEMO)/report/index.html
+	$(BIN)/lossylens report $(DEMO) --format svg
+	DEMO_FIGURES=$(DEMO)/report/figures $(BIN)/python -m mkdocs build --strict --quiet
+
+lint: $(VENV)/installed-dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	BIN=$(BIN) ./tools/typecheck
+	$(BIN)/python tools/manifests --check
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/answering.py
@@ -60,8 +70,10 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/shared_machine.py
 
 dist: $(VENV)/installed-dev
+	rm -f dist/*.whl dist/constraints.txt
 	for d in $(DISTRIBUTIONS); do \
 	  $(BIN)/python -m build --quiet --wheel --no-isolation --outdir dist $$d || exit 1; done
+	$(BIN)/python tools/manifests --constraints dist > dist/constraints.txt
 
 gpu-check: $(VENV)/installed-dev
 	$(BIN)/python tools/gpu_check $(GPU_CHECK)
