@@ -44,7 +44,7 @@ def test_the_printed_multiple_choice_task_scores(tmp_path: Path) -> None:
     rows += [f"{n}\t{cell}\tWhich?\t{right}\twinter\tspring" for n, right in enumerate("ABB")]
     data.write_text("\n".join(rows) + "\n")
     task = printed["Seasons"](printed["SPEC"].options(data=str(data)))
-    assert list(task.samples())[0].question.options == {"A": "winter", "B": "spring"}
+    assert next(iter(task.samples())).question.options == {"A": "winter", "B": "spring"}
     score = task.score({"0": "A", "1": "A", "2": "The answer is B."})
     assert score.value == pytest.approx(2 / 3)
 
@@ -56,10 +56,13 @@ def test_configurations_are_yaml(page: Path) -> None:
 
 
 def test_links_of_the_repository_become_links_of_the_site(hooks: ModuleType) -> None:
-    pages = {"README.md", "demo.png", "plugins/tasks/pope/README.md", "plugins/tasks/mme/README.md"}
-    text = "[all](../../../README.md), [POPE](../pope/README.md#scores), [it](../pope), [code](task.py)"
+    tasks = {"plugins/tasks/pope/README.md", "plugins/tasks/mme/README.md"}
+    pages = {"README.md", "demo.png", *tasks}
+    text = (
+        "[all](../../../README.md), [P](../pope/README.md#scores), [it](../pope), [code](task.py)"
+    )
     assert hooks.turned(text, "plugins/tasks/mme/README.md", pages) == (
-        "[all](../../../README.md), [POPE](../pope/README.md#scores), [it](../pope/README.md), code"
+        "[all](../../../README.md), [P](../pope/README.md#scores), [it](../pope/README.md), code"
     )
     assert hooks.turned("![demo](docs/demo.png)", "README.md", pages) == "![demo](demo.png)"
     assert hooks.turned("[x](https://example.org) [y](#z)", "README.md", pages) == (
