@@ -64,8 +64,9 @@ class PluginSubject(Generic[S]):
 
     def skip_unless_it_can_run(self) -> None:
         """Skip what is about to be tested if this machine or an option lacks something."""
-        who = f"{self.spec.kind} {self.spec.name!r}"
-        for field in dataclasses.fields(self.spec.options):
+        declared = self.found.spec
+        who = f"{declared.kind} {declared.name!r}"
+        for field in dataclasses.fields(declared.options):
             if field.default == MANDATORY and field.name not in self.given:
                 pytest.skip(f"{who} must be given the option {field.name!r}")
         missing = self.registry.missing(self.found, self.options)
@@ -75,13 +76,17 @@ class PluginSubject(Generic[S]):
 
     @property
     def spec(self) -> S:
-        """Its declaration."""
-        return self.found.spec
+        """Its declaration with these options."""
+        return self._configured[0].spec
 
-    @cached_property
+    @property
     def options(self) -> Any:
         """Its options."""
-        return self.registry.options(self.found, self.given)
+        return self._configured[1]
+
+    @cached_property
+    def _configured(self) -> tuple[Registered[S], Any]:
+        return self.registry.configured(self.found, self.given)
 
     def check_built(self) -> None:
         """Build what the checks share, so that what prevents it is told once."""
