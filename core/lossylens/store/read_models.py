@@ -260,6 +260,15 @@ def failures(store: Store) -> list[FailureCount]:
     return [FailureCount(*row) for row in rows]
 
 
+def failed_samples(store: Store) -> dict[str, int]:
+    """Return how many samples have failed, by the key of their cell."""
+    query = (
+        "SELECT cells.key, count(*) FROM failures"
+        " JOIN cells ON cells.position = failures.position GROUP BY cells.key"
+    )
+    return {key: int(count) for key, count in store.rows(query)}
+
+
 def asked_images(store: Store) -> dict[str, int]:
     """Return the number of distinct images by task key."""
     query = "SELECT task, count(DISTINCT image) AS count FROM sample_images GROUP BY task"
