@@ -29,6 +29,12 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N/COUNT", help="Do a share of the images, such as 3/16; the key run.shard."
+        ),
+    ] = None,
 ) -> None:
     """Run a grid of codecs, VLMs and tasks, or what is left of it.
 
@@ -38,7 +44,8 @@ def run(
     from lossylens.run.driver import run as do
 
     here = Path.cwd()
-    loaded = load_config(config, overrides or ())
+    chosen = [f"run.shard={shard}"] if shard else []
+    loaded = load_config(config, [*(overrides or ()), *chosen])
     previous = signal.signal(signal.SIGINT, _interrupt)
     try:
         with loaded.readable_errors():
@@ -52,11 +59,17 @@ def run(
         signal.signal(signal.SIGINT, previous)
     if dry_run:
         return
-    # A plugin may have gone elsewhere; the report reads relative paths of options again.
-    os.chdir(here)
-    with loaded.readable_errors():
-        _show_results(loaded)
-        _report(loaded)
+    if loaded.shard:
+        _say(
+            f"Share {loaded.shard} is in {loaded.readable(str(loaded.run.out))}; join all with"
+            " `lossylens merge FOLDER... --out OUT` and start the run with that run.out."
+        )
+    else:
+        # A plugin may have gone elsewhere; the report reads relative paths of options again.
+        os.chdir(here)
+        with loaded.readable_errors():
+            _show_results(loaded)
+            _report(loaded)
     if failed:
         _say(f"{failed} samples failed; why is in the report.")
         raise typer.Exit(FAILED)

@@ -218,8 +218,14 @@ class _Coder:
 
 
 def _coders(config: Config) -> Iterator[_Coder]:
-    """Yield every codec and level that compresses."""
+    """Yield every codec and level that compresses.
+
+    Raises:
+        ConfigError: one codes squares.
+    """
     for choice in config.codecs:
+        if choice.square is not None:
+            raise ConfigError(f"{choice.where}.square: layers are measured on whole pictures alone")
         for level in choice.levels:
             if choice.spec.nominal_bpp is None:
                 codec = config.registry.build_codec(choice.spec.name, level, choice.options)

@@ -23,6 +23,9 @@ SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 ENTROPY_DTYPES = ("float64", "float32")
 
+#: Stem of the one checkpoint of a network that has all levels.
+VARIABLE_RATE = "levels"
+
 #: Of small networks, trained by lossylens, whose checkpoints come with the plugin.
 NANO = "nano"
 VARIANTS = ("official", NANO)

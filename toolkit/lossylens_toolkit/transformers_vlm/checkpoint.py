@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,22 @@ _NEEDED = (
 )
 
 
-def find(checkpoint: str) -> Path:
-    """Return the folder of *checkpoint*: itself, or its snapshot in the hub's cache.
+#: Entry points of packages that bring a checkpoint: a short name, and the module whose
+#: ``WEIGHTS`` is its folder.
+GROUP = "lossylens.checkpoints"
 
-    Nothing is downloaded.
+
+def find(checkpoint: str) -> Path:
+    """Return the folder of *checkpoint*.
+
+    It is the checkpoint of an installed package by its short name, such as ``nano-clip``, the
+    folder itself, or its snapshot in the hub's cache.  Nothing is downloaded.
 
     Raises:
         RequirementError: there is none.
     """
+    for entry in entry_points(group=GROUP, name=checkpoint):
+        return Path(entry.load().WEIGHTS)
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder
