@@ -34,13 +34,21 @@ def progress_of(run: Path) -> dict[str, Any]:
         StoreError: *run* is no run folder, or cannot be read.
     """
     from lossylens.store.database import Store
-    from lossylens.store.read_models import absences, failed_samples, failures, grid, latest_run
+    from lossylens.store.read_models import (
+        absences,
+        failed_samples,
+        failures,
+        grid,
+        latest_run,
+        spent,
+    )
 
     with Store(run, writable=False) as store:
         start = latest_run(store)
         failed_in = failed_samples(store)
         cells = [_cell(each, failed_in.get(each.key, 0)) for each in grid(store)]
         left_out = [each.reason for each in absences(store)]
+        usage = spent(store)
         failed = [each._asdict() for each in failures(store)]
     return {
         "started": start and start.started,
@@ -50,6 +58,7 @@ def progress_of(run: Path) -> dict[str, Any]:
         "answered": sum(each["answered"] for each in cells),
         "failed": sum(each["failed"] for each in cells),
         "left": sum(each["questions"] - each["answered"] for each in cells),
+        "usage": usage,
         "cells": cells,
         "failures": failed,
         "left_out": left_out,
@@ -75,6 +84,7 @@ def _cell(cell: GridCell, failed: int) -> dict[str, Any]:
 
 def _print_report(report: dict[str, Any]) -> None:
     from lossylens.cli.terminal_tables import print_table, print_text
+    from lossylens.run.progress import told_spent
 
     if report["started"] is None:
         print_text("This folder holds no run yet.")
@@ -95,6 +105,8 @@ def _print_report(report: dict[str, Any]) -> None:
         f" {report['questions']} questions are answered, {report['left']} are left,"
         f" {report['failed']} failed."
     )
+    if told := told_spent(report["usage"]):
+        print_text(f"Answers: {told}.")
     if report["left_out"]:
         print_text(f"{len(report['left_out'])} cells do not exist; `lossylens run --dry-run`: why.")
     if report["failures"]:
