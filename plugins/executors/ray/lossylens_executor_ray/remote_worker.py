@@ -18,7 +18,7 @@ from lossylens_executor_ray.cluster import Cluster
 from lossylens_executor_ray.node_worker import NodeWorker, Report
 from lossylens_executor_ray.parcels import Packing
 
-_Actor: Any = ray.remote(concurrency_groups={"give": 1, "take": 1}, max_restarts=0)(NodeWorker)
+_Actor: Any = ray.remote(NodeWorker)
 
 
 class RemoteWorker(Worker[J, R]):
