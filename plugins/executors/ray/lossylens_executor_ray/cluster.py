@@ -43,6 +43,7 @@ class Cluster:
         self._seen = 0.0
         self._kept: dict[str, set[str]] = {}
         self._staying: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
         self._killing: list[Any] = []
 
     @property
@@ -67,12 +68,18 @@ class Cluster:
 
     def put(self, sha256: str, data: bytes) -> Any:
         """Return a reference to content, from which every node gets it once."""
-        if sha256 not in self._staying:
-            self._staying[sha256] = (ray.put(data), len(data))
-        self._staying.move_to_end(sha256)
-        while len(self._staying) > 1 and sum(size for _, size in self._staying.values()) > _STAYING:
-            self._staying.popitem(last=False)
-        return self._staying[sha256][0]
+        reference = ray.put(data)
+        self._staying[sha256] = (reference, len(data))
+        self._bytes += len(data)
+        while len(self._staying) > 1 and self._bytes > _STAYING:
+            _, (_, size) = self._staying.popitem(last=False)
+            self._bytes -= size
+        return reference
+
+    def reference(self, sha256: str) -> Any:
+        """Return the reference to content that was put lately, else None."""
+        found = self._staying.get(sha256)
+        return found[0] if found else None
 
     def has(self, node: str | None, sha256: str) -> bool:
         """Whether a node has said that it keeps content."""

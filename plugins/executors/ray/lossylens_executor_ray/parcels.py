@@ -38,8 +38,8 @@ class Packing:
     """Packs jobs.
 
     Args:
-        put: called with the hash of large content and what reads it, before the parcel is
-            sent; raises what reading raises.
+        put: is given large content by its hash, before the parcel is sent.
+        is_there: whether content need not be read.
     """
 
     def __init__(self, put: Callable[[str, bytes], None], is_there: Callable[[str], bool]) -> None:

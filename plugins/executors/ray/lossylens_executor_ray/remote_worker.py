@@ -88,7 +88,13 @@ class RemoteWorker(Worker[J, R]):
         self._number += 1
 
     def _is_there(self, sha256: str) -> bool:
-        return self._cluster.has(self._node, sha256)
+        """Whether content need not be read: it is on the node, or in the object store."""
+        if self._cluster.has(self._node, sha256):
+            return True
+        reference = self._cluster.reference(sha256)
+        if reference is not None:
+            self._travelling[sha256] = reference
+        return reference is not None
 
     def _put(self, sha256: str, data: bytes) -> None:
         self._travelling[sha256] = self._cluster.put(sha256, data)
