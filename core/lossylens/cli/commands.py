@@ -28,7 +28,7 @@ from lossylens.registry.registration import either_disabled
 # Commands that are missed where their distribution is not there.
 _ELSEWHERE = {
     **dict.fromkeys(("report", "bd", "gap"), "lossylens-report"),
-    **dict.fromkeys(("train", "analyze"), "lossylens-toolkit"),
+    **dict.fromkeys(("train", "analyze", "fetch"), "lossylens-toolkit"),
 }
 
 # typer imports pydantic to convert the absent value of --help, which takes as

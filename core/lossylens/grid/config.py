@@ -19,7 +19,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lossylens.adaptor import AdaptorSpec
-from lossylens.codec import CodecSpec, Level
+from lossylens.codec import CodecSpec, Level, Square
 from lossylens.errors import ConfigError, LossylensError, PluginError
 from lossylens.executor import HALF_OF_MACHINE, ExecutorSpec
 from lossylens.grid.shard import Shard
@@ -121,9 +121,28 @@ class CodecEntryOptions(EntryOptions):
 
     Attributes:
         levels: names of levels, or the name of a set of them; null for those published.
+        square: what pictures become before they are coded, such as ``{side: 384, fit: pad}``
+            for a VLM that pads them and sees squares of 336; null to code them as they are.
+            Rates count the pixels of the original in either case.
     """
 
     levels: list[str] | str | None = None
+    square: dict[str, Any] | None = None
+
+
+@dataclass
+class SquareOptions:
+    """The key ``square`` of a codec; see :class:`~lossylens.codec.Square`.
+
+    Attributes:
+        side: in pixels.
+        fit: ``pad``, ``crop`` or ``squash``.
+        border: RGB samples of what pads.
+    """
+
+    side: int = MISSING
+    fit: str = "pad"
+    border: list[int] = field(default_factory=lambda: [122, 116, 104])
 
 
 @dataclass
@@ -180,9 +199,10 @@ C = TypeVar("C", bound=Choice[Any])
 
 @dataclass(frozen=True)
 class CodecChoice(Choice[CodecSpec]):
-    """A codec with the levels to be run."""
+    """A codec with the levels to be run, and the square that it is given, if any."""
 
     levels: tuple[Level, ...]
+    square: Square | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -530,7 +550,7 @@ def _choice(
         place = where if named is None else f"{where}.plugin"
         raise ConfigError(f"{place}: {error}") from error
     label = found.spec.name if named is None else key
-    options = registry.options(found, given, where)
+    found, options = registry.configured(found, given, where)
     return Choice(
         label, where, found, options, written=options_as_written(found.spec, given, where)
     )
@@ -612,12 +632,32 @@ def _executor(registry: Registry, given: Any) -> Choice[ExecutorSpec]:
 
 
 def _codec(registry: Registry, where: str, key: str, given: dict[str, Any]) -> CodecChoice:
-    names = given.pop("levels", None)
+    names, square = given.pop("levels", None), given.pop("square", None)
     choice = _choice(registry, "codec", where, key, given)
     levels = _levels(choice.spec, names, f"{where}.levels")
+    if square is not None and choice.spec.nominal_bpp is not None:
+        raise ConfigError(f"{where}.square: {choice.spec.name} passes pictures on as they are.")
     return CodecChoice(
-        choice.label, where, choice.found, choice.options, levels, written=choice.written
+        choice.label,
+        where,
+        choice.found,
+        choice.options,
+        levels,
+        written=choice.written,
+        square=None if square is None else _square(square, f"{where}.square"),
     )
+
+
+def _square(given: Any, where: str) -> Square:
+    if not isinstance(given, dict) or "side" not in given:
+        raise ConfigError(f"{where}: expected {{side: 384, fit: pad}}, got {given!r}.")
+    # A mapping of options, checked as a plugin's are.
+    spec = PluginSpec(name="square", summary="", factory="", options=SquareOptions)
+    options: SquareOptions = resolve_options(spec, given, where)
+    try:
+        return Square(options.side, options.fit, tuple(options.border))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}.") from error
 
 
 def _levels(spec: CodecSpec, names: Any, where: str) -> tuple[Level, ...]:

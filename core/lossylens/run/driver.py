@@ -93,6 +93,13 @@ def _do(
     for model in plan.models:
         if model.adaptor and (text := model.adaptor.remark(model.base)):
             store.add_note(model.part.key, text)
+    for codec in plan.codecs:
+        if codec.point.square is not None:
+            store.add_note(
+                codec.part.key,
+                f"pictures are {codec.point.square} before they are coded; its rate counts the"
+                " pixels of the originals, and all models and adaptors at it share this coding",
+            )
     for models in plan.families:
         steps.do_curves(models, executor)
     executor.release()

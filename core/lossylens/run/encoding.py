@@ -321,8 +321,10 @@ def _encoded_batch(job: EncodeJob) -> tuple[Encoded | Failure, ...]:
     Raises:
         Exception: whatever reading an image or the codec raises.
     """
-    images = [source_image(each.content(), parity=job.parity) for each in job.pictures]
-    codec = job.codec.built()
+    codec, square = job.codec.built(), job.codec.square
+    images = [
+        source_image(each.content(), parity=job.parity, square=square) for each in job.pictures
+    ]
     start = time.perf_counter()
     bitstreams = codec.encode_batch([image.copy() for image in images])
     seconds = (time.perf_counter() - start) / len(images)

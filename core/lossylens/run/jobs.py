@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from PIL.Image import Image
 
-from lossylens.codec import Codec, Level
+from lossylens.codec import Codec, Level, Square
 from lossylens.errors import DataError
 from lossylens.executor import Begin, Executor, Recipe, Resources
 from lossylens.failure import Failure, attempt
@@ -36,6 +36,7 @@ class CodecRecipe:
         key: of the codec and level.
         factory, level, options: to build the codec from.
         batch_images: how many images of like size it wants at once.
+        square: what it is given in place of images, if anything.
     """
 
     where: str
@@ -45,6 +46,7 @@ class CodecRecipe:
     level: Level
     options: Any
     batch_images: int = 1
+    square: Square | None = None
 
     @classmethod
     def of(cls, codec: CodecLevel) -> CodecRecipe:
@@ -57,6 +59,7 @@ class CodecRecipe:
             level=codec.level,
             options=codec.choice.options,
             batch_images=codec.batch_images,
+            square=codec.point.square,
         )
 
     def built(self) -> Codec:
@@ -92,8 +95,8 @@ class CodecJob:
         return self.picture.width * self.picture.height
 
     def original(self) -> Image:
-        """Return the image, which is kept until another is asked for."""
-        return _original(self.picture, self.parity)
+        """Return the image as it is coded, which is kept until another is asked for."""
+        return _original(self.picture, self.parity, self.codec.square)
 
 
 class Timed(Protocol):
@@ -206,8 +209,8 @@ def forget_original() -> None:
 
 
 @lru_cache(maxsize=1)
-def _original(picture: Picture, parity: bool) -> Image:
-    return source_image(picture.content(), parity=parity)
+def _original(picture: Picture, parity: bool, square: Square | None) -> Image:
+    return source_image(picture.content(), parity=parity, square=square)
 
 
 @lru_cache(maxsize=1)

@@ -162,6 +162,20 @@ class MeanFidelity(NamedTuple):
     value: float
 
 
+class EncodingCost(NamedTuple):
+    """What a codec costs on a task, both by key.
+
+    Bytes of an image's bitstream, mean and most; and the mean seconds that encoding one took,
+    None where another run did it.
+    """
+
+    codec: str
+    task: str
+    size: float
+    largest: int
+    seconds: float | None
+
+
 def latest_run(store: Store) -> StoredRun | None:
     """Return the latest start, None if there was none."""
     query = "SELECT started, ended, outcome, config, manifest FROM runs ORDER BY id DESC LIMIT 1"
@@ -362,6 +376,24 @@ WHERE samples.task = ? AND encodings.codec = ? AND NOT sample_images.context
 def encoded_images(store: Store, task: str, codec: str) -> list[EncodedImage]:
     """Return the encoded images of each cluster of a task."""
     return [EncodedImage(*row) for row in store.rows(_ENCODED, (task, codec))]
+
+
+_COSTS = """
+SELECT encodings.codec, used.task, avg(encodings.bytes), max(encodings.bytes), timed.seconds
+FROM (SELECT DISTINCT task, image FROM sample_images WHERE NOT context) AS used
+JOIN encodings ON encodings.image = used.image
+LEFT JOIN (
+    SELECT part, sum(seconds) / sum(items) AS seconds FROM timings
+    WHERE stage = 'encode' GROUP BY part
+) AS timed ON timed.part = encodings.codec
+WHERE encodings.bytes IS NOT NULL
+GROUP BY encodings.codec, used.task
+"""
+
+
+def encoding_costs(store: Store) -> list[EncodingCost]:
+    """Return what every codec costs on every task."""
+    return [EncodingCost(*row) for row in store.rows(_COSTS)]
 
 
 def made_of(store: Store, key: str) -> Mapping[str, Any]:
