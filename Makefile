@@ -58,6 +58,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/answering.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/encoding.py
+	$(BIN)/python benchmarks/executors.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/listing.py
