@@ -23,6 +23,9 @@ _FRESH = 2.0
 #: Bytes of images that stay in the object store, so that several nodes get them in turn.
 _STAYING = 256 * 2**20
 
+#: Workers that may end in a row before they begin, as those on nodes that go do.
+_STARTS = 20
+
 #: Ray's names of resources.
 _NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 
@@ -32,6 +35,9 @@ class Cluster:
 
     Args:
         address: as in the options.
+
+    Attributes:
+        failed_starts: workers in a row that were gone before they were there.
 
     Raises:
         RequirementError: there is none, or it is of another version of Python or Ray.
@@ -45,6 +51,7 @@ class Cluster:
         self._staying: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
         self._killing: list[Any] = []
+        self.failed_starts = 0
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
@@ -102,6 +109,16 @@ class Cluster:
     def note_killing(self, jobs: Iterable[object]) -> None:
         """Take note of jobs at which a worker was killed."""
         self._killing += jobs
+
+    def note_failed_start(self, reason: str) -> None:
+        """Take note of a worker that was gone before it was there.
+
+        Raises:
+            LossylensError: it is one of many, and none has started since.
+        """
+        self.failed_starts += 1
+        if self.failed_starts >= _STARTS:
+            raise LossylensError(f"{_STARTS} workers in a row ended before they began; {reason}")
 
     # Before a run
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lossylens.run.jobs import Carried, Content
+from lossylens.run.jobs import Carried, CarriedContent
 
 #: Larger content goes through Ray's object store, from which a node gets it once, and is kept
 #: on the node; smaller travels with its job.
@@ -92,9 +92,11 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self._contents = contents
 
-    def persistent_load(self, name: Any) -> Content:
+    def persistent_load(self, name: Any) -> CarriedContent:
         """Return what reads the content."""
-        return Content(self._contents[name]) if isinstance(name, str) else Content(*name)
+        return (
+            CarriedContent(self._contents[name]) if isinstance(name, str) else CarriedContent(*name)
+        )
 
 
 class NodeImages:

@@ -13,7 +13,7 @@ import pytest
 from lossylens.errors import ConfigError, RequirementError
 from lossylens.executor import Need, Resources
 from lossylens.registry.plugins import load_registry
-from lossylens.run.jobs import Carried, Content
+from lossylens.run.jobs import Carried, CarriedContent
 from lossylens_executor_ray.cluster import Cluster, room_on
 from lossylens_executor_ray.executor import RayExecutor
 from lossylens_executor_ray.parcels import BY_VALUE, NodeImages, Packing, unpack
@@ -58,7 +58,11 @@ def test_large_content_travels_beside_the_jobs_and_once() -> None:
     assert packed.parcel.large == tuple(packed.put)
     assert len(packed.parcel.jobs) < BY_VALUE + 1000
     assert len(reads) == 1
-    assert unpack(packed.parcel, packed.put) == [Content(small), Content(large), Content(large)]
+    assert unpack(packed.parcel, packed.put) == [
+        CarriedContent(small),
+        CarriedContent(large),
+        CarriedContent(large),
+    ]
 
 
 def test_content_that_is_there_is_not_read() -> None:
