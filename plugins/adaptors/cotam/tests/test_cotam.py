@@ -189,19 +189,23 @@ def test_variants(vlm, points, train, values) -> None:
     assert torch.isfinite(found.features).all()
 
 
-@pytest.mark.parametrize("latents", ["other", "none"])
-def test_controls_get_nothing_of_the_picture(vlm, points, identity, train, latents) -> None:
+@pytest.mark.parametrize(("latents", "most"), [("other", 2), ("none", 1)])
+def test_controls_get_nothing_of_the_picture(vlm, points, identity, train, latents, most) -> None:
     adaptor = LatentFeatureAdaptor(CotamAdaptorOptions(train(latents=latents)))
     assert "a control" in adaptor.remark(identity)
     image, condition = shown(points, picture(80, 112))
     pictures = vlm.vision.prepare([image])
     encode = adaptor.encoder(vlm.vision)
-    one = encode(pictures, [condition])[0].features
-    assert not torch.equal(one, vlm.vision.encode(pictures)[0].features)
     assert condition.latents is not None
-    changed = replace(condition, latents=Latents(np.zeros_like(condition.latents.values), "", 16))
-    same = torch.equal(one, encode(pictures, [changed])[0].features)
-    assert same == (latents == "none")
+    random = np.random.default_rng(0)
+    found = set()
+    for _ in range(6):
+        values = random.normal(size=condition.latents.values.shape).astype(np.float32)
+        given = replace(condition, latents=Latents(values, "", 16))
+        found.add(encode(pictures, [given])[0].features.numpy().tobytes())
+    # Whatever the picture's own latents: those of the two training pictures, or none.
+    assert len(found) <= most
+    assert vlm.vision.encode(pictures)[0].features.numpy().tobytes() not in found
 
 
 def test_what_contradicts_is_refused(vlm, identity, points, cache, tmp_path) -> None:
