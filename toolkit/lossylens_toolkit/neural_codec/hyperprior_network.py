@@ -29,7 +29,7 @@ from lossylens_toolkit.neural_codec.compressai import (
     GaussianConditional,
     quantize_ste,
 )
-from lossylens_toolkit.neural_codec.gains import LevelGains
+from lossylens_toolkit.neural_codec.level_gains import LevelGains
 from lossylens_toolkit.neural_codec.probability_tables import (
     Tables,
     bottleneck_tables,
@@ -185,7 +185,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def at(self, level_map: Tensor) -> Iterator[None]:
-        """Compute at the levels of *level_map*, ``(B, h, w)``; see :class:`~.gains.LevelGains`."""
+        """Compute at the levels of a map, ``(B, h, w)``; see :class:`~.level_gains.LevelGains`."""
         assert self.level_gains is not None
         self._level_map = level_map
         try:
