@@ -48,6 +48,22 @@ def report(
             " to be correlated with the scores."
         ),
     ] = None,
+    pictures: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Images of each task whose pictures are made for the sample browser, however long"
+            " that takes. Default: 24, as far as 64 MB and 30 seconds go.",
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Write the page anew whenever a run has gone on, without pictures of samples,"
+            " until all runs have ended; the page reloads itself. Ctrl+C ends it as well.",
+        ),
+    ] = False,
 ) -> None:
     """Write a report: curves, measures, tables and samples in one HTML file.
 
@@ -61,8 +77,27 @@ def report(
     chosen = formats or ([] if compare else [PAGE])
     if "all" in chosen:
         chosen = list(FORMATS)
+    if watch:
+        from lossylens_report.watching import watch_runs
+
+        def write(reload: int) -> None:
+            while_it_runs = 0 if reload else pictures
+            path = write_report(
+                *sources,
+                out=out,
+                formats=chosen,
+                fidelity=fidelity,
+                pictures=while_it_runs,
+                reload=reload,
+            )
+            typer.echo(path)
+
+        watch_runs(sources, write, _say)
+        return
     if chosen:
-        path = write_report(*sources, out=out, formats=chosen, fidelity=fidelity, say=_say)
+        path = write_report(
+            *sources, out=out, formats=chosen, fidelity=fidelity, pictures=pictures, say=_say
+        )
         typer.echo(path)
     if compare:
         _print_comparison(sources)
