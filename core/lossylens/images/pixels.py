@@ -14,25 +14,47 @@ was saved once more under the same name, and so again as such a JPEG:
 Rates stay those of the codec's own bitstream.  One benchmark departs from this:
 MME names its files itself, so those that are no JPEGs skip the steps there, and
 here they do not.
+
+A codec may be given squares in place of images (:class:`~lossylens.codec.Square`); they are
+made behind the evaluator's first step, and the VLM is given the square that was decoded.
 """
 
 from __future__ import annotations
 
-from PIL.Image import Image
+from PIL.Image import Image, Resampling, new
 
-from lossylens.codec import Codec
+from lossylens.codec import Codec, Square
 from lossylens.errors import BitstreamError
 from lossylens.images import evaluator_parity, read_image
 
 
-def source_image(data: bytes, *, parity: bool) -> Image:
+def source_image(data: bytes, *, parity: bool, square: Square | None = None) -> Image:
     """Return what a codec encodes: the content of an image file, as RGB.
 
     Raises:
         ImageError: see :func:`~lossylens.images.read_image`.
     """
     image = read_image(data)
-    return evaluator_parity(image) if parity else image
+    image = evaluator_parity(image) if parity else image
+    return image if square is None else squared(image, square)
+
+
+def squared(image: Image, square: Square) -> Image:
+    """Return an RGB image as a square, scaled as CLIP's preprocessing scales (bicubic)."""
+    width, height = image.size
+    if square.fit != "squash" and width != height:
+        side = max(width, height) if square.fit == "pad" else min(width, height)
+        # Pasted outside the canvas, what is too much is cut off; rounded as CLIP's crop is.
+        canvas = new("RGB", (side, side), square.border)
+        canvas.paste(image, (int((side - width) / 2), int((side - height) / 2)))
+        image = canvas
+    side = square.side
+    return image if image.size == (side, side) else image.resize((side, side), Resampling.BICUBIC)
+
+
+def coded_size(size: tuple[int, int], square: Square | None) -> tuple[int, int]:
+    """Return the size in which an image of *size* is coded."""
+    return size if square is None else (square.side, square.side)
 
 
 def decoded_image(codec: Codec, bitstream: bytes, size: tuple[int, int], *, parity: bool) -> Image:
@@ -41,7 +63,7 @@ def decoded_image(codec: Codec, bitstream: bytes, size: tuple[int, int], *, pari
     Args:
         codec: at the level of the bitstream.
         bitstream: of one image.
-        size: width and height of the original image.
+        size: width and height in which it was coded.
         parity: repeat the evaluator's second JPEG step.
 
     Raises:

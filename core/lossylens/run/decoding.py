@@ -21,9 +21,9 @@ from lossylens.adaptor import Needs
 from lossylens.codec import Codec, Latents
 from lossylens.executor import Resources
 from lossylens.failure import Failure, attempt
-from lossylens.images.pixels import given_image, source_image
+from lossylens.images.pixels import coded_size, given_image, source_image
 from lossylens.run.executors.process import BoundedFunction
-from lossylens.run.jobs import CodecRecipe, JobByJob
+from lossylens.run.jobs import Carried, CodecRecipe, JobByJob
 from lossylens.store.bitstreams import read_bitstream
 from lossylens.store.records import Picture
 
@@ -38,12 +38,12 @@ class Bitstream:
     Attributes:
         sha256: of the content.
         folder: the run folder that has it; None if *content* does.
-        content: the bytes, where workers do not see the run folder.
+        content: returns the bytes, where workers do not see the run folder.
     """
 
     sha256: str
     folder: Path | None
-    content: bytes = b""
+    content: Carried | None = None
 
     def read(self) -> bytes:
         """Return the bytes.
@@ -51,7 +51,10 @@ class Bitstream:
         Raises:
             BitstreamError: the file is gone or is not what was stored.
         """
-        return self.content if self.folder is None else read_bitstream(self.folder, self.sha256)
+        if self.content is not None:
+            return self.content()
+        assert self.folder is not None
+        return read_bitstream(self.folder, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class DecodeJob:
     """A picture that a VLM is to be given, or what else is read from its bitstream.
 
     Attributes:
-        picture: the original; its size is the most that the decoded image may have.
+        picture: the original; its size is the most that the decoded image may have, unless a
+            square is coded in its place.
         codec: at its level; None for the picture as it is.
         bitstream: of the picture; None without a codec.
         parity: see :mod:`lossylens.images.pixels`.
@@ -78,6 +82,11 @@ class DecodeJob:
     def pixels(self) -> int:
         """Of the original."""
         return self.picture.width * self.picture.height
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is decoded."""
+        return coded_size(self.picture.size, self.codec.square if self.codec else None)
 
     @property
     def batch_images(self) -> int:
@@ -138,7 +147,7 @@ def _decode_one(job: DecodeJob) -> Decoded:
         deterministic = _given(job, codec, codec.decode(bitstream)) == shown
     kept = bitstream if Needs.BITSTREAM in job.needs else None
     if shown is None:
-        return Decoded(job.picture.size, None, kept, latents, seconds)
+        return Decoded(job.size, None, kept, latents, seconds)
     return Decoded(shown.size, shown.tobytes(), kept, latents, seconds, deterministic)
 
 
@@ -161,8 +170,7 @@ def _decode_batch(jobs: tuple[DecodeJob, ...]) -> tuple[Decoded, ...]:
 
 
 def _given(job: DecodeJob, codec: Codec, image: object) -> Image.Image:
-    size, smaller = job.picture.size, not codec.keeps_size
-    return given_image(image, size, parity=job.parity, smaller=smaller)
+    return given_image(image, job.size, parity=job.parity, smaller=not codec.keeps_size)
 
 
 class DecoderProcess:

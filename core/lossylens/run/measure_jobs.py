@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from lossylens.errors import ImageError
 from lossylens.failure import Failure, attempt
-from lossylens.images.pixels import decoded_image
+from lossylens.images.pixels import coded_size, decoded_image
 from lossylens.registry.fidelity import Fidelity
 from lossylens.registry.import_paths import import_object
 from lossylens.run.jobs import CodecJob
@@ -43,7 +43,7 @@ class MeasureJob(CodecJob):
             ImageError: it is left at another size than the original.
         """
         bitstream = read_bitstream(self.folder, self.bitstream)
-        size = self.picture.size
+        size = coded_size(self.picture.size, self.codec.square)
         image = decoded_image(self.codec.built(), bitstream, size, parity=False)
         if image.size != size:
             raise ImageError(

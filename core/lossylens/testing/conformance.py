@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import operator
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,17 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lossylens.codec import Codec, CodecSpec, Level
-from lossylens.errors import (
-    BitstreamError,
-    ConfigError,
-    ImageError,
-    LossylensError,
-    RequirementError,
-)
-from lossylens.options.overrides import parse_pairs
+from lossylens.errors import BitstreamError, ConfigError, ImageError, RequirementError
 from lossylens.testing.decoding_process import SETTINGS, Outcome, raised
 from lossylens.testing.pictures import picture, squared_error
 from lossylens.testing.subject import Subject, check, fail
+from lossylens.testing.suite import ConformanceSuite
 
 #: Width and height: single pixels, single rows, odd sizes, and one around each of
 #: the block sizes and strides in use.
@@ -45,7 +39,7 @@ _NONSENSE: Mapping[Any, tuple[Any, ...]] = {
 }
 
 
-class CodecConformance:
+class CodecConformance(ConformanceSuite):
     """The tests that every codec must pass.
 
     A module of tests derives a class from it, whose name starts with ``Test``.
@@ -55,47 +49,15 @@ class CodecConformance:
         options: of the codecs, as in a configuration.
     """
 
+    kind: ClassVar[str] = "codec"
     codecs: ClassVar[tuple[str, ...]] = ()
-    options: ClassVar[Mapping[str, Any]] = {}
 
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each test for each codec."""
-        if "subject" in metafunc.fixturenames:
-            names = self.codecs or tuple(metafunc.config.getoption("--codec"))
-            if not names:
-                raise pytest.UsageError("which codec is to be checked? Say --codec NAME")
-            metafunc.parametrize("subject", names, indirect=True, scope="class")
-
-    @pytest.fixture(scope="class")
     @classmethod
-    def subject(cls, request: pytest.FixtureRequest) -> Iterator[Subject | Untestable]:
-        """The codec under test, where it can run."""
-        try:
-            pairs = parse_pairs(request.config.getoption("--codec-option") or (), "--codec-option")
-            given = {**cls.options, **pairs}
-            subject = Subject(request.param, given, request.config.getoption("--codec-examples"))
-            subject.skip_unless_it_can_run()
-            _ = subject.lowest
-        except LossylensError as error:
-            yield Untestable(str(error))
-            return
-        except Exception as error:
-            yield Untestable(f"codec {request.param!r} cannot be built: {raised(error)}")
-            return
-        yield subject
-        subject.close()
-
-    @pytest.fixture(autouse=True)
-    def _told_once(self, request: pytest.FixtureRequest) -> None:
-        """Say once why a codec cannot be tested, not for every test."""
-        if "subject" not in request.fixturenames:
-            return
-        subject = request.getfixturevalue("subject")
-        if isinstance(subject, Untestable):
-            if subject.told:
-                pytest.skip("not tested: see the error of the first test")
-            subject.told = True
-            fail(subject.reason)
+    def make_subject(
+        cls, name: str, given: Mapping[str, Any], request: pytest.FixtureRequest
+    ) -> Subject:
+        """Return the codec under test."""
+        return Subject(name, given, request.config.getoption("--codec-examples"))
 
     # The declaration
 
@@ -405,19 +367,6 @@ class CodecConformance:
             _harmless(subject.decode_apart(level, kept + content), what)
 
         check_one()
-
-
-@dataclasses.dataclass
-class Untestable:
-    """In place of a codec that cannot be tested.
-
-    Attributes:
-        reason: why.
-        told: whether a test has said so.
-    """
-
-    reason: str
-    told: bool = False
 
 
 def _level(spec: CodecSpec, name: str) -> Level | None:
