@@ -52,6 +52,8 @@ KINDS = {
     "adaptors": "Adaptors",
     "results": "Published results",
     "reports": "Reports",
+    "executors": "Executors",
+    "checkpoints": "Checkpoints",
 }
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
