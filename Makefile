@@ -1,6 +1,7 @@
 # make demo   the whole thing at work, ending in a report
 # make benchmark   the demo's larger grid
 # make test   all tests
+# make faults ROUNDS=50   faults injected into runs, at random moments that follow from SEED
 # make lint   ruff, mypy, which room may import which, manifests, and the documentation's links
 # make docs   the documentation site, in dist/site, with figures of the demo
 # make bench  ratios measured side by side
@@ -16,9 +17,11 @@ EDITABLE := $(foreach d,$(DISTRIBUTIONS),-e ./$(d)$(if $(filter plugins/reports/
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?= runs/demo
 BENCHMARK ?= runs/benchmark
+ROUNDS ?= 50
+SEED ?= 21
 GPU_CHECK ?= dist/gpu-check
 
-.PHONY: demo benchmark test lint docs bench dist gpu-check clean
+.PHONY: demo benchmark test faults lint docs bench dist gpu-check clean
 
 $(VENV)/installed: $(MANIFESTS)
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +42,9 @@ benchmark: $(VENV)/installed
 	mkdir -p $(BENCHMARK)
 	$(BIN)/lossylens scenes export pope --images 100 --seed 8 $(BENCHMARK)/POPE.tsv
 	$(BIN)/lossylens run examples/benchmark.yaml run.out=$(BENCHMARK) tasks.pope.data=$(BENCHMARK)/POPE.tsv
+
+faults: $(VENV)/installed-dev
+	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -x tests/faults
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
@@ -62,6 +68,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/answering.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/encoding.py
+	$(BIN)/python benchmarks/executors.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/listing.py
