@@ -80,10 +80,15 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
         self.is_trained = bool(self.spec.trainer) and training is not None
 
     def skip_unless_it_can_run(self) -> None:
-        """Skip where the VLM is not there, or the adaptor lacks what no training makes."""
+        """Skip where VLM or codec cannot run, or the adaptor lacks what no training makes."""
         found = self.registry.find("vlm", self.vlm_name)
         if self.registry.missing(found, self.registry.options(found, self._vlm_options)):
             pytest.skip(f"vlm {self.vlm_name!r} cannot run here; name another: --adaptor-vlm")
+        for name in {each.partition("/")[0] for each in self._points}:
+            codec = self.registry.find("codec", name)
+            options = self.registry.options(codec, self._codec_options.get(name, {}))
+            if self.registry.missing(codec, options):
+                pytest.skip(f"codec {name!r} cannot run here; name another: --adaptor-point")
         if not self.is_trained:
             super().skip_unless_it_can_run()
 
