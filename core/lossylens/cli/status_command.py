@@ -111,7 +111,7 @@ def _print_report(report: dict[str, Any]) -> None:
         print_text(f"{len(report['left_out'])} cells do not exist; `lossylens run --dry-run`: why.")
     if report["failures"]:
         print()
-        rows = [(each["stage"], str(each["count"]), each["reason"]) for each in report["failures"]]
+        rows = [(each["stage"], str(each["samples"]), each["reason"]) for each in report["failures"]]
         print_table(("failing", "samples", "reason"), rows)
 
 
