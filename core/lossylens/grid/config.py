@@ -41,6 +41,23 @@ SECTIONS = (*REQUIRED, "adaptors", "run", "plugins")
 
 
 @dataclass
+class AssumedOptions:
+    """What a dry run goes by where nothing is there to count or measure.
+
+    Attributes:
+        images, questions: of a task.
+        megapixels: of each of its images.
+        seconds: that a codec takes for an image, to encode it at one level, or a VLM for a
+            question.
+    """
+
+    images: int = 0
+    questions: int = 0
+    megapixels: float = 0.3
+    seconds: float | None = None
+
+
+@dataclass
 class RunOptions:
     """The section ``run``.
 
@@ -67,6 +84,8 @@ class RunOptions:
         uncompressed: add the codec ``uncompressed`` to the grid.
         fidelity: metrics by which decoded images are compared with their originals,
             members of :data:`~lossylens.registry.fidelity.FIDELITIES`.
+        assumed: by place in the configuration, such as ``codecs.vtm: {seconds: 60}``, what
+            a dry run goes by.
     """
 
     out: Path = MISSING
@@ -85,6 +104,7 @@ class RunOptions:
     accept_failures: bool = False
     uncompressed: bool = True
     fidelity: list[str] = field(default_factory=list)
+    assumed: dict[str, AssumedOptions] = field(default_factory=dict)
 
 
 @dataclass

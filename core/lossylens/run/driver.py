@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
-from lossylens.errors import StoreError
+from lossylens.errors import DataError, RequirementError, StoreError
 from lossylens.executor import Executor
 from lossylens.failure import FaultError
 from lossylens.grid.config import Config
@@ -20,6 +20,7 @@ from lossylens.run.collect import Asked, Material, collect
 from lossylens.run.cost import describe_cost, estimate
 from lossylens.run.encoding import encode_all
 from lossylens.run.executors.local import LocalExecutor
+from lossylens.run.hours import describe_assumed, describe_hours
 from lossylens.run.measuring import Measuring
 from lossylens.run.needs import needs, versions
 from lossylens.run.progress import Unseen, progress
@@ -43,7 +44,15 @@ def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int
         LossylensError: something is wrong or missing, or the store cannot be used.
     """
     check_fidelities(config.run.fidelity)
-    plan = make_plan(config)
+    try:
+        plan = make_plan(config)
+    except (RequirementError, DataError) as error:
+        if not (dry and config.run.assumed):
+            raise
+        say(f"Not everything is here, so what follows is assumed (run.assumed): {error}")
+        for line in describe_assumed(config):
+            say(line)
+        return 0
     with ExitStack() as stack:
         store = None
         if (config.run.out / "run.sqlite").exists():
@@ -57,6 +66,9 @@ def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int
         cost = estimate(plan, material, store)
         for line in describe_cost(plan, cost, retry_failed=config.run.retry_failed):
             say(line)
+        if dry:
+            for line in describe_hours(config, plan, material, store):
+                say(line)
         if dry:
             return 0
         chosen = config.executor

@@ -232,7 +232,7 @@ def portable(picture: Picture, executor: Executor[Any, Any]) -> Picture:
 
 @dataclass(frozen=True)
 class Carried:
-    """Reads content that travels with a job: as :class:`Content`, where nothing better is done.
+    """Reads content that travels with a job, as :class:`CarriedContent` if nothing better is done.
 
     Attributes:
         sha256: of the content.
@@ -246,18 +246,20 @@ class Carried:
         """Read the content."""
         return self.read()
 
-    def content(self) -> Content:
+    def content(self) -> CarriedContent:
         """Return what travels."""
         data = attempt(Carried.__call__, self)
-        return Content(b"", data.reason) if isinstance(data, Failure) else Content(data)
+        return (
+            CarriedContent(b"", data.reason) if isinstance(data, Failure) else CarriedContent(data)
+        )
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         content = self.content()
-        return Content, (content.data, content.problem)
+        return CarriedContent, (content.data, content.problem)
 
 
 @dataclass(frozen=True)
-class Content:
+class CarriedContent:
     """Reads content that has been read already, or could not be."""
 
     data: bytes

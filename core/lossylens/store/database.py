@@ -436,6 +436,11 @@ class Store:
             database.execute("DELETE FROM predictions WHERE transient")
             database.execute("DELETE FROM encodings WHERE transient")
 
+    def mean_seconds(self, stage: str) -> dict[str, float]:
+        """Return how long a stage took for an image, or a question, by codec or VLM."""
+        query = "SELECT part, sum(seconds) / sum(items) FROM timings WHERE stage = ? GROUP BY part"
+        return dict(map(tuple, self.rows(query, (stage,))))
+
     def crashes(self, vlm: str) -> set[str]:
         """Return the images on which a VLM has ended its process."""
         rows = self.rows("SELECT image FROM crashes WHERE vlm = ?", (vlm,))

@@ -23,6 +23,9 @@ _FRESH = 2.0
 #: Bytes of images that stay in the object store, so that several nodes get them in turn.
 _STAYING = 256 * 2**20
 
+#: Workers that may end in a row before they begin, as those on nodes that go do.
+_STARTS = 20
+
 #: Ray's names of resources.
 _NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 
@@ -32,6 +35,9 @@ class Cluster:
 
     Args:
         address: as in the options.
+
+    Attributes:
+        failed_starts: workers in a row that were gone before they were there.
 
     Raises:
         RequirementError: there is none, or it is of another version of Python or Ray.
@@ -43,7 +49,9 @@ class Cluster:
         self._seen = 0.0
         self._kept: dict[str, set[str]] = {}
         self._staying: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
         self._killing: list[Any] = []
+        self.failed_starts = 0
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
@@ -67,12 +75,18 @@ class Cluster:
 
     def put(self, sha256: str, data: bytes) -> Any:
         """Return a reference to content, from which every node gets it once."""
-        if sha256 not in self._staying:
-            self._staying[sha256] = (ray.put(data), len(data))
-        self._staying.move_to_end(sha256)
-        while len(self._staying) > 1 and sum(size for _, size in self._staying.values()) > _STAYING:
-            self._staying.popitem(last=False)
-        return self._staying[sha256][0]
+        reference = ray.put(data)
+        self._staying[sha256] = (reference, len(data))
+        self._bytes += len(data)
+        while len(self._staying) > 1 and self._bytes > _STAYING:
+            _, (_, size) = self._staying.popitem(last=False)
+            self._bytes -= size
+        return reference
+
+    def reference(self, sha256: str) -> Any:
+        """Return the reference to content that was put lately, else None."""
+        found = self._staying.get(sha256)
+        return found[0] if found else None
 
     def has(self, node: str | None, sha256: str) -> bool:
         """Whether a node has said that it keeps content."""
@@ -95,6 +109,16 @@ class Cluster:
     def note_killing(self, jobs: Iterable[object]) -> None:
         """Take note of jobs at which a worker was killed."""
         self._killing += jobs
+
+    def note_failed_start(self, reason: str) -> None:
+        """Take note of a worker that was gone before it was there.
+
+        Raises:
+            LossylensError: it is one of many, and none has started since.
+        """
+        self.failed_starts += 1
+        if self.failed_starts >= _STARTS:
+            raise LossylensError(f"{_STARTS} workers in a row ended before they began; {reason}")
 
     # Before a run
 

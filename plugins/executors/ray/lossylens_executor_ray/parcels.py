@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lossylens.run.jobs import Carried, Content
+from lossylens.run.jobs import Carried, CarriedContent
 
 #: Larger content goes through Ray's object store, from which a node gets it once, and is kept
 #: on the node; smaller travels with its job.
@@ -38,8 +38,8 @@ class Packing:
     """Packs jobs.
 
     Args:
-        put: called with the hash of large content and what reads it, before the parcel is
-            sent; raises what reading raises.
+        put: is given large content by its hash, before the parcel is sent.
+        is_there: whether content need not be read.
     """
 
     def __init__(self, put: Callable[[str, bytes], None], is_there: Callable[[str], bool]) -> None:
@@ -92,9 +92,11 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self._contents = contents
 
-    def persistent_load(self, name: Any) -> Content:
+    def persistent_load(self, name: Any) -> CarriedContent:
         """Return what reads the content."""
-        return Content(self._contents[name]) if isinstance(name, str) else Content(*name)
+        return (
+            CarriedContent(self._contents[name]) if isinstance(name, str) else CarriedContent(*name)
+        )
 
 
 class NodeImages:

@@ -18,7 +18,9 @@ from lossylens_executor_ray.cluster import Cluster
 from lossylens_executor_ray.node_worker import NodeWorker, Report
 from lossylens_executor_ray.parcels import Packing
 
-_Actor: Any = ray.remote(concurrency_groups={"give": 1, "take": 1}, max_restarts=0)(NodeWorker)
+# Ray's type of it knows classes alone.
+_remote: Any = ray.remote
+_Actor = _remote(concurrency_groups={"give": 1, "take": 1}, max_restarts=0)(NodeWorker)
 
 
 class RemoteWorker(Worker[J, R]):
@@ -88,7 +90,13 @@ class RemoteWorker(Worker[J, R]):
         self._number += 1
 
     def _is_there(self, sha256: str) -> bool:
-        return self._cluster.has(self._node, sha256)
+        """Whether content need not be read: it is on the node, or in the object store."""
+        if self._cluster.has(self._node, sha256):
+            return True
+        reference = self._cluster.reference(sha256)
+        if reference is not None:
+            self._travelling[sha256] = reference
+        return reference is not None
 
     def _put(self, sha256: str, data: bytes) -> None:
         self._travelling[sha256] = self._cluster.put(sha256, data)
@@ -117,6 +125,7 @@ class RemoteWorker(Worker[J, R]):
         self.started = True
         self._node, self._begun = report.node, report.begun
         self._cluster.keep(report.node, report.kept)
+        self._cluster.failed_starts = 0
         return [(self._next_job(), result) for result in report.results]
 
     def check(self) -> list[tuple[J, R | Failure]]:
@@ -126,6 +135,8 @@ class RemoteWorker(Worker[J, R]):
     def _gone(self, error: RayError) -> list[tuple[J, R | Failure]]:
         """End a worker that is lost; its jobs are done again, or fail if they may be to blame."""
         self._ended = True
+        if not self.started:
+            self._cluster.note_failed_start(f"{self.recipe.title}: {_first_line(error)}")
         if self._node is None or not self._cluster.is_alive(self._node):
             # Nodes come and go.
             return []
@@ -133,8 +144,7 @@ class RemoteWorker(Worker[J, R]):
         jobs = [job for chunk in self._chunks for job in chunk]
         lost: list[tuple[J, R | Failure]] = []
         if any(self._cluster.has_killed(job) for job in islice(jobs, count)):
-            reason = f"its worker was killed twice: {str(error).splitlines()[0]}"
-            failure = Failure(reason, transient=True)
+            failure = Failure(f"its worker was killed twice: {_first_line(error)}", transient=True)
             lost = [(self._next_job(), failure) for _ in jobs[:count]]
         else:
             self._cluster.note_killing(jobs[:count])
@@ -144,3 +154,7 @@ class RemoteWorker(Worker[J, R]):
         """End the actor and all that it has started."""
         self._ended = True
         ray.kill(self._actor)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+import torch
+from lossylens.errors import ConfigError
+from lossylens_codec_dcae import network
+from lossylens_toolkit.neural_codec.neural_suite import (
+    NetworkChecks,
+    check_parameters,
+    golden_files,
+)
+from lossylens_toolkit.testing.golden_networks import check_forward, check_strings, golden_network
+
+GOLDEN = golden_files(Path(__file__).parent / "golden", "dcae")
+SMALL = {
+    "head_dim": [4, 4, 8, 8, 4, 4],
+    "N": 8,
+    "M": 10,
+    "features": [8, 8, 16],
+    "blocks": [1, 1, 2],
+    "z_channels": 6,
+    "hyper_head_dim": 4,
+    "dictionary": [8, 2, 4],
+    "context": [8, 6],
+}
+
+
+class TestNetwork(NetworkChecks):
+    network = network
+    small = SMALL
+    side = 128
+
+
+def test_golden():
+    cases = GOLDEN.cases.values()
+    [config] = {str(case["config"]): case["config"] for case in cases}.values()
+    assert config == GOLDEN.shapes["config"]
+    first, second = cases
+    tested = golden_network(network, GOLDEN.expected, first)
+    check_parameters(network, tested, GOLDEN.shapes)
+    check_strings(tested, first, check_forward(tested, first))
+    check_forward(tested, second)
+
+
+def test_another_width_is_refused():
+    state = network.official_state_dict(network.build(**{**SMALL, "N": 16}))
+    with pytest.raises(ConfigError, match=r"nothing was loaded: .*h_a\.0\.conv\.weight"):
+        network.load_official(network.build(**SMALL), state)
+
+
+def test_sides_of_128():
+    """The public network fails with them."""
+    small = network.build(**SMALL)
+    x = torch.rand(1, 3, 128, 256)
+    coded = small.compress(x)
+    assert coded["shape"] == (2, 4)
+    assert small.decompress(coded["strings"], coded["shape"])["x_hat"].shape == x.shape
+
+
+def test_arguments_of_no_effect():
+    built = network.build(**SMALL, drop_path_rate=0.1, max_support_slices=-1)
+    official = network.official_state_dict(network.build(**SMALL))
+    assert network.official_state_dict(built).keys() == official.keys()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"M": 11}, {"N": 9}, {"max_support_slices": 3}, {"blocks": [1, 1]}]
+)
+def test_arguments_that_do_not_fit(wrong):
+    with pytest.raises(ValueError, match=r"divided|not implemented|for three"):
+        network.build(**{**SMALL, **wrong})
