@@ -165,7 +165,14 @@ print(json.dumps(found))
 """
     found = json.loads(call(sys.executable, "-c", script, ROOT / "benchmarks").stdout)
     registry = load_registry(strict=False)
-    assert set(found) == {"qwen2.5-vl-3b", "qwen2.5-vl-7b", "internvl3-8b", "janus-pro-7b"}
+    assert set(found) == {
+        "qwen2.5-vl-3b",
+        "qwen2.5-vl-7b",
+        "internvl3-8b",
+        "janus-pro-7b",
+        "llava-1.5-7b",
+        "llava-onevision-7b",
+    }
     for name, size in found.items():
         assert size == pytest.approx(registry.find("vlm", name).spec.parameters, abs=1)
 

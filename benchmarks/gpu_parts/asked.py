@@ -12,6 +12,7 @@ from lossylens.codec import SOURCE
 from lossylens.testing.pictures import picture
 from lossylens.vlm import Condition, Question, QuestionKind
 from lossylens_toolkit.transformers_vlm.engine import Engine, Prompts, Shown, Suffix
+from lossylens_toolkit.transformers_vlm.families.llava_onevision import MosaicLayout
 from lossylens_toolkit.transformers_vlm.family import Family
 from lossylens_toolkit.transformers_vlm.vlm_testing import generate_alone
 from PIL.Image import Image
@@ -97,6 +98,9 @@ class OneAtATime:
         if family.position_axes > 1:
             grid = [[1, made.layout.rows, made.layout.columns]]
             inputs["image_grid_thw"] = torch.tensor(grid, device=parameter.device)
+        if isinstance(made.layout, MosaicLayout):
+            inputs["pixel_values"] = inputs["pixel_values"][None]
+            inputs["image_sizes"] = torch.tensor([[image.height, image.width]])
         prefix, suffix = family.prompt(question, 1)
         [ids] = family.texts(suffix)
         prompt = family.prefix(family.texts(prefix)[:-1], [made.layout]).ids + list(ids)

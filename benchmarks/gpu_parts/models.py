@@ -17,15 +17,35 @@ from typing import Any
 import torch
 from lossylens.vlm import default_prompt
 from lossylens_toolkit.transformers_vlm.families import internvl, qwen2_5_vl
+from lossylens_toolkit.transformers_vlm.families.llava import SYSTEM as LLAVA
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vlm_options import (
     VlmOptions,
 )
-from lossylens_toolkit.transformers_vlm.wording import internvl_wording, janus_wording
+from lossylens_toolkit.transformers_vlm.wording import (
+    internvl_wording,
+    janus_wording,
+    llava_wording,
+)
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import InternVLConfig, JanusConfig, PreTrainedTokenizerFast, Qwen2_5_VLConfig
+from transformers import (
+    CLIPVisionConfig,
+    InternVLConfig,
+    JanusConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaOnevisionConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+    LlavaOnevisionImageProcessorPil,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from gpu_parts.asked import QUESTIONS
@@ -34,7 +54,7 @@ Sizes = Mapping[str, Any]
 
 _ROPE = {"rope_type": "default", "rope_theta": 1e6}
 _CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-_PROMPTS = ("user\n", "\nassistant\n", "system\n", "\n\nAssistant:", "User: ")
+_PROMPTS = ("user\n", "\nassistant\n", "system\n", "\n\nAssistant:", "User: ", LLAVA)
 
 
 @dataclass(frozen=True)
@@ -153,6 +173,52 @@ def janus(text: Sizes, vision: Sizes, side: int, vq: Sizes) -> Callable[[Path], 
     return make
 
 
+def llava(text: Sizes, vision: Sizes, side: int) -> Callable[[Path], Any]:
+    """Return what makes a LLaVA-1.5 whose images have *side* pixels along each side."""
+
+    def make(folder: Path) -> Any:
+        tokenizer = _tokenizer(["<unk>", "<s>", "</s>", "<image>"], "", bos=1, eos=2, pad=0)
+        tokenizer.save_pretrained(folder)
+        square = {"height": side, "width": side}
+        CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=square).save_pretrained(
+            folder
+        )
+        return LlavaConfig(
+            text_config=LlamaConfig(**text, **_special(tokenizer)),
+            vision_config=CLIPVisionConfig(**vision, image_size=side, patch_size=14),
+            image_token_index=_id(tokenizer, "<image>"),
+            image_seq_length=(side // 14) ** 2,
+            tie_word_embeddings=False,
+        )
+
+    return make
+
+
+def llava_onevision(text: Sizes, vision: Sizes, side: int, most: int) -> Callable[[Path], Any]:
+    """Return what makes a LLaVA-OneVision of up to *most* by *most* tiles of *side* pixels."""
+
+    def make(folder: Path) -> Any:
+        tokenizer = _tokenizer([*_CHATML, "<image>"], "", eos=2, pad=0)
+        tokenizer.save_pretrained(folder)
+        tiles = range(1, most + 1)
+        sizes = [[side * rows, side * columns] for rows in tiles for columns in tiles]
+        LlavaOnevisionImageProcessorPil(
+            size={"height": side, "width": side}, image_grid_pinpoints=sizes
+        ).save_pretrained(folder)
+        return LlavaOnevisionConfig(
+            text_config=Qwen2Config(**text, rope_parameters=_ROPE, **_special(tokenizer)),
+            vision_config=SiglipVisionConfig(
+                **vision, image_size=side, patch_size=14, vision_use_head=False
+            ),
+            image_token_index=_id(tokenizer, "<image>"),
+            image_grid_pinpoints=sizes,
+            vision_feature_layer=-1,
+            tie_word_embeddings=False,
+        )
+
+    return make
+
+
 def random_vlm(
     architecture: Architecture, folder: Path, device: torch.device, dtype: torch.dtype
 ) -> Any:
@@ -242,7 +308,7 @@ def _tokenizer(
 
 
 def _corpus(system: str) -> Iterable[str]:
-    for wording in (default_prompt, internvl_wording, janus_wording):
+    for wording in (default_prompt, internvl_wording, janus_wording, llava_wording):
         yield from map(wording, QUESTIONS)
     yield from (*_PROMPTS, system)
 

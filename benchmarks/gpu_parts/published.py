@@ -6,14 +6,18 @@ from typing import Any
 
 from lossylens_toolkit.transformers_vlm.families.internvl import InternVLVlm
 from lossylens_toolkit.transformers_vlm.families.janus import JanusVlm
+from lossylens_toolkit.transformers_vlm.families.llava import LlavaVlm
+from lossylens_toolkit.transformers_vlm.families.llava_onevision import LlavaOnevisionVlm
 from lossylens_toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25Vlm
 from lossylens_toolkit.transformers_vlm.vlm_options import (
     InternVLOptions,
     JanusOptions,
+    LlavaOnevisionOptions,
+    LlavaOptions,
     Qwen25Options,
 )
 
-from gpu_parts.models import Architecture, Sizes, intern, janus, qwen
+from gpu_parts.models import Architecture, Sizes, intern, janus, llava, llava_onevision, qwen
 
 #: Of a decoder that a CPU runs in no time.
 _TINY: Sizes = {
@@ -53,6 +57,13 @@ _VISION: Sizes = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+}
+#: Its last layer is not in LLaVA-OneVision's checkpoints.
+_SIGLIP_SO400M: Sizes = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 26,
     "num_attention_heads": 16,
 }
 _TINY_VQ: Sizes = {
@@ -105,6 +116,16 @@ def architectures(*, tiny: bool) -> list[Architecture]:
                 janus(_TINY, _TINY_VISION, 64, _TINY_VQ),
                 {},
             ),
+            Architecture(
+                "llava-1.5 tiny", LlavaVlm, LlavaOptions, llava(_TINY, _TINY_VISION, 56), {}
+            ),
+            Architecture(
+                "llava-onevision tiny",
+                LlavaOnevisionVlm,
+                LlavaOnevisionOptions,
+                llava_onevision(_TINY, _TINY_VISION, 56, 2),
+                {},
+            ),
         ]
     return [
         Architecture(
@@ -151,6 +172,29 @@ def architectures(*, tiny: bool) -> list[Architecture]:
                 _VISION,
                 384,
                 {},
+            ),
+            {},
+        ),
+        Architecture(
+            "llava-1.5-7b",
+            LlavaVlm,
+            LlavaOptions,
+            llava(
+                _text(4096, 11008, 32, 32, 32, vocab_size=32064, max_position_embeddings=4096),
+                _VISION,
+                336,
+            ),
+            {},
+        ),
+        Architecture(
+            "llava-onevision-7b",
+            LlavaOnevisionVlm,
+            LlavaOnevisionOptions,
+            llava_onevision(
+                _text(3584, 18944, 28, 28, 4, vocab_size=152128, max_position_embeddings=32768),
+                _SIGLIP_SO400M,
+                384,
+                6,
             ),
             {},
         ),

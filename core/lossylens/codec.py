@@ -51,6 +51,11 @@ class CodecSpec(PluginSpec):
         lossless: whether decoding gives back every pixel exactly.
         nominal_bpp: rate to report in place of the measured bytes, for a codec
             whose rate is a matter of definition; None for every real codec.
+        compose: of a codec that is made of others: called with its checked options, the
+            :class:`~lossylens.registry.plugins.Registry`, and the place of the options in
+            the configuration; returns the declaration with the levels that these options
+            leave, and the options as the factory gets them, which can be pickled.  Raises
+            :class:`~lossylens.errors.ConfigError`.  ``levels`` may be empty until then.
     """
 
     kind: ClassVar[str] = "codec"
@@ -61,6 +66,7 @@ class CodecSpec(PluginSpec):
     level_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lossless: bool = False
     nominal_bpp: float | None = None
+    compose: Callable[[Any, Any, str], tuple[Any, Any]] | None = None
 
     def rate(self, bitstream_bytes: int, width: int, height: int) -> float:
         """Return the rate of an image in bits per pixel of the original."""
@@ -91,6 +97,49 @@ class CodecSpec(PluginSpec):
 
 
 @dataclass(frozen=True, slots=True)
+class Square:
+    """The square that every picture becomes before a codec gets it.
+
+    A model that sees squares of one size can then be given the codec's latents, position by
+    position.  Rates still count the pixels of the original.
+
+    Attributes:
+        side: in pixels.
+        fit: ``pad``: all of the picture, in the middle of a border; ``crop``: the largest
+            square in its middle; ``squash``: all of it, distorted.
+        border: RGB samples of what pads; by default the mean of CLIP's training pictures,
+            with which LLaVA pads.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    side: int
+    fit: str = "pad"
+    border: tuple[int, int, int] = (122, 116, 104)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 1 <= self.side <= _MOST_SIDE:
+            raise ValueError(f"side must be 1 to {_MOST_SIDE} pixels, got {self.side}")
+        if self.fit not in FITS:
+            raise ValueError(f"fit {self.fit!r} is not one of {', '.join(FITS)}")
+        if len(self.border) != 3 or not all(0 <= each <= 255 for each in self.border):
+            raise ValueError(f"border takes three samples, 0 to 255, got {list(self.border)}")
+
+    def __str__(self) -> str:
+        """Return what becomes of a picture, as it follows "pictures are"."""
+        does = {"pad": "padded", "crop": "cropped", "squash": "distorted"}[self.fit]
+        return f"{does} to squares of {self.side}x{self.side}"
+
+
+#: How a picture becomes a square; see :class:`Square`.
+FITS = ("pad", "crop", "squash")
+
+_MOST_SIDE = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
 class Latents:
     """Quantised latents read from a bitstream, for adaptors.
 
@@ -117,6 +166,8 @@ class CodecPoint:
         parameters: of the level.
         provenance: what :meth:`Codec.provenance` said; hashes of checkpoints among it.
         space: name of the latent space (:attr:`Codec.space`), ``""`` without one.
+        square: what pictures become before they are coded; None where they are coded as
+            they are.
     """
 
     codec: str
@@ -126,6 +177,7 @@ class CodecPoint:
     parameters: Mapping[str, int | float | str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     space: str = ""
+    square: Square | None = None
 
 
 #: Images as their files have them, which no codec has touched.
@@ -161,6 +213,10 @@ class Codec(ABC):
     #: Whether it works on an accelerator, so that one worker for each is enough.
     wants_device: bool = False
 
+    #: Whether :meth:`decode` gives back the size of the original.  A codec that leaves
+    #: pictures scaled down, as uploads are, says False; it never gives back larger ones.
+    keeps_size: bool = True
+
     def __init__(self, level: Level, options: Any) -> None:
         self.level = level
         self.options = options
@@ -175,7 +231,7 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, bitstream: bytes) -> Image:
-        """Return the RGB image, in its original size, that *bitstream* carries.
+        """Return the RGB image, in its original size (:attr:`keeps_size`), of *bitstream*.
 
         Raises:
             BitstreamError: the bitstream is damaged, or of another codec, level

@@ -8,8 +8,9 @@ be processes here or on other machines.  The process of the run alone touches th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from lossylens.spec import PluginSpec
@@ -75,36 +76,80 @@ class Recipe(Protocol[J_contra, R_co]):
         ...
 
 
+#: See :class:`Resources`.
+HALF_OF_MACHINE = 0
+
+
 @dataclass(frozen=True)
 class Resources:
     """What the workers of a recipe may take.
 
     Attributes:
-        workers: how many there are at most.
+        workers: how many there are at most; None for as many as there is room for.
         threads: of the libraries in each worker; None for as many as they like.
         gpus: that each needs.
         seconds: that the jobs at hand may take before the worker is ended; None for no limit.
-        memory: bytes that a worker may take before it is ended; None for no limit.
+        memory: bytes that a worker may take before it is ended; None for no limit, and
+            :data:`HALF_OF_MACHINE` for half of those of the machine that it is on.
         kept: whether a worker stays for the next call with the same recipe.
+        plugin: place in the configuration of the plugin that does the work.
     """
 
-    workers: int = 1
+    workers: int | None = 1
     threads: int | None = None
     gpus: float = 0
     seconds: float | None = None
     memory: int | None = None
     kept: bool = False
+    plugin: str = ""
+
+
+@dataclass(frozen=True)
+class Need:
+    """A plugin that does work of a run, and must be the same wherever it does.
+
+    Attributes:
+        where: its place in the configuration.
+        resources: of its workers.
+        look: returns what decides its results where it is called; picklable.  Raises
+            LossylensError where something is missing.
+    """
+
+    where: str
+    resources: Resources
+    look: Callable[[], Any]
 
 
 class Executor(ABC, Generic[J, R]):
     """A way to have work done; a context manager, which ends the workers."""
 
-    #: Whether workers see the run folder, and may put bitstreams there and read them.  If not,
-    #: bitstreams travel with jobs and results.
+    #: Whether workers see the files that the run sees, and may put bitstreams into its folder.
+    #: If not, images and bitstreams travel with jobs and results.
     shares_folder: bool = False
 
     def __init__(self, options: Any) -> None:
         self.options = options
+
+    def prepare(  # most have nothing to do
+        self,
+        needs: Sequence[Need],
+        distributions: Mapping[str, str],
+        cache: Path | None,
+    ) -> None:
+        """Make sure that the work of a run can be done; called before anything is written.
+
+        Args:
+            needs: of all plugins that do work.
+            distributions: versions of all that the run is made of, by name.
+            cache: the folder that workers share, if the user has named one.
+
+        Raises:
+            LossylensError: it cannot, in one line.
+        """
+
+    @abstractmethod
+    def room(self, resources: Resources) -> int:
+        """Return how many workers of *resources* there would be."""
 
     @abstractmethod
     def run(

@@ -36,16 +36,46 @@ def path_if(is_path: Callable[[str], bool]) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where missing files come from.
+
+    Attributes:
+        address: of a file (``https://``, with *target*), of a repository of the Hugging Face
+            hub or a file of one (``hf:OWNER/NAME``, ``hf:OWNER/NAME/FILE``), or a place where
+            people get it by hand.
+        target: the file that it becomes; empty for a repository, which goes into the hub's
+            own cache.
+        gigabytes: of the download; 0 where that is not known.
+        licence: where it is not in the licence of the plugin.
+        sha256: of the file, or its first digits, where they are known.
+    """
+
+    address: str
+    target: str = ""
+    gigabytes: float = 0.0
+    licence: str = ""
+    sha256: str = ""
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether a program can get it."""
+        web = self.address.startswith(("https://", "http://"))
+        return self.address.startswith("hf:") or (web and bool(self.target))
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """One thing that a plugin needs and that this machine lacks.
 
     Attributes:
         what: the missing thing, such as ``"checkpoint elic_0.004.pth.tar"``.
         remedy: how to get it or where to put it.
+        source: of a file.
     """
 
     what: str
     remedy: str
+    source: Source | None = None
 
 
 @dataclass

@@ -271,6 +271,7 @@ class VisionAccess(Protocol):
         angles: rotary angles per token, 0 where positions are learned.
         merge: side of the squares of patches that make a visual token, where tokens have a
             place in the image.
+        windowed: layers whose attention stays within windows of the image.
         trainable: a module of PyTorch whose ``forward`` takes the arguments of
             :meth:`encode`, so that data parallelism synchronises; its parameters are those
             of :meth:`parameters`.
@@ -280,6 +281,7 @@ class VisionAccess(Protocol):
     width: int
     angles: int
     merge: int
+    windowed: Collection[int]
 
     @property
     def trainable(self) -> Any:

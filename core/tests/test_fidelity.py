@@ -302,7 +302,7 @@ def test_weights_are_checked_against_their_name(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     content = b"weights"
     weights = BackboneWeights(
-        f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth", 1, "https://a.example"
+        f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth", 1, "https://a.example", "MIT"
     )
     weights.path.parent.mkdir(parents=True)
     assert weights.path.is_relative_to(tmp_path / "torch/hub/checkpoints")

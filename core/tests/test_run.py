@@ -439,13 +439,13 @@ def test_a_codec_that_is_not_deterministic_is_told(
 
 
 def test_a_metric_of_another_split_stands_for_the_primary_one() -> None:
-    from lossylens.run.scoring import _problems
+    from lossylens.run.scoring import score_problems
 
     primary = Primary("dev/Overall", 0, 1)
-    assert list(_problems(Score({"test": {"Overall": 0.5}}, 0.5), primary)) == []
-    assert list(_problems(Score({"test": {"Overall": 0.5}}, 0.4), primary))
-    assert list(_problems(Score({"test": {"Other": 0.5}}, 0.5), primary))
-    assert list(_problems(Score({"Overall": 0.5}, 0.5), primary))
+    assert list(score_problems(Score({"test": {"Overall": 0.5}}, 0.5), primary)) == []
+    assert list(score_problems(Score({"test": {"Overall": 0.5}}, 0.4), primary))
+    assert list(score_problems(Score({"test": {"Other": 0.5}}, 0.5), primary))
+    assert list(score_problems(Score({"Overall": 0.5}, 0.5), primary))
 
 
 @pytest.mark.parametrize(

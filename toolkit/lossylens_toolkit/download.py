@@ -71,7 +71,9 @@ class _BrokenOffError(Exception):
     """The connection ended before the file did."""
 
 
-def download(url: str, target: Path, md5: str = "", *, pause: float = 1.0) -> None:
+def download(
+    url: str, target: Path, md5: str = "", *, sha256: str = "", pause: float = 1.0
+) -> None:
     """Download *url* to *target*, going on where an earlier attempt broke off.
 
     A connection that breaks is taken up again, as long as each attempt or two
@@ -83,6 +85,7 @@ def download(url: str, target: Path, md5: str = "", *, pause: float = 1.0) -> No
         url: ``http://`` or ``https://``.
         target: where the file goes; its folder is made.
         md5: of the file, in hexadecimal digits, if it is known.
+        sha256: of the file, or its first digits, likewise.
         pause: seconds before a broken connection is taken up again; doubled each
             time that nothing came.
 
@@ -97,7 +100,8 @@ def download(url: str, target: Path, md5: str = "", *, pause: float = 1.0) -> No
             if not target.exists():
                 part = _Part(target.with_name(target.name + ".part"), url)
                 _fetch_all(part, pause)
-                _check(part, md5)
+                _check(part, "md5", md5)
+                _check(part, "sha256", sha256)
                 part.finish(target)
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
@@ -200,16 +204,15 @@ def _advance(step: Step, count: int) -> None:
         step.advance(count)
 
 
-def _check(part: _Part, md5: str) -> None:
-    if not md5:
+def _check(part: _Part, algorithm: str, expected: str) -> None:
+    """Make sure that the hash of what came begins with *expected*."""
+    if not expected:
         return
-    found = hashlib.md5(usedforsecurity=False)
     with part.path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            found.update(block)
-    if found.hexdigest() != md5:
+        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    if not found.hexdigest().startswith(expected):
         part.discard()
         raise DataError(
-            f"{part.url}: the MD5 of what came is {found.hexdigest()}, not {md5}; it was damaged "
-            "on its way, or is another file now"
+            f"{part.url}: the {algorithm.upper()} of what came is {found.hexdigest()}, not"
+            f" {expected}; it was damaged on its way, or is another file now"
         )

@@ -21,7 +21,7 @@ from lossylens.codec import bits_per_pixel
 from lossylens.errors import LossylensError
 from lossylens.grid.config import Config
 from lossylens.grid.plan import CodecLevel, Model, make_plan
-from lossylens.images.pixels import decoded_image, source_image
+from lossylens.images.pixels import decoded_image, source_image, squared
 from lossylens.run.progress import progress
 from lossylens.store.records import NO_ADAPTOR
 from lossylens.task import ImageRef
@@ -113,13 +113,15 @@ class _Drawing:
     ) -> Iterator[tuple[Image.Image, FeatureMap]]:
         """Yield the map of each model, all on one scale."""
         parity = self._config.run.evaluator_parity
-        original = source_image(reference.read(), parity=parity)
+        source, square = source_image(reference.read(), parity=parity), point.point.square
+        original = source if square is None else squared(source, square)
         codec = self._config.registry.build_codec(
             point.choice.spec.name, point.level, point.choice.options
         )
         bitstream = codec.encode(original.copy())
         decoded = decoded_image(codec, bitstream, original.size, parity=parity)
-        condition = Condition(point.point, original.size, bitstream)
+        latents = codec.latents(bitstream) if codec.space else None
+        condition = Condition(point.point, source.size, bitstream, latents)
         with torch.inference_mode():
             [wanted] = self._vision.encode(self._vision.prepare([original]))
             errors = {
@@ -139,7 +141,7 @@ class _Drawing:
                     level=point.level.name,
                     adaptor="" if label == NO_ADAPTOR else label,
                     error=float(error.mean()),
-                    bpp=bits_per_pixel(len(bitstream), *original.size),
+                    bpp=bits_per_pixel(len(bitstream), *source.size),
                     file=re.sub(r"[^\w.-]+", "_", "-".join(labels)) + ".png",
                 ),
             )

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_commands(app: typer.Typer) -> None:
-    """Register ``analyze`` and ``train``."""
+    """Register ``analyze``, ``fetch`` and ``train``."""
+    from lossylens_toolkit.fetch_command import fetch
     from lossylens_toolkit.layer_analysis.analyze_command import app as analyze
     from lossylens_toolkit.training.train_command import app as train
 
     app.add_typer(analyze, name="analyze")
+    app.command()(fetch)
     app.add_typer(train, name="train")

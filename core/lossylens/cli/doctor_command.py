@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,14 +55,39 @@ def _report(
     }
 
 
+def _what_to_do(finding: Finding) -> str:
+    """Return what is missing, but for files, which have a table of their own."""
+    if not finding.missing:
+        return finding.detail
+    files = [each.source for each in finding.missing if each.source]
+    rest = [f"{each.what}: {each.remedy}" for each in finding.missing if not each.source]
+    if any(each.fetchable for each in files):
+        rest.append(f"lossylens fetch {finding.name}")
+    elif files:
+        rest.append("files that are got by hand: see below")
+    return "; ".join(rest)
+
+
+def _files(finding: Finding) -> Iterator[tuple[str, ...]]:
+    for each in finding.missing:
+        if source := each.source:
+            where = each.remedy if not source.fetchable else source.address
+            size = f"{source.gigabytes:.3g} GB" if source.gigabytes else "not known"
+            yield finding.name, each.what, where, size, source.licence or "not known"
+
+
 def _print_report(
     registry: Registry, machine: Mapping[str, str], findings: Sequence[Finding], verbose: bool
 ) -> None:
     for key, value in machine.items():
         print(f"{key + ':':14} {value}")
     print()
-    rows = [(each.kind, each.name, each.status, each.detail) for each in findings]
+    rows = [(each.kind, each.name, each.status, _what_to_do(each)) for each in findings]
     print_table(("kind", "name", "status", "what to do"), rows)
+    files = [row for each in findings for row in _files(each)]
+    if files:
+        print("\nMissing files: `lossylens fetch NAME` gets those that a program can get.")
+        print_table(("for", "file", "from", "size", "licence"), files)
     print_troubles(registry, verbose=verbose)
     if registry.broken and not verbose:
         print("\nTracebacks: lossylens doctor --verbose")

@@ -19,9 +19,10 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lossylens.adaptor import AdaptorSpec
-from lossylens.codec import CodecSpec, Level
+from lossylens.codec import CodecSpec, Level, Square
 from lossylens.errors import ConfigError, LossylensError, PluginError
-from lossylens.executor import ExecutorSpec
+from lossylens.executor import HALF_OF_MACHINE, ExecutorSpec
+from lossylens.grid.shard import Shard
 from lossylens.names import canonical, suggestion
 from lossylens.options.environment import Environment, resolve
 from lossylens.options.overrides import Untyped, assign, plain_text
@@ -40,6 +41,23 @@ SECTIONS = (*REQUIRED, "adaptors", "run", "plugins")
 
 
 @dataclass
+class AssumedOptions:
+    """What a dry run goes by where nothing is there to count or measure.
+
+    Attributes:
+        images, questions: of a task.
+        megapixels: of each of its images.
+        seconds: that a codec takes for an image, to encode it at one level, or a VLM for a
+            question.
+    """
+
+    images: int = 0
+    questions: int = 0
+    megapixels: float = 0.3
+    seconds: float | None = None
+
+
+@dataclass
 class RunOptions:
     """The section ``run``.
 
@@ -50,10 +68,12 @@ class RunOptions:
         baseline: run the VLMs as they are, beside their adaptors.
         cache: a folder of bitstreams that runs share, so that none is made twice;
             null to share none.
-        workers: encoding processes; null for one per usable CPU.
+        workers: encoding processes; null for as many as there is room for, one per usable CPU.
         evaluator_parity: repeat the reference evaluator's JPEG steps; see
             :mod:`lossylens.images.pixels`.
         limit: only the first so many images of each task.
+        shard: a share of the images, such as 3/16, which is done in a run folder of its own;
+            `lossylens merge` joins the folders.
         decode_ahead: how many decoded images may wait for the VLM.
         decode_ahead_megapixels: how many million pixels these may have together.
         timeout: seconds that one image may take to be encoded, decoded or answered.
@@ -64,6 +84,8 @@ class RunOptions:
         uncompressed: add the codec ``uncompressed`` to the grid.
         fidelity: metrics by which decoded images are compared with their originals,
             members of :data:`~lossylens.registry.fidelity.FIDELITIES`.
+        assumed: by place in the configuration, such as ``codecs.vtm: {seconds: 60}``, what
+            a dry run goes by.
     """
 
     out: Path = MISSING
@@ -73,6 +95,7 @@ class RunOptions:
     workers: int | None = None
     evaluator_parity: bool = False
     limit: int | None = None
+    shard: str | None = None
     decode_ahead: int = 16
     decode_ahead_megapixels: float = 100.0
     timeout: float = 3600.0
@@ -81,6 +104,7 @@ class RunOptions:
     accept_failures: bool = False
     uncompressed: bool = True
     fidelity: list[str] = field(default_factory=list)
+    assumed: dict[str, AssumedOptions] = field(default_factory=dict)
 
 
 @dataclass
@@ -117,9 +141,28 @@ class CodecEntryOptions(EntryOptions):
 
     Attributes:
         levels: names of levels, or the name of a set of them; null for those published.
+        square: what pictures become before they are coded, such as ``{side: 384, fit: pad}``
+            for a VLM that pads them and sees squares of 336; null to code them as they are.
+            Rates count the pixels of the original in either case.
     """
 
     levels: list[str] | str | None = None
+    square: dict[str, Any] | None = None
+
+
+@dataclass
+class SquareOptions:
+    """The key ``square`` of a codec; see :class:`~lossylens.codec.Square`.
+
+    Attributes:
+        side: in pixels.
+        fit: ``pad``, ``crop`` or ``squash``.
+        border: RGB samples of what pads.
+    """
+
+    side: int = MISSING
+    fit: str = "pad"
+    border: list[int] = field(default_factory=lambda: [122, 116, 104])
 
 
 @dataclass
@@ -176,9 +219,10 @@ C = TypeVar("C", bound=Choice[Any])
 
 @dataclass(frozen=True)
 class CodecChoice(Choice[CodecSpec]):
-    """A codec with the levels to be run."""
+    """A codec with the levels to be run, and the square that it is given, if any."""
 
     levels: tuple[Level, ...]
+    square: Square | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -239,22 +283,14 @@ class Config:
             raise type(error)(text) from error
 
     @property
-    def workers(self) -> int:
-        """The number of encoding processes."""
-        if self.run.workers:
-            return self.run.workers
-        if hasattr(os, "sched_getaffinity"):  # not on macOS
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+    def shard(self) -> Shard | None:
+        """The share of the images that is done; None for all."""
+        return Shard.of(self.run.shard) if self.run.shard else None
 
     @property
     def memory(self) -> int:
         """Bytes that one process of a codec may take."""
-        if self.run.memory is not None:
-            return int(1e9 * self.run.memory)
-        import psutil  # slow to import
-
-        return int(psutil.virtual_memory().total // 2)
+        return HALF_OF_MACHINE if self.run.memory is None else int(1e9 * self.run.memory)
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -457,6 +493,12 @@ def _run_options(values: Mapping[str, Any]) -> tuple[RunOptions, dict[str, str]]
         if value is not None and not value > 0:
             raise ConfigError(f"run.{name}: expected more than 0, got {value}.")
     run.fidelity = list(_fidelities(run.fidelity))
+    if run.shard is not None:
+        shard = Shard.of(run.shard)
+        if shard is None:
+            raise ConfigError(f"run.shard: expected a share such as 3/16, got {run.shard!r}.")
+        for options in (run, written):
+            options.out = options.out.with_name(options.out.name + shard.suffix)
     folders = {}
     for name in ("out", "cache"):
         if getattr(written, name):
@@ -528,7 +570,7 @@ def _choice(
         place = where if named is None else f"{where}.plugin"
         raise ConfigError(f"{place}: {error}") from error
     label = found.spec.name if named is None else key
-    options = registry.options(found, given, where)
+    found, options = registry.configured(found, given, where)
     return Choice(
         label, where, found, options, written=options_as_written(found.spec, given, where)
     )
@@ -610,12 +652,32 @@ def _executor(registry: Registry, given: Any) -> Choice[ExecutorSpec]:
 
 
 def _codec(registry: Registry, where: str, key: str, given: dict[str, Any]) -> CodecChoice:
-    names = given.pop("levels", None)
+    names, square = given.pop("levels", None), given.pop("square", None)
     choice = _choice(registry, "codec", where, key, given)
     levels = _levels(choice.spec, names, f"{where}.levels")
+    if square is not None and choice.spec.nominal_bpp is not None:
+        raise ConfigError(f"{where}.square: {choice.spec.name} passes pictures on as they are.")
     return CodecChoice(
-        choice.label, where, choice.found, choice.options, levels, written=choice.written
+        choice.label,
+        where,
+        choice.found,
+        choice.options,
+        levels,
+        written=choice.written,
+        square=None if square is None else _square(square, f"{where}.square"),
     )
+
+
+def _square(given: Any, where: str) -> Square:
+    if not isinstance(given, dict) or "side" not in given:
+        raise ConfigError(f"{where}: expected {{side: 384, fit: pad}}, got {given!r}.")
+    # A mapping of options, checked as a plugin's are.
+    spec = PluginSpec(name="square", summary="", factory="", options=SquareOptions)
+    options: SquareOptions = resolve_options(spec, given, where)
+    try:
+        return Square(options.side, options.fit, tuple(options.border))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}.") from error
 
 
 def _levels(spec: CodecSpec, names: Any, where: str) -> tuple[Level, ...]:

@@ -32,11 +32,11 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
-        "plugins": dict(sorted(_plugins(config))),
+        "plugins": dict(sorted(plugin_versions(config))),
         "libraries": dict(_versions((*_LIBRARIES, *_MODEL_LIBRARIES))),
         "evaluator_parity": config.run.evaluator_parity,
         "limit": config.run.limit,
-        "workers": config.workers,
+        "workers": config.run.workers,
         "parts": {part.key: {"kind": part.kind, **part.description} for part in plan.parts},
         "seeds": dict(_seeds(config)),
         "fidelity": {name: FIDELITIES[name].method for name in config.run.fidelity},
@@ -59,7 +59,8 @@ def make_manifest(config: Config, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _plugins(config: Config) -> Iterator[tuple[str, str]]:
+def plugin_versions(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the distributions of a run's plugins, the core aside, with their versions."""
     for choice in _choices(config):
         plugin = choice.found.plugin
         if plugin.distribution != CORE:

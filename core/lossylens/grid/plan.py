@@ -227,6 +227,11 @@ class Plan:
                 for codec in self.codecs:
                     key = (model.part.key, codec.part.key, benchmark.part.key)
                     unfit.setdefault(key, reason)
+            if demands[benchmark.part.key].boxes:
+                for codec in self.codecs:
+                    if codec.point.square is not None:
+                        key = (model.part.key, codec.part.key, benchmark.part.key)
+                        unfit.setdefault(key, _of_the_square(codec, benchmark))
         plan = replace(self, unfit=unfit)
         for kind in ("vlm", "task"):
             _check_used(plan, kind)
@@ -258,6 +263,13 @@ def _beyond(model: Model, benchmark: Benchmark, demand: Demand) -> str:
     if demand.boxes and not spec.grounds:
         return f"vlm {model.choice.label} gives no boxes, which task {task} asks for"
     return ""
+
+
+def _of_the_square(codec: CodecLevel, benchmark: Benchmark) -> str:
+    return (
+        f"codec {codec.point.label} codes squares, in which boxes, which task"
+        f" {benchmark.choice.label} asks for, are not where they are in the picture"
+    )
 
 
 def _check_used(plan: Plan, kind: str) -> None:
@@ -374,6 +386,8 @@ def codec_levels(
                 "provenance": _provenance(environment, provenance),
                 "evaluator_parity": parity,
             }
+            if choice.square is not None:
+                description["square"] = dataclasses.asdict(choice.square)
             part = Part("codec", description)
             point = CodecPoint(
                 codec=choice.spec.name,
@@ -383,6 +397,7 @@ def codec_levels(
                 parameters=dict(level.parameters),
                 provenance=provenance,
                 space=space,
+                square=choice.square,
             )
             yield CodecLevel(choice, level, part, point, max(1, batch), device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lossylens.adaptor import Adaptor
@@ -51,6 +52,24 @@ def load_factory(found: Registered[Any]) -> type[Any]:
         absent = ", ".join(sorted(vars(factory)["__abstractmethods__"]))
         raise PluginError(f"{_who(found)}: {spec.factory} lacks {absent}")
     return factory
+
+
+def composed(
+    found: Registered[Any], options: Any, registry: Any, where: str
+) -> tuple[Registered[Any], Any]:
+    """Return a codec that is made of others as its options make it, and the options.
+
+    Raises:
+        ConfigError: the options are wrong.
+        PluginError: the plugin is at fault.
+    """
+    try:
+        spec, options = found.spec.compose(options, registry, where)
+    except LossylensError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{_who(found)}: composing it failed: {describe(error)}") from error
+    return replace(found, spec=spec), options
 
 
 def missing(found: Registered[Any], options: Any) -> Sequence[Missing]:

@@ -7,15 +7,20 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import psutil
 
 from lossylens import __version__
 from lossylens.errors import ConfigError, LossylensError
 from lossylens.registry.fidelity import FIDELITIES
 from lossylens.registry.import_paths import factory_problem
 from lossylens.registry.plugins import KINDS, Registered, Registry
+from lossylens.spec import Missing
 
 #: Libraries whose versions are reported; they are not imported.
 LIBRARIES = ("numpy", "pillow", "omegaconf", "pluggy", "torch", "torchvision", "transformers")
@@ -30,45 +35,62 @@ class Finding:
         name: canonical name.
         status: ``"ready"``, ``"needs options"``, ``"missing"`` or ``"broken"``.
         detail: what is missing and how to get it.
+        missing: the same, one by one, each file with where it comes from.
     """
 
     kind: str
     name: str
     status: str
     detail: str = ""
+    missing: tuple[Missing, ...] = ()
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         return dataclasses.asdict(self)
 
 
 def check_plugins(registry: Registry) -> list[Finding]:
     """Check the requirements of all that *registry* holds, without importing it."""
-    return [_check(registry, each) for kind in KINDS for each in registry.all(kind)]
+    return [check_plugin(registry, each) for kind in KINDS for each in registry.all(kind)]
 
 
 def check_fidelities() -> list[Finding]:
     """Check what the metrics of ``run.fidelity`` need."""
     findings = []
     for each in FIDELITIES.values():
-        detail = "; ".join(f"{one.what}: {one.remedy}" for one in each.missing())
-        findings.append(Finding("fidelity", each.name, "missing" if detail else "ready", detail))
+        findings.append(_finding("fidelity", each.name, each.missing()))
     return findings
 
 
-def _check(registry: Registry, found: Registered[Any]) -> Finding:
+def check_plugin(
+    registry: Registry, found: Registered[Any], given: Mapping[str, Any] = MappingProxyType({})
+) -> Finding:
+    """Check the requirements of a plugin with the options in *given*, without importing it."""
     kind, name = found.spec.kind, found.spec.name
     if problem := factory_problem(found.spec):
         return Finding(kind, name, "broken", problem)
     try:
-        options = registry.options(found)
+        options = registry.options(found, given)
         missing = registry.missing(found, options)
     except ConfigError as error:
         return Finding(kind, name, "needs options", str(error))
     except LossylensError as error:
         return Finding(kind, name, "broken", str(error))
-    detail = "; ".join(f"{each.what}: {each.remedy}" for each in missing)
-    return Finding(kind, name, "missing" if missing else "ready", detail)
+    return _finding(kind, name, (_licensed(each, found.spec.licence) for each in missing))
+
+
+def _finding(kind: str, name: str, missing: Iterable[Missing]) -> Finding:
+    lacking = tuple(missing)
+    detail = "; ".join(f"{each.what}: {each.remedy}" for each in lacking)
+    return Finding(kind, name, "missing" if lacking else "ready", detail, lacking)
+
+
+def _licensed(missing: Missing, licence: str) -> Missing:
+    """Return *missing* with the licence of its file, which is that of the plugin by default."""
+    source = missing.source
+    if source is None or source.licence:
+        return missing
+    return dataclasses.replace(missing, source=dataclasses.replace(source, licence=licence))
 
 
 def check_machine() -> dict[str, str]:
@@ -92,13 +114,8 @@ def _usable_cpus() -> int:
 
 
 def _memory() -> str:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        kibibytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-        total, free = kibibytes["MemTotal"] * 1024, kibibytes["MemAvailable"] * 1024
-    except (OSError, KeyError, ValueError, IndexError):
-        return "unknown"
-    return f"{_gib(free)} free of {_gib(total)}"
+    memory = psutil.virtual_memory()
+    return f"{_gib(memory.available)} free of {_gib(memory.total)}"
 
 
 def _gib(size: int) -> str:

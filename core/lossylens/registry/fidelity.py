@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lossylens.errors import RequirementError
 from lossylens.registry.import_paths import import_object
-from lossylens.spec import Missing
+from lossylens.spec import Missing, Source
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class BackboneWeights:
             of the file's SHA-256.
         megabytes: size.
         source: address of the file.
+        licence: of the weights.
     """
 
     file: str
     megabytes: int
     source: str
+    licence: str
 
     @property
     def path(self) -> Path:
@@ -51,13 +53,16 @@ class BackboneWeights:
     def missing(self) -> Missing | None:
         """Return what is wrong with the file, None if it is there and whole."""
         get = f"download {self.source} to {self.path}"
+        source = Source(
+            self.source, str(self.path), self.megabytes / 1000, self.licence, self.digits
+        )
         if not self.path.is_file():
-            return Missing(f"weights {self.file} ({self.megabytes} MB)", get)
+            return Missing(f"weights {self.file} ({self.megabytes} MB)", get, source)
         with self.path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest().startswith(self.digits):
                 return None
         found = f"the hash of {self.path} is another{self._instead()}"
-        return Missing(f"whole weights {self.file}: {found}", get)
+        return Missing(f"whole weights {self.file}: {found}", get, source)
 
     def _instead(self) -> str:
         """Say in parentheses what the file is, if it is no checkpoint at all."""
@@ -79,14 +84,20 @@ def hub_folder() -> Path:
 
 _TORCHVISION = "https://download.pytorch.org/models"
 ALEXNET = BackboneWeights(
-    "alexnet-owt-7be5be79.pth", 233, f"{_TORCHVISION}/alexnet-owt-7be5be79.pth"
+    "alexnet-owt-7be5be79.pth",
+    233,
+    f"{_TORCHVISION}/alexnet-owt-7be5be79.pth",
+    "BSD-3-Clause",
 )
-VGG16 = BackboneWeights("vgg16-397923af.pth", 528, f"{_TORCHVISION}/vgg16-397923af.pth")
+VGG16 = BackboneWeights(
+    "vgg16-397923af.pth", 528, f"{_TORCHVISION}/vgg16-397923af.pth", "BSD-3-Clause"
+)
 INCEPTION = BackboneWeights(
     "weights-inception-2015-12-05-6726825d.pth",
     91,
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
     "/weights-inception-2015-12-05-6726825d.pth",
+    "Apache-2.0",
 )
 
 

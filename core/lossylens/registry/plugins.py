@@ -22,7 +22,7 @@ from lossylens.names import canonical, nearest, suggestion
 from lossylens.registry import building, discovery
 from lossylens.registry.discovery import Candidate, Selection
 from lossylens.registry.loading import load
-from lossylens.registry.plugin_info import KINDS, PluginInfo, Registered
+from lossylens.registry.plugin_info import KINDS, PluginInfo, Registered, S
 from lossylens.registry.registration import Registration
 from lossylens.report import Report, ReportSpec
 from lossylens.result import PublishedResults, ResultSpec
@@ -234,10 +234,33 @@ class Registry:
             ConfigError: an unknown key, a value of the wrong type, or none where
                 one is needed.
         """
+        return self.configured(found, values, where)[1]
+
+    def configured(
+        self, found: Registered[S], values: Any = None, where: str = ""
+    ) -> tuple[Registered[S], Any]:
+        """Return *found* as it is with its options, and these options.
+
+        Only the declaration of a codec that is made of others depends on its options.
+
+        Args:
+            found: what :meth:`find` returned.
+            values: as in a configuration, or the options themselves.
+            where: path of *values* in the configuration, for error messages.
+
+        Raises:
+            ConfigError: as for :meth:`options`.
+            PluginError: the plugin is at fault.
+        """
         from lossylens.options.resolving import resolve_options
 
-        spec = found.spec
-        return resolve_options(spec, values or {}, where or f"{spec.kind}s.{spec.name}")
+        spec, options = found.spec, values
+        where = where or f"{spec.kind}s.{spec.name}"
+        if not isinstance(options, spec.options):
+            options = resolve_options(spec, values or {}, where)
+        if isinstance(spec, CodecSpec) and spec.compose is not None:
+            return building.composed(found, options, self, where)
+        return found, options
 
     def missing(self, found: Registered[Any], options: Any) -> Sequence[Missing]:
         """Return what *found* needs, given its *options*, and this machine lacks.
@@ -271,7 +294,8 @@ class Registry:
     def build_codec(self, name: str, level: str | Level, options: Any = None) -> Codec:
         """Build a codec at *level*, a level or its name; raises as :meth:`build`."""
         if isinstance(level, str):
-            level = self.find("codec", name).spec.level(level)
+            found, options = self.configured(self.find("codec", name), options)
+            level = found.spec.level(level)
         return cast(Codec, self.build("codec", name, level, options=options))
 
     def build_vlm(self, name: str, options: Any = None) -> Vlm:

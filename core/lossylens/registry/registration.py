@@ -93,7 +93,7 @@ def _problems(kind: str, spec: Any) -> Iterator[str]:
 
 def _level_problems(spec: CodecSpec) -> Iterator[str]:
     names = [canonical(level.name) for level in spec.levels]
-    if not names:
+    if not names and spec.compose is None:
         yield f"codec {spec.name!r} has no levels"
     if len(set(names)) < len(names):
         yield f"codec {spec.name!r} has two levels of one name: {', '.join(names)}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from lossylens.adaptor import Needs
@@ -16,7 +18,7 @@ from lossylens.grid.plan import CodecLevel, Model
 from lossylens.run.asking import AdaptorRecipe, Answered, AnswerJob, AnswerRecipe, ModelRecipe
 from lossylens.run.collect import Asked, Material
 from lossylens.run.decoding import Bitstream, DecodeJob
-from lossylens.run.jobs import CodecRecipe, portable
+from lossylens.run.jobs import Carried, CodecRecipe, portable
 from lossylens.run.progress import Step
 from lossylens.store.database import Store
 from lossylens.store.jsonable import short_hash
@@ -208,7 +210,13 @@ class _Session:
             seconds=run.timeout,
             memory=self._config.memory,
         )
-        resources = Resources(seconds=run.timeout, gpus=self._model.choice.spec.gpus, kept=True)
+        resources = Resources(
+            workers=None,
+            seconds=run.timeout,
+            gpus=self._model.choice.spec.gpus,
+            kept=True,
+            plugin=self._model.choice.where,
+        )
         # Those that have crashed the model come last, so that they can spoil nothing.
         ordered = sorted(todos, key=lambda todo: todo.key in self._crashed)
         by_number = dict(enumerate(ordered))
@@ -244,14 +252,17 @@ class _Session:
     def _decode(self, picture: Picture, context: bool, *, twice: bool) -> DecodeJob:
         parity = self._config.run.evaluator_parity
         if context or self._recipe is None:
-            return DecodeJob(portable(picture), None, None, parity)
+            return DecodeJob(portable(picture, self._executor), None, None, parity)
         bitstream = self._bitstream(self._bitstreams[picture.sha256])
-        return DecodeJob(picture, self._recipe, bitstream, parity, self._needs, twice)
+        # The original is not looked at.
+        return DecodeJob(
+            replace(picture, read=bytes), self._recipe, bitstream, parity, self._needs, twice
+        )
 
     def _bitstream(self, sha256: str) -> Bitstream:
         if self._executor.shares_folder:
             return Bitstream(sha256, self._store.folder)
-        return Bitstream(sha256, None, self._store.read_bitstream(sha256))
+        return Bitstream(sha256, None, Carried(sha256, partial(self._store.read_bitstream, sha256)))
 
     def _keep(self, todo: Todo, result: Answered) -> None:
         if not result.deterministic:
@@ -273,7 +284,10 @@ class _Session:
         if result.decode_seconds is not None:
             timings.append(Timing("decode", self._codec.part.key, 1, result.decode_seconds))
         self._store.add_predictions(rows, timings)
-        self._step.advance(len(rows))
+        spent: Counter[str] = Counter()
+        for row in rows:
+            spent.update(row.usage)
+        self._step.advance(len(rows), spent)
 
     def _fail(self, todo: Todo, stage: str, failure: Failure, watch: FaultWatch) -> None:
         rows = [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from lossylens.errors import DataError
 from lossylens.failure import Failure, attempt, guarded
 from lossylens.grid.plan import Benchmark, Demand
+from lossylens.grid.shard import Shard
 from lossylens.images import content_hash, read_image, source_format
 from lossylens.run.progress import Step
 from lossylens.store.records import Picture
@@ -50,11 +51,13 @@ class Material:
     """Samples by task key, and pictures by hash.
 
     Attributes:
+        demands: what the questions of a task ask of a VLM, those of other shares included.
         limited: keys of tasks that have more images than the run's limit.
     """
 
     samples: Mapping[str, tuple[Asked, ...]]
     pictures: Mapping[str, Picture]
+    demands: Mapping[str, Demand]
     limited: frozenset[str] = frozenset()
 
     @cached_property
@@ -63,20 +66,13 @@ class Material:
         asked = (each for samples in self.samples.values() for each in samples)
         return frozenset(image for each in asked for image in each.compressed)
 
-    def demand(self, task: str) -> Demand:
-        """Return what the questions of a task ask of a VLM."""
-        asked = self.samples[task]
-        return Demand(
-            images=max(len(each.images) for each in asked),
-            boxes=any(each.sample.question.kind is QuestionKind.BOX for each in asked),
-        )
-
 
 def collect(
     benchmarks: tuple[Benchmark, ...],
     limit: int | None,
     known: Mapping[str, Picture],
     step: Step,
+    shard: Shard | None = None,
 ) -> Material:
     """Read all samples, and every distinct image once.
 
@@ -88,25 +84,54 @@ def collect(
         limit: only the first so many images of each task.
         known: pictures of an earlier start, by hash.
         step: advanced by one for each image.
+        shard: the share of the images that counts; None for all.
 
     Raises:
         DataError: malformed data, or two samples of one task with one id.
     """
     pictures: dict[str, Picture] = {}
     samples = {}
+    demands = {}
     limited = set()
     for benchmark in benchmarks:
         hashes: dict[str, str | Failure] = {}
         chosen, whole = _first(benchmark, limit)
         if not whole:
             limited.add(benchmark.part.key)
+        demands[benchmark.part.key] = _demand(chosen)
+        if shard is not None:
+            chosen = list(_share(chosen, shard))
         for sample in chosen:
             for image in sample.images:
                 if image.key not in hashes:
                     hashes[image.key] = _take(image, known, pictures)
                     step.advance()
         samples[benchmark.part.key] = tuple(_asked(each, hashes) for each in chosen)
-    return Material(samples, pictures, frozenset(limited))
+    return Material(samples, pictures, demands, frozenset(limited))
+
+
+def _demand(samples: list[Sample]) -> Demand:
+    return Demand(
+        images=max(len(each.images) for each in samples),
+        boxes=any(each.question.kind is QuestionKind.BOX for each in samples),
+    )
+
+
+def _share(samples: list[Sample], shard: Shard) -> Iterator[Sample]:
+    """Yield the samples whose first image that is compressed is in a share.
+
+    By content, so that an image which several tasks show is encoded in one share.
+    """
+    hashes: dict[str, str] = {}
+    for sample in samples:
+        # Not one that is context, which all samples may share.
+        image = next((each for each in sample.images if not each.context), sample.images[0])
+        if image.key not in hashes:
+            data = attempt(lambda image: image.read(), image)
+            data = image.key.encode() if isinstance(data, Failure) else data
+            hashes[image.key] = content_hash(data)
+        if shard.has(hashes[image.key]):
+            yield sample
 
 
 def _first(benchmark: Benchmark, limit: int | None) -> tuple[list[Sample], bool]:

@@ -69,36 +69,38 @@ def describe_cost(plan: Plan, cost: Cost, *, retry_failed: bool) -> Iterator[str
     vlms = len({model.choice.where for model in plan.models})
     adaptors = {model.adaptor_label for model in plan.models if model.adaptor}
     grid = [
-        _count(vlms, "VLM"),
-        *([f"{_count(len(adaptors), 'adaptor')} and none"] if adaptors else []),
-        _count(len(plan.codecs), "codec level"),
-        _count(len(plan.benchmarks), "task"),
+        count_of(vlms, "VLM"),
+        *([f"{count_of(len(adaptors), 'adaptor')} and none"] if adaptors else []),
+        count_of(len(plan.codecs), "codec level"),
+        count_of(len(plan.benchmarks), "task"),
     ]
     absent = list(plan.absences)
     without = f" ({len(absent)} do not exist)" if absent else ""
-    yield f"{' x '.join(grid)} = {_count(len(plan.cells), 'cell')}{without}"
+    yield f"{' x '.join(grid)} = {count_of(len(plan.cells), 'cell')}{without}"
     for reason in dict.fromkeys(each.reason for each in absent):
         yield f"Left out: {reason}"
     yield (
-        f"{_count(cost.images, 'distinct image')}, {_count(cost.questions, 'question')}:"
-        f" {_count(cost.encodings, 'encoding')}, {_count(cost.answers, 'answer')};"
-        f" {_size(cost.bitstream_bytes)} of bitstreams if they average 1 bit per pixel"
+        f"{count_of(cost.images, 'distinct image')}, {count_of(cost.questions, 'question')}:"
+        f" {count_of(cost.encodings, 'encoding')}, {count_of(cost.answers, 'answer')};"
+        f" {size_of(cost.bitstream_bytes)} of bitstreams if they average 1 bit per pixel"
     )
     if cost.stored_encodings or cost.stored_answers:
         yield (
-            f"Done already: {_count(cost.stored_encodings, 'encoding')},"
-            f" {_count(cost.stored_answers, 'answer')}"
+            f"Done already: {count_of(cost.stored_encodings, 'encoding')},"
+            f" {count_of(cost.stored_answers, 'answer')}"
         )
     if cost.failed:
         retried = "tried again" if retry_failed else "kept; run.retry_failed=true tries them again"
-        yield f"Of these, {_count(cost.failed, 'answer')} failed: {retried}"
+        yield f"Of these, {count_of(cost.failed, 'answer')} failed: {retried}"
 
 
-def _count(number: int, thing: str) -> str:
+def count_of(number: int, thing: str) -> str:
+    """Return so many of a thing in words."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _size(size: float) -> str:
+def size_of(size: float) -> str:
+    """Return so many bytes in words."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -18,12 +18,12 @@ from typing import TypeVar
 from PIL import Image
 
 from lossylens.adaptor import Needs
-from lossylens.codec import Latents
+from lossylens.codec import Codec, Latents
 from lossylens.executor import Resources
 from lossylens.failure import Failure, attempt
-from lossylens.images.pixels import given_image, source_image
+from lossylens.images.pixels import coded_size, given_image, source_image
 from lossylens.run.executors.process import BoundedFunction
-from lossylens.run.jobs import CodecRecipe, JobByJob
+from lossylens.run.jobs import Carried, CodecRecipe, JobByJob
 from lossylens.store.bitstreams import read_bitstream
 from lossylens.store.records import Picture
 
@@ -38,12 +38,12 @@ class Bitstream:
     Attributes:
         sha256: of the content.
         folder: the run folder that has it; None if *content* does.
-        content: the bytes, where workers do not see the run folder.
+        content: returns the bytes, where workers do not see the run folder.
     """
 
     sha256: str
     folder: Path | None
-    content: bytes = b""
+    content: Carried | None = None
 
     def read(self) -> bytes:
         """Return the bytes.
@@ -51,7 +51,10 @@ class Bitstream:
         Raises:
             BitstreamError: the file is gone or is not what was stored.
         """
-        return self.content if self.folder is None else read_bitstream(self.folder, self.sha256)
+        if self.content is not None:
+            return self.content()
+        assert self.folder is not None
+        return read_bitstream(self.folder, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class DecodeJob:
     """A picture that a VLM is to be given, or what else is read from its bitstream.
 
     Attributes:
-        picture: the original; its size is that of the decoded image.
+        picture: the original; its size is the most that the decoded image may have, unless a
+            square is coded in its place.
         codec: at its level; None for the picture as it is.
         bitstream: of the picture; None without a codec.
         parity: see :mod:`lossylens.images.pixels`.
@@ -78,6 +82,11 @@ class DecodeJob:
     def pixels(self) -> int:
         """Of the original."""
         return self.picture.width * self.picture.height
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is decoded."""
+        return coded_size(self.picture.size, self.codec.square if self.codec else None)
 
     @property
     def batch_images(self) -> int:
@@ -126,17 +135,20 @@ def _decode_one(job: DecodeJob) -> Decoded:
         return Decoded(image.size, image.tobytes())
     bitstream = job.bitstream.read()
     codec = job.codec.built()
-    data, latents, deterministic = None, None, True
+    shown: Image.Image | None = None
+    latents, deterministic = None, True
     start = time.perf_counter()
     if Needs.LATENTS in job.needs:
         latents = codec.latents(bitstream)
     if Needs.PIXELS in job.needs:
-        data = _samples(job, codec.decode(bitstream))
+        shown = _given(job, codec, codec.decode(bitstream))
     seconds = time.perf_counter() - start
-    if job.twice and data is not None:
-        deterministic = _samples(job, codec.decode(bitstream)) == data
+    if job.twice and shown is not None:
+        deterministic = _given(job, codec, codec.decode(bitstream)) == shown
     kept = bitstream if Needs.BITSTREAM in job.needs else None
-    return Decoded(job.picture.size, data, kept, latents, seconds, deterministic)
+    if shown is None:
+        return Decoded(job.size, None, kept, latents, seconds)
+    return Decoded(shown.size, shown.tobytes(), kept, latents, seconds, deterministic)
 
 
 def _decode_batch(jobs: tuple[DecodeJob, ...]) -> tuple[Decoded, ...]:
@@ -149,16 +161,16 @@ def _decode_batch(jobs: tuple[DecodeJob, ...]) -> tuple[Decoded, ...]:
     seconds = (time.perf_counter() - start) / len(jobs)
     found = []
     for job, bitstream, image in zip(jobs, bitstreams, images, strict=True):
-        data, deterministic = _samples(job, image), True
+        given, deterministic = _given(job, codec, image), True
         if job.twice:
-            deterministic = _samples(job, codec.decode(bitstream)) == data
+            deterministic = _given(job, codec, codec.decode(bitstream)) == given
         kept = bitstream if Needs.BITSTREAM in job.needs else None
-        found.append(Decoded(job.picture.size, data, kept, None, seconds, deterministic))
+        found.append(Decoded(given.size, given.tobytes(), kept, None, seconds, deterministic))
     return tuple(found)
 
 
-def _samples(job: DecodeJob, image: object) -> bytes:
-    return given_image(image, job.picture.size, parity=job.parity).tobytes()
+def _given(job: DecodeJob, codec: Codec, image: object) -> Image.Image:
+    return given_image(image, job.size, parity=job.parity, smaller=not codec.keeps_size)
 
 
 class DecoderProcess:

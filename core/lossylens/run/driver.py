@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
-from lossylens.errors import StoreError
+from lossylens.errors import DataError, RequirementError, StoreError
 from lossylens.executor import Executor
 from lossylens.failure import FaultError
 from lossylens.grid.config import Config
@@ -19,7 +19,10 @@ from lossylens.run.answering import Answering, Pending, pending
 from lossylens.run.collect import Asked, Material, collect
 from lossylens.run.cost import describe_cost, estimate
 from lossylens.run.encoding import encode_all
+from lossylens.run.executors.local import LocalExecutor
+from lossylens.run.hours import describe_assumed, describe_hours
 from lossylens.run.measuring import Measuring
+from lossylens.run.needs import needs, versions
 from lossylens.run.progress import Unseen, progress
 from lossylens.run.scoring import Scoring
 from lossylens.store.database import Store
@@ -41,7 +44,15 @@ def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int
         LossylensError: something is wrong or missing, or the store cannot be used.
     """
     check_fidelities(config.run.fidelity)
-    plan = make_plan(config)
+    try:
+        plan = make_plan(config)
+    except (RequirementError, DataError) as error:
+        if not (dry and config.run.assumed):
+            raise
+        say(f"Not everything is here, so what follows is assumed (run.assumed): {error}")
+        for line in describe_assumed(config):
+            say(line)
+        return 0
     with ExitStack() as stack:
         store = None
         if (config.run.out / "run.sqlite").exists():
@@ -50,22 +61,34 @@ def run(config: Config, say: Callable[[str], None], *, dry: bool = False) -> int
         if config.run.retry_failed:
             known = {image: each for image, each in known.items() if not each.failure}
         with progress("Reading", None, "images") as step:
-            material = collect(plan.benchmarks, config.run.limit, known, step)
-        plan = plan.restricted({task: material.demand(task) for task in material.samples})
+            material = collect(plan.benchmarks, config.run.limit, known, step, config.shard)
+        plan = plan.restricted(material.demands)
         cost = estimate(plan, material, store)
         for line in describe_cost(plan, cost, retry_failed=config.run.retry_failed):
             say(line)
         if dry:
+            for line in describe_hours(config, plan, material, store):
+                say(line)
+        if dry:
             return 0
+        chosen = config.executor
+        built = config.registry.build_executor(chosen.spec.name, chosen.options)
+        executor = stack.enter_context(built)
+        executor.prepare(list(needs(config, plan)), versions(config), config.run.cache)
         if store is None:
             store = stack.enter_context(Store(config.run.out, writable=True))
         with _recorded(store, config, plan):
-            _do(config, plan, material, store, say)
+            _do(config, plan, material, store, executor, say)
             return store.count_failures()
 
 
 def _do(
-    config: Config, plan: Plan, material: Material, store: Store, say: Callable[[str], None]
+    config: Config,
+    plan: Plan,
+    material: Material,
+    store: Store,
+    executor: Executor[Any, Any],
+    say: Callable[[str], None],
 ) -> None:
     """Do what is not done: curve by curve, so that whole ones come early."""
     if config.run.retry_failed:
@@ -82,12 +105,19 @@ def _do(
     for model in plan.models:
         if model.adaptor and (text := model.adaptor.remark(model.base)):
             store.add_note(model.part.key, text)
-    chosen = config.executor
-    with config.registry.build_executor(chosen.spec.name, chosen.options) as executor:
-        for models in plan.families:
-            steps.do_curves(models, executor)
-        executor.release()
-        Measuring(config, plan, material, store).measure(executor)
+    for codec in plan.codecs:
+        if codec.point.square is not None:
+            store.add_note(
+                codec.part.key,
+                f"pictures are {codec.point.square} before they are coded; its rate counts the"
+                " pixels of the originals, and all models and adaptors at it share this coding",
+            )
+    for models in plan.families:
+        steps.do_curves(models, executor)
+    executor.release()
+    # What is measured of images stays in folders, which others do not see.
+    with nullcontext(executor) if executor.shares_folder else LocalExecutor() as measuring:
+        Measuring(config, plan, material, store).measure(measuring)
     steps.end()
 
 
@@ -156,7 +186,9 @@ class _Steps:
             for codec, cells in zip(levels, due, strict=True):
                 if cells:
                     answering.answer(model, codec, cells)
-                for cell, score, scored_rate in self._scoring.score(model, codec):
+                # A score is of all images; it is made when shares are merged.
+                scored = () if self._config.shard else self._scoring.score(model, codec)
+                for cell, score, scored_rate in scored:
                     rate = "" if scored_rate.mean is None else f" at {scored_rate.mean:.3f} bpp"
                     self._say(f"Scored: {cell}: {score.value:.2f}{rate}")
 

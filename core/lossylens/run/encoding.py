@@ -156,11 +156,12 @@ def encode_all(
         jobs = _Jobs(folder, run.evaluator_parity, shared, begun)
         on_device = any(codec.wants_device for codec in codecs)
         resources = Resources(
-            workers=config.workers,
+            workers=run.workers,
             threads=None if on_device else 1,
             gpus=1 if on_device else 0,
             seconds=run.timeout,
             memory=config.memory,
+            plugin=codecs[0].choice.where,
         )
         recipe = JobByJob(encode, f"the encoder of {title}")
         keeping = _Keeping(codecs, store, step, config.environment.hidden)
@@ -320,8 +321,10 @@ def _encoded_batch(job: EncodeJob) -> tuple[Encoded | Failure, ...]:
     Raises:
         Exception: whatever reading an image or the codec raises.
     """
-    images = [source_image(each.content(), parity=job.parity) for each in job.pictures]
-    codec = job.codec.built()
+    codec, square = job.codec.built(), job.codec.square
+    images = [
+        source_image(each.content(), parity=job.parity, square=square) for each in job.pictures
+    ]
     start = time.perf_counter()
     bitstreams = codec.encode_batch([image.copy() for image in images])
     seconds = (time.perf_counter() - start) / len(images)

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from PIL.Image import Image
 
-from lossylens.codec import Codec, Level
+from lossylens.codec import Codec, Level, Square
 from lossylens.errors import DataError
 from lossylens.executor import Begin, Executor, Recipe, Resources
 from lossylens.failure import Failure, attempt
@@ -36,6 +36,7 @@ class CodecRecipe:
         key: of the codec and level.
         factory, level, options: to build the codec from.
         batch_images: how many images of like size it wants at once.
+        square: what it is given in place of images, if anything.
     """
 
     where: str
@@ -45,6 +46,7 @@ class CodecRecipe:
     level: Level
     options: Any
     batch_images: int = 1
+    square: Square | None = None
 
     @classmethod
     def of(cls, codec: CodecLevel) -> CodecRecipe:
@@ -57,6 +59,7 @@ class CodecRecipe:
             level=codec.level,
             options=codec.choice.options,
             batch_images=codec.batch_images,
+            square=codec.point.square,
         )
 
     def built(self) -> Codec:
@@ -92,8 +95,8 @@ class CodecJob:
         return self.picture.width * self.picture.height
 
     def original(self) -> Image:
-        """Return the image, which is kept until another is asked for."""
-        return _original(self.picture, self.parity)
+        """Return the image as it is coded, which is kept until another is asked for."""
+        return _original(self.picture, self.parity, self.codec.square)
 
 
 class Timed(Protocol):
@@ -184,9 +187,16 @@ def run_works(
     Raises:
         LossylensError: the work cannot be done at all.
     """
-    resources = replace(resources, workers=min(resources.workers, count_images(backlogs)))
-    schedule = Schedule(backlogs, resources.workers)
-    chunks = (jobs([_portable_work(work) for work in chunk]) for chunk in schedule)
+    workers = min(executor.room(resources), count_images(backlogs))
+    if executor.shares_folder:
+        # Elsewhere there may be more room later.
+        resources = replace(resources, workers=workers)
+    schedule = Schedule(backlogs, workers)
+
+    def sent(work: ImageWork) -> ImageWork:
+        return replace(work, picture=portable(work.picture, executor))
+
+    chunks = (jobs([sent(work) for work in chunk]) for chunk in schedule)
     for job, result in executor.run(recipe, chunks, resources):
         if not isinstance(result, Failure):
             schedule.learn(job.codec.where, job.pixels, result.spent)
@@ -199,8 +209,8 @@ def forget_original() -> None:
 
 
 @lru_cache(maxsize=1)
-def _original(picture: Picture, parity: bool) -> Image:
-    return source_image(picture.content(), parity=parity)
+def _original(picture: Picture, parity: bool, square: Square | None) -> Image:
+    return source_image(picture.content(), parity=parity, square=square)
 
 
 @lru_cache(maxsize=1)
@@ -209,35 +219,58 @@ def _built(where: str) -> dict[str, Codec]:
     return {}
 
 
-def _portable_work(work: ImageWork) -> ImageWork:
-    return replace(work, picture=portable(work.picture))
+def portable(picture: Picture, executor: Executor[Any, Any]) -> Picture:
+    """Return *picture* with a reader that works in a worker of *executor*.
 
-
-def portable(picture: Picture) -> Picture:
-    """Return *picture* with a reader that works in another process.
-
-    Most read from a file, which the worker does itself; else the image is sent.
+    Most read from a file, which the worker does itself where it sees it; else the image is
+    sent.
     """
-    try:
-        pickle.dumps(picture.read)
-    except Exception:  # of many kinds
-        return replace(picture, read=_Content.of(picture))
-    return picture
+    if executor.shares_folder and not isinstance(attempt(pickle.dumps, picture.read), Failure):
+        return picture
+    return replace(picture, read=Carried(picture.sha256, picture.read))
 
 
 @dataclass(frozen=True)
-class _Content:
-    """Reads an image that has been read already, or could not be."""
+class Carried:
+    """Reads content that travels with a job, as :class:`CarriedContent` if nothing better is done.
+
+    Attributes:
+        sha256: of the content.
+        read: returns it; stays where it is.
+    """
+
+    sha256: str
+    read: Callable[[], bytes]
+
+    def __call__(self) -> bytes:
+        """Read the content."""
+        return self.read()
+
+    def content(self) -> CarriedContent:
+        """Return what travels."""
+        data = attempt(Carried.__call__, self)
+        return (
+            CarriedContent(b"", data.reason) if isinstance(data, Failure) else CarriedContent(data)
+        )
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        content = self.content()
+        return CarriedContent, (content.data, content.problem)
+
+
+@dataclass(frozen=True)
+class CarriedContent:
+    """Reads content that has been read already, or could not be."""
 
     data: bytes
     problem: str = ""
 
-    @classmethod
-    def of(cls, picture: Picture) -> _Content:
-        data = attempt(Picture.content, picture)
-        return cls(b"", data.reason) if isinstance(data, Failure) else cls(data)
-
     def __call__(self) -> bytes:
+        """Return the content.
+
+        Raises:
+            DataError: it could not be read.
+        """
         if self.problem:
             raise DataError(self.problem)
         return self.data

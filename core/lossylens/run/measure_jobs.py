@@ -11,8 +11,9 @@ from typing import Any
 
 from PIL.Image import Image
 
+from lossylens.errors import ImageError
 from lossylens.failure import Failure, attempt
-from lossylens.images.pixels import decoded_image
+from lossylens.images.pixels import coded_size, decoded_image
 from lossylens.registry.fidelity import Fidelity
 from lossylens.registry.import_paths import import_object
 from lossylens.run.jobs import CodecJob
@@ -36,9 +37,20 @@ class MeasureJob(CodecJob):
     shelf: Shelf
 
     def decoded(self) -> Image:
-        """Return what the codec makes of the bitstream."""
+        """Return what the codec makes of the bitstream.
+
+        Raises:
+            ImageError: it is left at another size than the original.
+        """
         bitstream = read_bitstream(self.folder, self.bitstream)
-        return decoded_image(self.codec.built(), bitstream, self.picture.size, parity=False)
+        size = coded_size(self.picture.size, self.codec.square)
+        image = decoded_image(self.codec.built(), bitstream, size, parity=False)
+        if image.size != size:
+            raise ImageError(
+                f"decoded to {image.width}x{image.height}, not the {size[0]}x{size[1]} of its"
+                " original, so that the two cannot be compared"
+            )
+        return image
 
 
 @dataclass(frozen=True)

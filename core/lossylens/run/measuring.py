@@ -64,7 +64,8 @@ class Measuring:
         """
         self._measure_images(executor)
         for metric in self._metrics:
-            if metric.per_set:
+            # A set is of all images of a task.
+            if metric.per_set and not self._config.shard:
                 self._measure_sets(metric)
 
     def _measure_images(self, executor: Executor[Any, Any]) -> None:
@@ -91,7 +92,7 @@ class Measuring:
         def jobs(works: Sequence[ImageWork]) -> list[MeasureJob]:
             return [job(work, codec) for work in works for codec in work.codecs]
 
-        resources = Resources(workers=self._config.workers, threads=1, memory=self._config.memory)
+        resources = Resources(workers=run.workers, threads=1, memory=self._config.memory)
         recipe = JobByJob(measure, "measuring fidelity")
         with progress("Measuring fidelity", count, "images") as step:
             for done, result in run_works(executor, recipe, jobs, works, resources):

@@ -89,7 +89,7 @@ class Scoring:
         who = f"task {benchmark.choice.spec.name!r}"
         with guarded(who, "score()"):
             score: Any = benchmark.task.score(predictions)
-        for problem in _problems(score, benchmark.choice.spec.primary):
+        for problem in score_problems(score, benchmark.choice.spec.primary):
             raise PluginError(f"{who} breaks its contract: {problem}")
         for problem in resampling_problems(score, predictions):
             raise PluginError(f"{who} breaks its contract: {problem}")
@@ -111,7 +111,7 @@ class Scoring:
         )
 
 
-def _problems(score: Any, primary: Primary) -> Iterator[str]:
+def score_problems(score: Any, primary: Primary) -> Iterator[str]:
     """Yield how *score* departs from what :class:`~lossylens.task.Score` says."""
     if not isinstance(score, Score):
         yield f"score() returned {score!r:.80} instead of a Score"

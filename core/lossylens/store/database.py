@@ -147,6 +147,19 @@ class Store:
         except sqlite3.Error as error:
             raise unusable(self.folder, error) from error
 
+    @contextmanager
+    def attached(self, other: Store) -> Iterator[sqlite3.Connection]:
+        """Write with the database of another open store at hand as ``other``."""
+        try:
+            self._connection.execute("ATTACH ? AS other", (str(other.path),))
+        except sqlite3.Error as error:
+            raise unusable(other.folder, error) from error
+        try:
+            with self._writing() as database:
+                yield database
+        finally:
+            self._connection.execute("DETACH other")
+
     # Runs and the grid
 
     def begin_run(self, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> int:
@@ -422,6 +435,11 @@ class Store:
         with self._writing() as database:
             database.execute("DELETE FROM predictions WHERE transient")
             database.execute("DELETE FROM encodings WHERE transient")
+
+    def mean_seconds(self, stage: str) -> dict[str, float]:
+        """Return how long a stage took for an image, or a question, by codec or VLM."""
+        query = "SELECT part, sum(seconds) / sum(items) FROM timings WHERE stage = ? GROUP BY part"
+        return dict(map(tuple, self.rows(query, (stage,))))
 
     def crashes(self, vlm: str) -> set[str]:
         """Return the images on which a VLM has ended its process."""

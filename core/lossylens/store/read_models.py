@@ -162,6 +162,20 @@ class MeanFidelity(NamedTuple):
     value: float
 
 
+class EncodingCost(NamedTuple):
+    """What a codec costs on a task, both by key.
+
+    Bytes of an image's bitstream, mean and most; and the mean seconds that encoding one took,
+    None where another run did it.
+    """
+
+    codec: str
+    task: str
+    size: float
+    largest: int
+    seconds: float | None
+
+
 def latest_run(store: Store) -> StoredRun | None:
     """Return the latest start, None if there was none."""
     query = "SELECT started, ended, outcome, config, manifest FROM runs ORDER BY id DESC LIMIT 1"
@@ -258,6 +272,25 @@ def failures(store: Store) -> list[FailureCount]:
         " GROUP BY stage, failure ORDER BY count(*) DESC, stage, failure"
     )
     return [FailureCount(*row) for row in rows]
+
+
+def failed_samples(store: Store) -> dict[str, int]:
+    """Return how many samples have failed, by the key of their cell."""
+    query = (
+        "SELECT cells.key, count(*) FROM failures"
+        " JOIN cells ON cells.position = failures.position GROUP BY cells.key"
+    )
+    return {key: int(count) for key, count in store.rows(query)}
+
+
+def spent(store: Store) -> dict[str, float]:
+    """Return what the answers of the latest configuration took, summed by name."""
+    rows = store.rows(
+        "SELECT each.key, sum(each.value) FROM predictions"
+        " JOIN cells ON cells.key = predictions.cell, json_each(predictions.usage) AS each"
+        " WHERE cells.position IS NOT NULL GROUP BY each.key"
+    )
+    return {name: float(total) for name, total in rows}
 
 
 def asked_images(store: Store) -> dict[str, int]:
@@ -362,6 +395,24 @@ WHERE samples.task = ? AND encodings.codec = ? AND NOT sample_images.context
 def encoded_images(store: Store, task: str, codec: str) -> list[EncodedImage]:
     """Return the encoded images of each cluster of a task."""
     return [EncodedImage(*row) for row in store.rows(_ENCODED, (task, codec))]
+
+
+_COSTS = """
+SELECT encodings.codec, used.task, avg(encodings.bytes), max(encodings.bytes), timed.seconds
+FROM (SELECT DISTINCT task, image FROM sample_images WHERE NOT context) AS used
+JOIN encodings ON encodings.image = used.image
+LEFT JOIN (
+    SELECT part, sum(seconds) / sum(items) AS seconds FROM timings
+    WHERE stage = 'encode' GROUP BY part
+) AS timed ON timed.part = encodings.codec
+WHERE encodings.bytes IS NOT NULL
+GROUP BY encodings.codec, used.task
+"""
+
+
+def encoding_costs(store: Store) -> list[EncodingCost]:
+    """Return what every codec costs on every task."""
+    return [EncodingCost(*row) for row in store.rows(_COSTS)]
 
 
 def made_of(store: Store, key: str) -> Mapping[str, Any]:

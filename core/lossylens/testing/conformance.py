@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import operator
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,17 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lossylens.codec import Codec, CodecSpec, Level
-from lossylens.errors import (
-    BitstreamError,
-    ConfigError,
-    ImageError,
-    LossylensError,
-    RequirementError,
-)
-from lossylens.options.overrides import parse_pairs
+from lossylens.errors import BitstreamError, ConfigError, ImageError, RequirementError
 from lossylens.testing.decoding_process import SETTINGS, Outcome, raised
 from lossylens.testing.pictures import picture, squared_error
 from lossylens.testing.subject import Subject, check, fail
+from lossylens.testing.suite import ConformanceSuite
 
 #: Width and height: single pixels, single rows, odd sizes, and one around each of
 #: the block sizes and strides in use.
@@ -45,7 +39,7 @@ _NONSENSE: Mapping[Any, tuple[Any, ...]] = {
 }
 
 
-class CodecConformance:
+class CodecConformance(ConformanceSuite):
     """The tests that every codec must pass.
 
     A module of tests derives a class from it, whose name starts with ``Test``.
@@ -55,47 +49,15 @@ class CodecConformance:
         options: of the codecs, as in a configuration.
     """
 
+    kind: ClassVar[str] = "codec"
     codecs: ClassVar[tuple[str, ...]] = ()
-    options: ClassVar[Mapping[str, Any]] = {}
 
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each test for each codec."""
-        if "subject" in metafunc.fixturenames:
-            names = self.codecs or tuple(metafunc.config.getoption("--codec"))
-            if not names:
-                raise pytest.UsageError("which codec is to be checked? Say --codec NAME")
-            metafunc.parametrize("subject", names, indirect=True, scope="class")
-
-    @pytest.fixture(scope="class")
     @classmethod
-    def subject(cls, request: pytest.FixtureRequest) -> Iterator[Subject | Untestable]:
-        """The codec under test, where it can run."""
-        try:
-            pairs = parse_pairs(request.config.getoption("--codec-option") or (), "--codec-option")
-            given = {**cls.options, **pairs}
-            subject = Subject(request.param, given, request.config.getoption("--codec-examples"))
-            subject.skip_unless_it_can_run()
-            _ = subject.lowest
-        except LossylensError as error:
-            yield Untestable(str(error))
-            return
-        except Exception as error:
-            yield Untestable(f"codec {request.param!r} cannot be built: {raised(error)}")
-            return
-        yield subject
-        subject.close()
-
-    @pytest.fixture(autouse=True)
-    def _told_once(self, request: pytest.FixtureRequest) -> None:
-        """Say once why a codec cannot be tested, not for every test."""
-        if "subject" not in request.fixturenames:
-            return
-        subject = request.getfixturevalue("subject")
-        if isinstance(subject, Untestable):
-            if subject.told:
-                pytest.skip("not tested: see the error of the first test")
-            subject.told = True
-            fail(subject.reason)
+    def make_subject(
+        cls, name: str, given: Mapping[str, Any], request: pytest.FixtureRequest
+    ) -> Subject:
+        """Return the codec under test."""
+        return Subject(name, given, request.config.getoption("--codec-examples"))
 
     # The declaration
 
@@ -135,7 +97,8 @@ class CodecConformance:
                 except Exception as error:
                     fail(f"{what}: raised {raised(error)} instead of a ConfigError")
                 wanted = subject.small_picture.size
-                check(decoded.size == wanted, f"{what}: {_image(decoded)} instead of {wanted}")
+                fits = _fits(codec, decoded.size, wanted)
+                check(fits, f"{what}: {_image(decoded)} instead of {wanted}")
 
     def test_provenance(self, subject: Subject) -> None:
         """It is text, and the same for every instance."""
@@ -156,7 +119,7 @@ class CodecConformance:
         level = subject.lowest.level.name
         what = f"{level}, a RGB image of {size}"
         decoded = subject.decode(subject.lowest, bitstream, f"of a RGB image of {size}")
-        same = (decoded.mode, decoded.size) == ("RGB", size)
+        same = decoded.mode == "RGB" and _fits(subject.lowest, decoded.size, size)
         check(same, f"{what}: decoded to {_image(decoded)}")
         check(decoded.info == {}, f"{what}: decoded with metadata {sorted(decoded.info)}")
         if subject.spec.lossless:
@@ -164,7 +127,7 @@ class CodecConformance:
             check(not lost, f"{what}: other pixels, although the codec is declared lossless")
         apart = subject.decode_apart(level, bitstream, pixels=True)
         there = f"{what}: decoded in a process of its own"
-        right = (apart.problem, apart.mode, apart.size) == ("", "RGB", size)
+        right = (apart.problem, apart.mode, apart.size) == ("", "RGB", decoded.size)
         check(right, f"{there}: {apart.words}")
         check(apart.pixels == decoded.tobytes(), f"{there}: other pixels than here")
 
@@ -173,7 +136,9 @@ class CodecConformance:
         image = picture(96, 96)
         decoded = subject.decode(subject.highest, subject.encode(subject.highest, image))
         what = f"{subject.highest.level.name}, a RGB image of {image.size}"
-        check(decoded.size == image.size, f"{what}: decoded to {_image(decoded)}")
+        fits = _fits(subject.highest, decoded.size, image.size)
+        check(fits, f"{what}: decoded to {_image(decoded)}")
+        image = image.resize(decoded.size)
         red, green, blue = image.split()
         others = {f"turned ({each.name})": image.transpose(each) for each in Image.Transpose}
         others["with red and blue exchanged"] = Image.merge("RGB", (blue, green, red))
@@ -197,7 +162,9 @@ class CodecConformance:
             bitstreams = [subject.encode(codec, image) for image in images]
             rates.append(sum(map(len, bitstreams)))
             decoded = [subject.decode(codec, bitstream) for bitstream in bitstreams]
-            errors.append(sum(map(squared_error, images, decoded)))
+            # What is left scaled down is compared at its size.
+            originals = [image.resize(of.size) for image, of in zip(images, decoded, strict=True)]
+            errors.append(sum(map(squared_error, originals, decoded)))
         sizes = f"bytes of {names}: {rates}"
         check(rates == sorted(rates), f"levels must ascend in rate; {sizes}")
         if len(rates) > 1:
@@ -402,19 +369,6 @@ class CodecConformance:
         check_one()
 
 
-@dataclasses.dataclass
-class Untestable:
-    """In place of a codec that cannot be tested.
-
-    Attributes:
-        reason: why.
-        told: whether a test has said so.
-    """
-
-    reason: str
-    told: bool = False
-
-
 def _level(spec: CodecSpec, name: str) -> Level | None:
     """Return the level called *name*, None where it is refused as it should be."""
     try:
@@ -423,6 +377,12 @@ def _level(spec: CodecSpec, name: str) -> Level | None:
         return None
     except Exception as error:
         fail(f"the level {name!r}: raised {raised(error)} instead of a ConfigError")
+
+
+def _fits(codec: Codec, size: tuple[int, int], original: tuple[int, int]) -> bool:
+    """Whether an image of *original* size may be decoded to *size*."""
+    smaller = size[0] <= original[0] and size[1] <= original[1]
+    return size == original or (smaller and not codec.keeps_size)
 
 
 def _image(image: Image.Image) -> str:

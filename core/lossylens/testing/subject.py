@@ -1,4 +1,4 @@
-"""A codec under test, and what the checks of one codec share."""
+"""What is under test, and what the checks of one plugin share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 import pytest
 from PIL.Image import Image
@@ -14,7 +14,7 @@ from PIL.Image import Image
 from lossylens.codec import Codec, CodecSpec, Level
 from lossylens.registry.plugin_info import Registered
 from lossylens.registry.plugins import Registry, load_registry
-from lossylens.spec import MANDATORY
+from lossylens.spec import MANDATORY, PluginSpec
 from lossylens.testing.decoding_process import DecodingProcess, Outcome, raised
 from lossylens.testing.pictures import picture
 
@@ -44,7 +44,59 @@ def _type(value: Any) -> str:
     return type(value).__name__
 
 
-class Subject:
+S = TypeVar("S", bound=PluginSpec)
+
+
+class PluginSubject(Generic[S]):
+    """A plugin under test.
+
+    Args:
+        kind: such as ``"codec"``.
+        name: of the plugin.
+        given: options, as in a configuration.
+    """
+
+    def __init__(self, kind: str, name: str, given: Mapping[str, Any]) -> None:
+        self.registry: Registry = load_registry()
+        found: Registered[Any] = self.registry.find(kind, name)
+        self.found: Registered[S] = found
+        self.given = dict(given)
+
+    def skip_unless_it_can_run(self) -> None:
+        """Skip what is about to be tested if this machine or an option lacks something."""
+        declared = self.found.spec
+        who = f"{declared.kind} {declared.name!r}"
+        for field in dataclasses.fields(declared.options):
+            if field.default == MANDATORY and field.name not in self.given:
+                pytest.skip(f"{who} must be given the option {field.name!r}")
+        missing = self.registry.missing(self.found, self.options)
+        if missing:
+            reasons = "; ".join(f"{each.what}: {each.remedy}" for each in missing)
+            pytest.skip(f"{who} cannot run here: {reasons}")
+
+    @property
+    def spec(self) -> S:
+        """Its declaration with these options."""
+        return self._configured[0].spec
+
+    @property
+    def options(self) -> Any:
+        """Its options."""
+        return self._configured[1]
+
+    @cached_property
+    def _configured(self) -> tuple[Registered[S], Any]:
+        return self.registry.configured(self.found, self.given)
+
+    def check_built(self) -> None:
+        """Build what the checks share, so that what prevents it is told once."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End what the checks have begun."""
+
+
+class Subject(PluginSubject[CodecSpec]):
     """A codec under test.
 
     Args:
@@ -55,30 +107,12 @@ class Subject:
     """
 
     def __init__(self, name: str, given: Mapping[str, Any], examples: int | None) -> None:
-        self.registry: Registry = load_registry()
-        self.found: Registered[CodecSpec] = self.registry.find("codec", name)
-        self.given = dict(given)
+        super().__init__("codec", name, given)
         self._examples = examples
 
-    def skip_unless_it_can_run(self) -> None:
-        """Skip what is about to be tested if this machine or an option lacks something."""
-        for field in dataclasses.fields(self.spec.options):
-            if field.default == MANDATORY and field.name not in self.given:
-                pytest.skip(f"codec {self.spec.name!r} must be given the option {field.name!r}")
-        missing = self.registry.missing(self.found, self.options)
-        if missing:
-            reasons = "; ".join(f"{each.what}: {each.remedy}" for each in missing)
-            pytest.skip(f"codec {self.spec.name!r} cannot run here: {reasons}")
-
-    @property
-    def spec(self) -> CodecSpec:
-        """Declaration of the codec."""
-        return self.found.spec
-
-    @cached_property
-    def options(self) -> Any:
-        """The codec's options."""
-        return self.registry.options(self.found, self.given)
+    def check_built(self) -> None:
+        """Build the codec at its lowest level."""
+        _ = self.lowest
 
     def build(self, level: Level) -> Codec:
         """Return a new instance."""

@@ -46,5 +46,5 @@ def missing(name: str, gigabytes: float = LARGE_SIZE) -> Sequence[Missing]:
     try:
         weight_files(checkpoint.find(name))
     except RequirementError as error:
-        return (Missing(str(error), checkpoint.remedy(name, gigabytes)),)
+        return (checkpoint.lacking(name, gigabytes, error),)
     return ()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lossylens.codec import Level
 from lossylens.errors import ConfigError, RequirementError
-from lossylens.spec import Missing
+from lossylens.spec import Missing, Source
 
 from lossylens_toolkit.cache_folder import cache_folder
 from lossylens_toolkit.neural_codec.neural_options import (
@@ -96,6 +96,7 @@ class Base:
         files: under which it is looked for as a single file.
         source: where it can be had.
         size: of the single file.
+        licence: of the weights.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Base:
     files: tuple[str, ...]
     source: str
     size: str
+    licence: str
 
 
 SD21_BASE = Base(
@@ -111,6 +113,7 @@ SD21_BASE = Base(
     ("v2-1_512-ema-pruned.safetensors", "v2-1_512-ema-pruned.ckpt"),
     "https://huggingface.co/stabilityai/stable-diffusion-2-1-base",
     "5.2 GB",
+    "CreativeML Open RAIL++-M",
 )
 SD_TURBO = Base(
     "SD-Turbo",
@@ -118,6 +121,7 @@ SD_TURBO = Base(
     ("sd_turbo.safetensors",),
     "https://huggingface.co/stabilityai/sd-turbo",
     "5.2 GB",
+    "Stability AI Community License",
 )
 
 #: Of a level, the names under which its checkpoint is published, relative to the folder.
@@ -236,7 +240,7 @@ def missing_files(
         find_base(codec, base, options)
     except (RequirementError, ConfigError) as error:
         reason = str(error).removeprefix(f"{codec}: ")
-        lacking.append(Missing(f"base weights of {codec}, {base.name}", reason))
+        lacking.append(Missing(f"base weights of {codec}, {base.name}", reason, _base_source(base)))
     files = [file for file in others if not (folder / file.name).is_file()]
     if not any(_is_there(folder, level, published) for level in levels):
         files += map(published, levels)
@@ -246,10 +250,24 @@ def missing_files(
             Missing(
                 f"checkpoint {file.name} of {codec}",
                 f"get it from {file.source} ({file.size}); put it into {folder} under that name",
+                Source(file.source, gigabytes=_gigabytes(file.size)),
             )
             for file in files
         ),
     ]
+
+
+def _base_source(base: Base) -> Source:
+    """Return the single file, which the hub has beside the folder."""
+    name = base.files[-1]
+    repository = base.source.removeprefix("https://huggingface.co/")
+    target = cache_folder() / "checkpoints" / name
+    return Source(f"hf:{repository}/{name}", str(target), _gigabytes(base.size), base.licence)
+
+
+def _gigabytes(size: str) -> float:
+    """Return what a text such as ``about 0.3 GB`` says."""
+    return float(size.removeprefix("about ").removesuffix(" GB"))
 
 
 def _is_there(folder: Path, level: Level, published: Callable[[Level], PublishedFile]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +27,7 @@ def features(
         typer.Argument(metavar="[KEY=VALUE]...", help="Such as vlms.qwen2.5-vl-3b.device=cuda."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images to draw.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
     """Draw where compression changes what the language model is given, and adaptors mend it.
 
@@ -38,7 +41,10 @@ def features(
     loaded = load_config(config, overrides or ())
     with loaded.readable_errors():
         maps = map_features(loaded, vlm, images=images)
-    print_table(("codec", "level", "adaptor", "feature error"), told(maps))
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(each) for each in maps], indent=2))
+    else:
+        print_table(("codec", "level", "adaptor", "feature error"), told(maps))
 
 
 @app.command(cls=TakesOverrides)
@@ -49,7 +55,14 @@ def layers(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Such as vlms.qwen2.5-vl-3b.device=cuda."),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Images to measure.")] = 8,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default=False,
+            help="Images to measure. Default: 100, or what five minutes suffice for.",
+        ),
+    ] = None,
     maps: Annotated[int, typer.Option(min=0, help="Images to draw maps of.")] = 2,
     map_layers: Annotated[int, typer.Option(min=1, help="Layers to draw maps of.")] = 6,
     out: Annotated[
@@ -59,8 +72,9 @@ def layers(
 ) -> None:
     """Measure the layers of a vision encoder on original and compressed images.
 
-    Token similarity, attention distance, information flow and maps, for each codec and
-    level of the configuration, on the first images of its tasks.
+    Token similarity, attention distance, inflow and outflow, and maps of them and of the
+    class token's attention, for each codec and level of the configuration, on the first
+    images of its tasks.
     """
     from lossylens.grid.config import load_config
 
@@ -72,4 +86,11 @@ def layers(
         analysis = analyse_layers(loaded, vlm, images=images, mapped=maps, map_layers=map_layers)
     folder = folder or loaded.run.out / "layers" / analysis.vlm
     page = write_layers(analysis, folder)
+    measured = analysis.original.images + len(analysis.failures)
+    if measured < analysis.wanted:
+        typer.echo(
+            f"{measured} of {analysis.wanted} images were measured in five minutes;"
+            f" --images {analysis.wanted} measures them all",
+            err=True,
+        )
     typer.echo(out / page.name if out else loaded.readable(str(page)))

@@ -14,19 +14,20 @@ import torch
 from lossylens.vlm import VisionAccess
 from numpy.typing import NDArray
 from PIL.Image import Image
+from PIL.Image import new as new_image
 
 from lossylens_toolkit.layer_analysis.layer_metrics import (
     AttentionFlow,
     attention_flow,
     principal_maps,
-    token_similarity,
+    similarities,
 )
 
 #: Bytes of attention that are asked for at once.
 _ATTENTION = 2**30
 
-#: Measures that attention gives, as attributes of :class:`.layer_metrics.AttentionFlow`.
-FLOWS = ("distance", "most_attended", "mixing", "concentration")
+#: Pixels of a patch's side where a map lies on the image.
+PATCH = 8
 
 
 @dataclass
@@ -34,28 +35,38 @@ class LayerCurve:
     """Measures by layer, means over images.
 
     Attributes:
-        similarity: of the hidden states that enter each layer with those of the
-            original; one value more, for the output.
-        flows: values of each of :data:`FLOWS` by name.
         images: how many.
     """
 
-    similarity: list[float] = field(default_factory=list)
-    flows: dict[str, list[float]] = field(default_factory=dict)
     images: int = 0
+    _sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    _counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def add(self, similarity: Sequence[float], flows: Sequence[AttentionFlow]) -> None:
         """Add one image."""
-        self.similarity = self._mean(self.similarity, similarity)
-        for name in FLOWS:
-            values = [getattr(each, name) for each in flows]
-            self.flows[name] = self._mean(self.flows.get(name, []), values)
+        self._add("similarity", similarity)
+        measures = [flow.measures() for flow in flows]
+        for name in measures[0]:
+            self._add(name, [each[name] for each in measures])
         self.images += 1
 
-    def _mean(self, before: Sequence[float], values: Sequence[float]) -> list[float]:
-        old = before or [0.0] * len(values)
-        pairs = zip(old, values, strict=True)
-        return [(self.images * one + other) / (self.images + 1) for one, other in pairs]
+    def mean(self, name: str) -> list[float]:
+        """Return one measure by layer; NaN where no image has it.
+
+        Args:
+            name: ``similarity`` of the hidden states that enter each layer with those of the
+                original, one value more for the output, or one of
+                :meth:`.layer_metrics.AttentionFlow.measures`.
+        """
+        counts = self._counts[name]
+        means = np.where(counts > 0, self._sums[name] / np.maximum(counts, 1), np.nan)
+        return [float(value) for value in means]
+
+    def _add(self, name: str, values: Sequence[float]) -> None:
+        new = np.array(values, dtype=np.float64)
+        known = np.isfinite(new)
+        self._sums[name] = self._sums.get(name, np.zeros(len(new))) + np.where(known, new, 0)
+        self._counts[name] = self._counts.get(name, np.zeros(len(new), np.int64)) + known
 
 
 @dataclass(frozen=True)
@@ -64,10 +75,16 @@ class Maps:
 
     Attributes:
         principal: colours, see :func:`.layer_metrics.principal_maps`.
-        inflow, outflow: per token.
+        similarity: cosine of each token of the layer's output with the original's.
+        received: attention that each patch is given; see
+            :class:`.layer_metrics.AttentionFlow`.
+        inflow, outflow: distance of each patch to where it is anchored, in diagonals; NaN
+            for those that are anchored at a class token.
     """
 
     principal: NDArray[np.uint8]
+    similarity: NDArray[np.float32]
+    received: NDArray[np.float32]
     inflow: NDArray[np.float32]
     outflow: NDArray[np.float32]
 
@@ -104,10 +121,26 @@ def measure_layers(
         states = _states(vision, image)[0] if label else reference
         flows[label] = list(_flows(vision, image))
         pairs = zip(reference, states, strict=True)
-        curves[label].add([token_similarity(*pair) for pair in pairs], flows[label])
+        curves[label].add([float(similarities(*pair).mean()) for pair in pairs], flows[label])
         # What a layer makes; the input of the first knows no neighbours yet.
         outputs[label] = {layer: states[layer + 1] for layer in mapped}
     return {layer: _maps(layer, outputs, flows, layout) for layer in mapped}
+
+
+def shown_tiles(vision: VisionAccess, image: Image) -> Image:
+    """Return what the tiles of a map show of an image, side by side.
+
+    Each patch has :data:`PATCH` pixels a side.
+    """
+    layout = vision.prepare([image])[0].layout
+    size = (layout.columns * PATCH, layout.rows * PATCH)
+    shown = new_image("RGB", (layout.tiles * size[0], size[1]))
+    for number, (left, top, right, bottom) in enumerate(layout.rectangles):
+        sides = (left * image.width, top * image.height, right * image.width, bottom * image.height)
+        # What lies beyond the image, where the model pads it, is black.
+        tile = image.crop(tuple(round(side) for side in sides)).resize(size)
+        shown.paste(tile, (number * size[0], 0))
+    return shown
 
 
 def _states(vision: VisionAccess, image: Image) -> tuple[list[NDArray[np.float32]], Any]:
@@ -153,8 +186,10 @@ def _maps(
     return {
         label: Maps(
             _side_by_side(colour.reshape(*shape, 3)),
-            _side_by_side(flows[label][layer].inflow),
-            _side_by_side(flows[label][layer].outflow),
+            _side_by_side(similarities(outputs[""][layer], outputs[label][layer]).reshape(shape)),
+            _side_by_side(flows[label][layer].received),
+            _side_by_side(flows[label][layer].inflow.distances),
+            _side_by_side(flows[label][layer].outflow.distances),
         )
         for label, colour in zip(["", *labels], colours, strict=True)
     }

@@ -1,14 +1,12 @@
 """What the layers of a vision encoder make of an image, in numbers.
 
-Liu et al. ("When MLLMs Meet Compression Distortion", 2025) look at similarity of tokens,
-reach of attention and flow of information layer by layer, and find three stages: shallow
-layers scan widely, middle layers look at neighbours, deep layers gather at few tokens.
-The definitions are ours:
+Similarity of tokens, reach of attention and flow of information layer by layer, as Liu et al.
+("When MLLMs Meet Compression Distortion", arXiv 2509.24258) look at them.  Formulas and what
+is our choice: ``docs/analysis.md``.
 
-Tokens are patches; class tokens are left out.  ``A`` is a layer's attention, the mean
-over its heads, restricted to patches and normalised again, so that each row (query) sums
-to one.  ``p`` is a patch's place in its tile, in patches, and ``D`` the diagonal of the
-tile, the distance of its opposite corners.  Everything is averaged over tiles.
+``A`` is a layer's attention, the mean over its heads; each row (query) sums to one.  ``p`` is
+a patch's place in its tile, in patches, and ``D`` the diagonal of the tile, the distance of
+its opposite corners.  Everything is averaged over tiles.
 """
 
 from __future__ import annotations
@@ -23,8 +21,35 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Share of the tokens whose part in the outflow is its concentration.
-TOP = 0.1
+
+@dataclass(frozen=True)
+class Anchoring:
+    """At which token each patch is anchored, as source of its inflow or target of its outflow.
+
+    Attributes:
+        at: that token, ``(tiles, patches)``; patches are counted from 0, a class token is -1.
+        distances: to it in diagonals, ``(tiles, rows, columns)``; NaN for a class token,
+            which has no place.
+    """
+
+    at: NDArray[np.int64]
+    distances: NDArray[np.float32]
+
+    @property
+    def to_class(self) -> float:
+        """Share of the patches that are anchored at a class token."""
+        return float((self.at < 0).mean())
+
+    @property
+    def targets(self) -> float:
+        """How many distinct tokens they are anchored at, of all in their tile."""
+        return float(np.mean([len(np.unique(tile)) for tile in self.at]))
+
+    @property
+    def distance(self) -> float:
+        """Mean distance of patches to the patch they are anchored at; NaN if none is."""
+        known = self.distances[np.isfinite(self.distances)]
+        return float(known.mean()) if known.size else math.nan
 
 
 @dataclass(frozen=True)
@@ -32,28 +57,33 @@ class AttentionFlow:
     """Where one layer's attention goes.
 
     Attributes:
-        distance: average attention distance, ``mean_q sum_k A[q, k] |p_q - p_k| / D``
-            (Dosovitskiy et al. 2021), 0 to 1.
-        most_attended: distance to the most attended token,
-            ``mean_q |p_q - p_k*| / D`` with ``k* = argmax_k A[q, k]``, which may be ``q``.
-        mixing: mean inflow.  The mean outflow is the same.
-        concentration: share of the whole outflow that comes from the tenth of the
-            tokens that give most; 0.1 if all give alike, 1 if few give everything.
-        inflow: what each token takes from others, ``1 - A[i, i]``, by tile and place
-            ``(tiles, rows, columns)``.
-        outflow: what each token gives to others, ``sum_{q != i} A[q, i]``, likewise.
+        distance: average attention distance ``mean_q sum_k A[q, k] |p_q - p_k| / D``
+            (Dosovitskiy et al. 2021), 0 to 1; over patches, whose rows are normalised again
+            without the class tokens.
+        inflow: from where a patch takes most, ``argmax_k A[q, k]``; it may be the patch itself.
+        outflow: to where a patch gives most, ``argmax_q A[q, k]``, likewise.
+        received: attention that each patch is given, ``(tiles, rows, columns)``: by the class
+            token where there is one, else the mean over all patches.
     """
 
     distance: float
-    most_attended: float
-    mixing: float
-    concentration: float
-    inflow: NDArray[np.float32]
-    outflow: NDArray[np.float32]
+    inflow: Anchoring
+    outflow: Anchoring
+    received: NDArray[np.float32]
+
+    def measures(self) -> dict[str, float]:
+        """Return all that is one number for the layer, by name."""
+        found = {"distance": self.distance}
+        for name in ("inflow", "outflow"):
+            anchoring: Anchoring = getattr(self, name)
+            found[f"{name}_to_class"] = anchoring.to_class
+            found[f"{name}_targets"] = anchoring.targets
+            found[f"{name}_distance"] = anchoring.distance
+        return found
 
 
-def token_similarity(original: NDArray[Any], decoded: NDArray[Any]) -> float:
-    """Return the mean cosine of the hidden states at equal places, ``mean_i cos(x_i, y_i)``.
+def similarities(original: NDArray[Any], decoded: NDArray[Any]) -> NDArray[Any]:
+    """Return the cosine of the hidden states at equal places, ``cos(x_i, y_i)``: ``(tokens,)``.
 
     Args:
         original: ``(tokens, width)``.
@@ -61,7 +91,8 @@ def token_similarity(original: NDArray[Any], decoded: NDArray[Any]) -> float:
     """
     norms = np.linalg.norm(original, axis=-1) * np.linalg.norm(decoded, axis=-1)
     products = np.sum(original * decoded, axis=-1)
-    return float(np.mean(products / np.maximum(norms, np.finfo(np.float32).tiny)))
+    cosines: NDArray[Any] = products / np.maximum(norms, np.finfo(np.float32).tiny)
+    return cosines
 
 
 def attention_flow(weights: NDArray[Any], rows: int, columns: int) -> AttentionFlow:
@@ -75,21 +106,27 @@ def attention_flow(weights: NDArray[Any], rows: int, columns: int) -> AttentionF
     """
     patches = rows * columns
     extra = weights.shape[-1] - patches
-    attention = weights.mean(axis=1)[:, extra:, extra:]
-    attention = attention / np.maximum(attention.sum(-1, keepdims=True), np.finfo(np.float32).tiny)
+    mean = weights.mean(axis=1)
+    among = mean[:, extra:, extra:]
+    among = among / np.maximum(among.sum(-1, keepdims=True), np.finfo(np.float32).tiny)
     gaps = _distances(rows, columns)
-    most = attention.argmax(axis=-1)
-    inflow = 1 - np.diagonal(attention, axis1=1, axis2=2)
-    outflow = attention.sum(axis=1) - np.diagonal(attention, axis1=1, axis2=2)
-    shape = (len(attention), rows, columns)
+    shape = (len(mean), rows, columns)
+    given = mean[:, :extra] if extra else mean
     return AttentionFlow(
-        distance=float((attention * gaps).sum(-1).mean()),
-        most_attended=float(gaps[np.arange(patches), most].mean()),
-        mixing=float(inflow.mean()),
-        concentration=float(np.mean([_top_share(tile) for tile in outflow])),
-        inflow=inflow.reshape(shape).astype(np.float32),
-        outflow=outflow.reshape(shape).astype(np.float32),
+        distance=float((among * gaps).sum(-1).mean()),
+        inflow=_anchoring(mean[:, extra:].argmax(axis=2) - extra, gaps, shape),
+        outflow=_anchoring(mean[:, :, extra:].argmax(axis=1) - extra, gaps, shape),
+        received=given[:, :, extra:].mean(axis=1).reshape(shape).astype(np.float32),
     )
+
+
+def _anchoring(
+    found: NDArray[np.int64], gaps: NDArray[np.float32], shape: tuple[int, ...]
+) -> Anchoring:
+    """Return where patches are anchored, class tokens being those below zero."""
+    at = np.maximum(found, -1)
+    distances = np.where(at < 0, np.float32(np.nan), gaps[np.arange(len(gaps)), at])
+    return Anchoring(at, distances.reshape(shape))
 
 
 def _distances(rows: int, columns: int) -> NDArray[np.float32]:
@@ -97,12 +134,6 @@ def _distances(rows: int, columns: int) -> NDArray[np.float32]:
     y, x = np.divmod(np.arange(rows * columns, dtype=np.float32), columns)
     diagonal = math.hypot(rows - 1, columns - 1) or 1.0
     return np.hypot(y[:, None] - y, x[:, None] - x) / np.float32(diagonal)
-
-
-def _top_share(outflow: NDArray[Any]) -> float:
-    count = max(1, round(TOP * outflow.size))
-    total = float(outflow.sum())
-    return float(np.sort(outflow)[-count:].sum()) / total if total > 0 else 0.0
 
 
 def principal_maps(

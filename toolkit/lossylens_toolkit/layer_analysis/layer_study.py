@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +22,19 @@ from lossylens.task import ImageRef
 from lossylens.vlm import VisionAccess, VlmSpec
 from PIL.Image import Image
 
+from lossylens_toolkit.layer_analysis.stages import Stages, find_stages
+
 if TYPE_CHECKING:
     from lossylens.codec import Codec
 
     from lossylens_toolkit.layer_analysis.layer_curves import LayerCurve, Maps
+
+#: Images that are measured where nothing else is said, as in the paper, and the seconds after
+#: which a model that is slow has had enough of them.
+IMAGES, _PATIENCE = 100, 300.0
+
+#: Fewer are measured only where the tasks have no more.
+_FEWEST = 8
 
 
 @dataclass(frozen=True)
@@ -50,11 +60,13 @@ class ImageMaps:
     Attributes:
         name: of the image in its task.
         original: the image.
+        tiles: what the maps show of it, see :func:`.layer_curves.shown_tiles`.
         maps: by layer and label, ``""`` for the original, else codec and level.
     """
 
     name: str
     original: Image
+    tiles: Image
     maps: Mapping[int, Mapping[str, Maps]]
 
 
@@ -65,6 +77,11 @@ class LayerAnalysis:
     Attributes:
         vlm: label.
         layers: of its vision encoder.
+        windowed: those whose attention stays within windows.
+        class_token: whether the encoder has one.
+        stages: of the layers; None where they are not told, because too few see the whole
+            image.
+        wanted: images that there were to measure.
         original: measures on the images as they are.
         compressed: in the order of the configuration.
         images: those with maps.
@@ -73,6 +90,10 @@ class LayerAnalysis:
 
     vlm: str
     layers: int
+    windowed: tuple[int, ...]
+    class_token: bool
+    stages: Stages | None
+    wanted: int
     original: LayerCurve
     compressed: tuple[Compressed, ...]
     images: tuple[ImageMaps, ...]
@@ -80,7 +101,7 @@ class LayerAnalysis:
 
 
 def analyse_layers(
-    config: Config, vlm: str, *, images: int = 8, mapped: int = 2, map_layers: int = 6
+    config: Config, vlm: str, *, images: int | None = None, mapped: int = 2, map_layers: int = 6
 ) -> LayerAnalysis:
     """Measure every layer of a vision encoder on original and compressed images.
 
@@ -88,7 +109,8 @@ def analyse_layers(
         config: of a run: its codecs with their levels, its tasks, whose first images are
             taken in turn, and its VLMs.
         vlm: label of one of them.
-        images: how many are measured.
+        images: how many are measured; None for :data:`IMAGES`, or as many as five minutes
+            suffice for.
         mapped: of how many maps are made.
         map_layers: of how many layers, evenly spaced.
 
@@ -101,11 +123,15 @@ def analyse_layers(
     codecs = {f"{each.codec} {each.level}": each for each in _coders(config)}
     if not codecs:
         raise ConfigError("codecs: name at least one that compresses, such as jpeg:")
-    pictures = list(first_images(config, images))
+    pictures = list(first_images(config, images or IMAGES))
     vision = vision_of(config, choice)
     measuring = _Measuring(vision, codecs, mapped, map_layers)
+    start = time.monotonic()
     with progress("Measuring layers", len(pictures), "images") as step:
-        for name, reference in pictures:
+        for number, (name, reference) in enumerate(pictures):
+            slow = time.monotonic() - start > _PATIENCE
+            if images is None and number >= _FEWEST and slow:
+                break
             compress = partial(_compress, codecs=codecs, parity=config.run.evaluator_parity)
             made = attempt(compress, reference)
             if isinstance(made, Failure):
@@ -119,6 +145,10 @@ def analyse_layers(
     return LayerAnalysis(
         choice.label,
         vision.layers,
+        tuple(sorted(vision.windowed)),
+        measuring.class_token,
+        _stages(curves[""], vision),
+        len(pictures),
         curves[""],
         tuple(
             Compressed(each.codec, each.level, fmean(measuring.rates[label]), curves[label])
@@ -151,13 +181,15 @@ class _Measuring:
         self.rates: dict[str, list[float]] = {label: [] for label in labels}
         self.images: list[ImageMaps] = []
         self.failures: list[str] = []
+        self.class_token = False
         self._vision, self._mapped = vision, mapped
         self._layers = chosen_layers(vision.layers, map_layers)
 
     def add(self, name: str, versions: _Versions) -> None:
         """Measure one image."""
-        from lossylens_toolkit.layer_analysis.layer_curves import measure_layers
+        from lossylens_toolkit.layer_analysis.layer_curves import measure_layers, shown_tiles
 
+        self.class_token = self._vision.layout(versions.original.size).extra > 0
         layers = self._layers if len(self.images) < self._mapped else ()
         maps = measure_layers(
             self._vision, versions.original, versions.decoded, self.curves, layers
@@ -165,7 +197,15 @@ class _Measuring:
         for label, rate in versions.rates.items():
             self.rates[label].append(rate)
         if layers:
-            self.images.append(ImageMaps(name, versions.original, maps))
+            tiles = shown_tiles(self._vision, versions.original)
+            self.images.append(ImageMaps(name, versions.original, tiles, maps))
+
+
+def _stages(curve: LayerCurve, vision: VisionAccess) -> Stages | None:
+    """Return the stages of an encoder; None if windows bound what its layers see."""
+    if vision.windowed:
+        return None
+    return find_stages(curve.mean("distance"), curve.mean("inflow_targets"))
 
 
 @dataclass(frozen=True)
@@ -178,8 +218,14 @@ class _Coder:
 
 
 def _coders(config: Config) -> Iterator[_Coder]:
-    """Yield every codec and level that compresses."""
+    """Yield every codec and level that compresses.
+
+    Raises:
+        ConfigError: one codes squares.
+    """
     for choice in config.codecs:
+        if choice.square is not None:
+            raise ConfigError(f"{choice.where}.square: layers are measured on whole pictures alone")
         for level in choice.levels:
             if choice.spec.nominal_bpp is None:
                 codec = config.registry.build_codec(choice.spec.name, level, choice.options)

@@ -13,6 +13,8 @@
 :mod:`.hyperprior_network`  forward, compress and decompress of a hyperprior network
 :mod:`.high_fidelity`       the autoencoder that HiFiC and MS-ILLM share
 :mod:`.learned_codec`       the codec contract on top of all these
+:mod:`.level_gains`         many rates from one network, by position
+:mod:`.variable_rate`       the codec contract for such a network
 :mod:`.generative_codec`    what generative codecs add to it
 :mod:`.compressai`          what is used of CompressAI
 :mod:`.neural_suite`        tests that every learned codec is put to; needs pytest

@@ -12,6 +12,9 @@ bytes  content
 rest   the string of z, the string of y
 ====== ==============================================================
 
+Version 2 has side information before the string of z, of a length that the codec knows; a
+bitstream without any is of version 1.
+
 Numbers are little-endian.  The checksum of the symbols is that of what the encoder
 coded: where the decoder, by other rounding of its probability model, takes another
 table than the encoder did, it finds other symbols, and the checksum says so.
@@ -33,6 +36,8 @@ from dataclasses import dataclass
 from lossylens.errors import BitstreamError
 
 VERSION = 1
+#: With side information.
+SIDE_VERSION = 2
 
 _MARK = 0xC0
 _FLOAT64 = 0x08
@@ -53,6 +58,7 @@ class Content:
         float64: whether the probability model was in float64.
         z: string of the hyper latents.
         y: string of the latents.
+        side: side information, such as the levels of parts of the picture; ``b""`` for none.
     """
 
     level: str
@@ -63,6 +69,7 @@ class Content:
     float64: bool
     z: bytes
     y: bytes
+    side: bytes = b""
 
 
 def pack(content: Content) -> bytes:
@@ -71,12 +78,15 @@ def pack(content: Content) -> bytes:
     checksums = struct.pack(
         "<HHH", _identity(content.level), content.tables & 0xFFFF, content.symbols & 0xFFFF
     )
-    body = checksums + numbers + content.z + content.y
-    first = _MARK | VERSION | (_FLOAT64 if content.float64 else 0)
+    body = checksums + numbers + content.side + content.z + content.y
+    version = SIDE_VERSION if content.side else VERSION
+    first = _MARK | version | (_FLOAT64 if content.float64 else 0)
     return bytes([first]) + struct.pack("<H", binascii.crc_hqx(body, 0)) + body
 
 
-def unpack(bitstream: bytes, level: str, others: Iterable[str], max_pixels: int) -> Content:
+def unpack(
+    bitstream: bytes, level: str, others: Iterable[str], max_pixels: int, side_bytes: int = 0
+) -> Content:
     """Return what *bitstream* holds.
 
     Args:
@@ -84,6 +94,7 @@ def unpack(bitstream: bytes, level: str, others: Iterable[str], max_pixels: int)
         level: ``codec/level`` that is expected.
         others: more of these, to name the one that is found instead.
         max_pixels: size of the largest picture that is admitted.
+        side_bytes: length of side information where there is any; 0 for a codec without.
 
     Raises:
         BitstreamError: it is damaged, too large, of another format version, or of
@@ -92,7 +103,7 @@ def unpack(bitstream: bytes, level: str, others: Iterable[str], max_pixels: int)
     if len(bitstream) < 1 + _FIXED.size or bitstream[0] & 0xF0 != _MARK:
         raise BitstreamError("not a bitstream of a learned codec")
     version = bitstream[0] & 0x07
-    if version != VERSION:
+    if version not in ((VERSION, SIDE_VERSION) if side_bytes else (VERSION,)):
         raise BitstreamError(f"of format version {version}; this is version {VERSION}")
     crc, identity, tables, symbols = _FIXED.unpack_from(bitstream, 1)
     if crc != binascii.crc_hqx(bitstream[3:], 0):
@@ -105,11 +116,13 @@ def unpack(bitstream: bytes, level: str, others: Iterable[str], max_pixels: int)
         raise BitstreamError(
             f"claims {width}x{height} pixels; at most {max_pixels} are admitted (option max_pixels)"
         )
+    end = position + (side_bytes if version == SIDE_VERSION else 0)
+    side, position = bitstream[position:end], end
     if length > len(bitstream) - position:
         raise BitstreamError("damaged: a string is longer than the bitstream")
     strings = bitstream[position : position + length], bitstream[position + length :]
     float64 = bool(bitstream[0] & _FLOAT64)
-    return Content(level, width, height, tables, symbols, float64, *strings)
+    return Content(level, width, height, tables, symbols, float64, *strings, side)
 
 
 def noise_seed(content: Content) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from lossylens_toolkit.neural_codec.compressai import (
     GaussianConditional,
     quantize_ste,
 )
+from lossylens_toolkit.neural_codec.level_gains import LevelGains
 from lossylens_toolkit.neural_codec.probability_tables import (
     Tables,
     bottleneck_tables,
@@ -41,6 +43,9 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
 
     Subclasses have ``g_a``, ``g_s`` and ``latent_channels`` and define the methods below.
     Latents y are ``(B, M, H/16, W/16)``, hyper latents z ``(B, N, H/64, W/64)``.
+
+    A network whose transforms are sequences of layers can be given gains
+    (:attr:`level_gains`), with which it computes :meth:`at` the levels of a map.
     """
 
     g_a: nn.Module
@@ -52,6 +57,14 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
 
     #: Number of channels of y.
     latent_channels: int
+
+    #: Where gains can be: of g_a the layers behind which they are, of g_s those before which
+    #: they are, each with the channels there; empty for a network that takes none.
+    analysis_stages: Mapping[int, int] = MappingProxyType({})
+    synthesis_stages: Mapping[int, int] = MappingProxyType({})
+
+    #: Gains of levels; left out by a network of one rate.
+    level_gains: LevelGains | None
 
     @property
     def bottleneck(self) -> EntropyBottleneck:
@@ -105,7 +118,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
                 :attr:`hyper_stride`.
         """
         with self._transforming(x.device):
-            y = self.g_a(x.to(self._transform_dtype))
+            y = self._analysed(x)
         # What probabilities depend on is never in less than full precision.
         with torch.autocast(x.device.type, enabled=False):
             y = y.to(self._transform_dtype)
@@ -117,7 +130,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
             with Winograd():
                 y_hat = self.walk_forward(self.hyper_synthesis(z_hat), y.to(self._dtype), coder)
         with self._transforming(x.device):
-            x_hat = self.g_s(y_hat.to(self._transform_dtype))
+            x_hat = self._synthesised(y_hat)
         likelihoods = {"y": self.in_channel_order(coder.segments), "z": z_likelihoods}
         return {"x_hat": x_hat, "likelihoods": likelihoods, "y_hat": y_hat}
 
@@ -134,7 +147,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
             of what its decoder must find.
         """
         with self._transforming(x.device):
-            y = self.g_a(x.to(self._transform_dtype))
+            y = self._analysed(x)
             z = self.hyper_analysis(y)
         strings: tuple[list[bytes], list[bytes]] = ([], [])
         checksums = []
@@ -172,7 +185,33 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
     def synthesize(self, y_hat: Tensor) -> Tensor:
         """Return the pictures of quantised latents, clamped to 0..1."""
         with self._transforming(y_hat.device):
-            return self.g_s(y_hat.to(self._transform_dtype)).clamp_(0, 1)
+            return self._synthesised(y_hat).clamp_(0, 1)
+
+    @contextlib.contextmanager
+    def at(self, level_map: Tensor) -> Iterator[None]:
+        """Compute at the levels of a map, ``(B, h, w)``; see :class:`~.level_gains.LevelGains`."""
+        assert self.level_gains is not None
+        self._level_map = level_map
+        try:
+            yield
+        finally:
+            self._level_map = None
+
+    _level_map: Tensor | None = None
+
+    def _analysed(self, x: Tensor) -> Tensor:
+        x = x.to(self._transform_dtype)
+        if self._level_map is None or self.level_gains is None:
+            y: Tensor = self.g_a(x)
+            return y
+        return self.level_gains.analyse(self.g_a, x, self._level_map)
+
+    def _synthesised(self, y_hat: Tensor) -> Tensor:
+        y_hat = y_hat.to(self._transform_dtype)
+        if self._level_map is None or self.level_gains is None:
+            x_hat: Tensor = self.g_s(y_hat)
+            return x_hat
+        return self.level_gains.synthesise(self.g_s, y_hat, self._level_map)
 
     @torch.no_grad()
     def decode_latents(

@@ -39,6 +39,9 @@ from lossylens_toolkit.neural_codec.padding import Padding
 
 T = TypeVar("T")
 
+#: Width and height.
+Size = tuple[int, int]
+
 
 class NeuralCodec(Codec):
     """A learned codec; the network is loaded when it is first used.
@@ -55,6 +58,7 @@ class NeuralCodec(Codec):
         package: import name of its plugin, in which nano checkpoints lie.
         levels: the published ones, to name the level of a foreign bitstream.
         padding: of pictures.
+        side_bytes: length of the side information of a bitstream that has any; 0 for none.
         stems: other names of checkpoint files; see
             :func:`~lossylens_toolkit.neural_codec.neural_options.find_checkpoint`.
     """
@@ -63,6 +67,7 @@ class NeuralCodec(Codec):
     package: ClassVar[str]
     levels: ClassVar[Sequence[Level]]
     padding: ClassVar[Padding]
+    side_bytes: ClassVar[int] = 0
 
     options: NeuralCodecOptions
 
@@ -99,9 +104,29 @@ class NeuralCodec(Codec):
         """Return other stems of the checkpoint's name; none by default."""
         return no_other_stems(level)
 
+    def side_information(self, image: Image.Image) -> bytes:
+        """Return what the bitstream says beside the strings; by default nothing."""
+        return b""
+
     def compress(self, network: HyperpriorNetwork, x: Tensor) -> dict[str, Any]:
         """Return the strings of padded pictures; by default the network takes them alone."""
         return network.compress(x)
+
+    def compress_beside(
+        self, network: HyperpriorNetwork, x: Tensor, sizes: Sequence[Size], sides: Sequence[bytes]
+    ) -> dict[str, Any]:
+        """Return the strings of padded pictures, given their sizes and side information."""
+        return self.compress(network, x)
+
+    def synthesize_beside(
+        self, latents: Tensor, sizes: Sequence[Size], sides: Sequence[bytes]
+    ) -> Tensor:
+        """Return the padded pictures of latents, given their sizes and side information.
+
+        Raises:
+            BitstreamError: the side information is damaged.
+        """
+        return self.network.synthesize(latents)
 
     # ---------------------------------------------------------------- contract
 
@@ -260,8 +285,9 @@ class NeuralCodec(Codec):
         x = padded.to(self._device, memory_format=torch.channels_last)
         float64 = self.options.entropy_dtype == "float64"
         network = self._network_in(float64)
+        sides = [self.side_information(image) for image in images]
         with self._arithmetic():
-            coded = self.compress(network, x)
+            coded = self.compress_beside(network, x, [image.size for image in images], sides)
         return [
             pack(
                 Content(
@@ -273,17 +299,20 @@ class NeuralCodec(Codec):
                     float64=float64,
                     z=z,
                     y=y,
+                    side=side,
                 )
             )
-            for image, y, z, symbols in zip(
-                images, *coded["strings"], coded["checksums"], strict=True
+            for image, side, y, z, symbols in zip(
+                images, sides, *coded["strings"], coded["checksums"], strict=True
             )
         ]
 
     def _decode(self, contents: Sequence[Content]) -> list[Image.Image]:
         latents = self._latents(contents)
+        sizes = [(content.width, content.height) for content in contents]
+        sides = [content.side for content in contents]
         with self._arithmetic():
-            pictures = self.network.synthesize(latents).double()
+            pictures = self.synthesize_beside(latents, sizes, sides).double()
         return [
             _to_image(self.padding.crop(picture, content.width, content.height))
             for picture, content in zip(pictures, contents, strict=True)
@@ -330,7 +359,13 @@ class NeuralCodec(Codec):
         variants = self.options.variants
         others = [self._identity(*each) for each in itertools.product(self.levels, variants)]
         try:
-            content = unpack(bitstream, self._identity(self.level), others, self.options.max_pixels)
+            content = unpack(
+                bitstream,
+                self._identity(self.level),
+                others,
+                self.options.max_pixels,
+                self.side_bytes,
+            )
         except BitstreamError as error:
             raise BitstreamError(f"{self.name}: {error}") from error
         if content.tables != self._tables_checksum:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from lossylens.codec import Level
 from lossylens.errors import RequirementError
-from lossylens.spec import Missing
+from lossylens.spec import Missing, Source
 
 from lossylens_toolkit.cache_folder import cache_folder
 
@@ -23,6 +23,9 @@ SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".ckpt")
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 ENTROPY_DTYPES = ("float64", "float32")
+
+#: Stem of the one checkpoint of a network that has all levels.
+VARIABLE_RATE = "levels"
 
 #: Of small networks, trained by lossylens, whose checkpoints come with the plugin.
 NANO = "nano"
@@ -182,7 +185,7 @@ def missing_checkpoints(
         return ()
     names = ", ".join(f"{level.name}{SUFFIXES[1]}" for level in levels)
     remedy = f"get them from {source}; put them into {folder} as {names}"
-    return (Missing(f"checkpoints of {codec}", remedy),)
+    return (Missing(f"checkpoints of {codec}", remedy, Source(source)),)
 
 
 def missing_checkpoint_files(
@@ -200,7 +203,7 @@ def missing_checkpoint_files(
         package: import name of its plugin, ``__package__`` there.
         options: of the codec.
         levels: the published ones.
-        source: where the checkpoint of a level can be had.
+        source: address of the checkpoint of a level, or what to do where it is not published.
         stems: see :func:`find_checkpoint`.
     """
     levels = tuple(levels)
@@ -209,9 +212,14 @@ def missing_checkpoint_files(
         return found
     folder = checkpoint_folder(codec, package, options)
     return tuple(
-        Missing(
-            f"checkpoint of {codec} {level.name}",
-            f"{source(level)}; put it into {folder}, as published or as {level.name}{SUFFIXES[0]}",
-        )
+        _missing_file(f"checkpoint of {codec} {level.name}", folder, level, source(level))
         for level in levels
     )
+
+
+def _missing_file(what: str, folder: Path, level: Level, source: str) -> Missing:
+    where = f"put it into {folder}, as published or as {level.name}{SUFFIXES[0]}"
+    if not source.startswith("https://"):
+        return Missing(what, f"{source}; {where}")
+    target = folder / source.rpartition("/")[2]
+    return Missing(what, f"get {source}; {where}", Source(source, str(target)))

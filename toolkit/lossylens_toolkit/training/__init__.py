@@ -10,6 +10,7 @@
 :mod:`.codec_training`       training of a learned codec
 :mod:`.klt`                  transforms to begin it with
 :mod:`.klt_high_fidelity`    those of HiFiC's autoencoder
+:mod:`.gain_training`        training of a codec of variable rate
 :mod:`.generative_training`  training of a generative codec
 :mod:`.perceptual`           its perceptual loss
 :mod:`.discriminators`       its adversarial loss

@@ -285,12 +285,16 @@ class AdaptorTraining(TrainingLoop[Sequence[Pair]]):
         first = self.step * self.options.batch
         return [n for n in range(first, count) if (n % self.options.batch) // share == rank]
 
-    def update(self, batch: Sequence[Pair]) -> Mapping[str, Tensor]:
-        """Do one step on *batch*."""
+    def rate_share(self) -> float:
+        """Return the share of the learning rates at this step: rise, constant, cosine fall."""
         options = self.options
-        share = cosine(
+        return cosine(
             self.step, steps=options.steps, warmup=options.warmup, decay=options.decay, last=0.0
         )
+
+    def update(self, batch: Sequence[Pair]) -> Mapping[str, Tensor]:
+        """Do one step on *batch*."""
+        options, share = self.options, self.rate_share()
         for group, own in zip(self.optimizer.param_groups, self._shares, strict=True):
             group["lr"] = options.learning_rate * own * share
         self.optimizer.zero_grad()

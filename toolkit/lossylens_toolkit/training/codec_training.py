@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from lossylens_toolkit.neural_codec.generative_codec import GenerativeCodec
 from lossylens_toolkit.neural_codec.high_fidelity import HighFidelityNetwork
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec
+from lossylens_toolkit.neural_codec.variable_rate import VariableRateCodec
 from lossylens_toolkit.training.crops import Crops, picture_tensor
 from lossylens_toolkit.training.klt import begin_as_klt, quantisation_step
 from lossylens_toolkit.training.klt_high_fidelity import begin_high_fidelity
@@ -36,7 +38,7 @@ from lossylens_toolkit.training.training_pictures import find_pictures
 #: Options without which it would be another training; a folder holds one.
 _IDENTITY = (
     *("level", "multiplier", "network", "start", "begin", "distortion"),
-    *("rate", "perceptual", "adversarial"),
+    *("rate", "perceptual", "adversarial", "gains"),
 )
 
 #: Crops from which the statistics of a beginning are taken.
@@ -81,6 +83,12 @@ def train_codec(
 
 
 def _kind(codec: NeuralCodec, options: CodecTrainingOptions) -> type[CodecTraining]:
+    if isinstance(codec, VariableRateCodec):
+        from lossylens_toolkit.training.gain_training import GainTraining
+
+        return GainTraining
+    if options.gains.levels:
+        raise ConfigError(f"gains is for codecs of variable rate; {codec.name} is none")
     if not options.generative:
         return CodecTraining
     if not isinstance(codec, GenerativeCodec):
@@ -109,8 +117,10 @@ class _Trained(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> dict[str, Any]:
-        return {**self.network(x), "auxiliary": self.network.aux_loss()}
+    def forward(self, x: Tensor, level_map: Tensor | None = None) -> dict[str, Any]:
+        at_levels = contextlib.nullcontext() if level_map is None else self.network.at(level_map)
+        with at_levels:
+            return {**self.network(x), "auxiliary": self.network.aux_loss()}
 
 
 class CodecTraining(TrainingLoop[Tensor]):
@@ -135,11 +145,11 @@ class CodecTraining(TrainingLoop[Tensor]):
             say=say,
         )
         self.codec, self.options, self.registry = codec, options, registry
-        self.objective = Objective(_multiplier(codec, options), options.distortion)
+        self.objective = Objective(self._multiplier(), options.distortion)
         self.train_pictures = find_pictures(options.train, registry, "train")
         self.validation_pictures = find_pictures(options.validation, registry, "validation")
         set_seed(options.seed, device_specific=True)
-        network, self.config = _network(codec, options)
+        network, self.config = self._initial_network()
         if options.begin == "klt" and not options.start:
             self._begin_as_klt(network)
         transforms, model, auxiliary = _parameters(network)
@@ -167,6 +177,38 @@ class CodecTraining(TrainingLoop[Tensor]):
         return network
 
     # ---------------------------------------------------------------- beginning
+
+    def _multiplier(self) -> float:
+        """Return the multiplier of the distortion."""
+        if self.options.multiplier is not None:
+            return self.options.multiplier
+        named = self.codec.level.parameters.get("lambda")
+        if named is None:
+            raise ConfigError(
+                f"multiplier: must be given; level {self.codec.level.name} of {self.codec.name}"
+                " names none"
+            )
+        return float(named)
+
+    def _initial_network(self) -> tuple[HyperpriorNetwork, Mapping[str, Any]]:
+        """Return the network to begin with, and the arguments that it was built with."""
+        options = self.options
+        start = read_checkpoint(options.start) if options.start else Checkpoint({})
+        try:
+            network, config = self._built(start)
+        except (ConfigError, TypeError, ValueError) as error:
+            where = f"{options.start}" if options.start else "network"
+            raise ConfigError(f"{where}: {error}") from error
+        return network.float(), dict(config)
+
+    def _built(self, start: Checkpoint) -> tuple[HyperpriorNetwork, Mapping[str, Any]]:
+        """Return a network with the weights of *start*, which may be empty, and its arguments."""
+        check_start(self.codec.name, start)
+        config = self.options.network or self.codec.network_config(start)
+        network = self.codec.build(config)
+        if self.options.start:
+            self.codec.load_official(network, start.state)
+        return network, config
 
     def _begin_as_klt(self, network: HyperpriorNetwork) -> None:
         x = self._sample()
@@ -268,18 +310,17 @@ class CodecTraining(TrainingLoop[Tensor]):
         return {**terms.values(), "psnr": psnr(x_hat, x)}
 
     def export(self) -> Path:
-        """Write the checkpoint of the level and return its path."""
-        path = self.options.out / f"{self.codec.level.name}.safetensors"
+        """Write the checkpoint and return its path."""
+        path = self.options.out / f"{self._stem}.safetensors"
         if self.accelerator.is_main_process:
             dtype = getattr(torch, self.options.weights)
             state = self.codec.official_state(self.network)
             about = {
                 "codec": self.codec.name,
-                "level": self.codec.level.name,
                 "config": self.config,
-                "multiplier": self.objective.multiplier,
                 "distortion": self.objective.distortion,
                 "steps": self.step,
+                **self._about(),
             }
             temporary = path.with_suffix(".tmp")
             write_checkpoint(
@@ -289,6 +330,14 @@ class CodecTraining(TrainingLoop[Tensor]):
         self.accelerator.wait_for_everyone()
         return path
 
+    @property
+    def _stem(self) -> str:
+        return self.codec.level.name
+
+    def _about(self) -> Mapping[str, Any]:
+        """Return what of the rate the checkpoint says."""
+        return {"level": self.codec.level.name, "multiplier": self.objective.multiplier}
+
 
 def schedule(step: int, options: CodecTrainingOptions) -> float:
     """Return the share of the learning rates at *step*: linear rise, constant, cosine fall."""
@@ -297,38 +346,15 @@ def schedule(step: int, options: CodecTrainingOptions) -> float:
     )
 
 
-def _multiplier(codec: NeuralCodec, options: CodecTrainingOptions) -> float:
-    if options.multiplier is not None:
-        return options.multiplier
-    named = codec.level.parameters.get("lambda")
-    if named is None:
-        raise ConfigError(
-            f"multiplier: must be given; level {codec.level.name} of {codec.name} names none"
-        )
-    return float(named)
+def check_start(codec: str, start: Checkpoint) -> None:
+    """Make sure that a checkpoint, if it says of which codec it is, is of this one.
 
-
-def _network(
-    codec: NeuralCodec, options: CodecTrainingOptions
-) -> tuple[HyperpriorNetwork, Mapping[str, Any]]:
-    """Return the network to begin with, and the arguments that it was built with."""
-    start = read_checkpoint(options.start) if options.start else Checkpoint({})
-    try:
-        _check_start(codec, start)
-        config = options.network or codec.network_config(start)
-        network = codec.build(config)
-        if options.start:
-            codec.load_official(network, start.state)
-    except (ConfigError, TypeError, ValueError) as error:
-        where = f"{options.start}" if options.start else "network"
-        raise ConfigError(f"{where}: {error}") from error
-    return network.float(), dict(config)
-
-
-def _check_start(codec: NeuralCodec, start: Checkpoint) -> None:
-    found = start.about.get("codec", codec.name)
-    if found != codec.name:
-        raise ConfigError(f"the checkpoint is of codec {found}, not {codec.name}")
+    Raises:
+        ConfigError: it is not.
+    """
+    found = start.about.get("codec", codec)
+    if found != codec:
+        raise ConfigError(f"the checkpoint is of codec {found}, not {codec}")
 
 
 def _parameters(network: nn.Module) -> tuple[list[nn.Parameter], ...]:

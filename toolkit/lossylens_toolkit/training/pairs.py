@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from cachetools import LRUCache
 from lossylens.adaptor import Needs, TrainingPicture, TrainingPoint
-from lossylens.codec import SOURCE, Codec
+from lossylens.codec import SOURCE, Codec, CodecPoint, Latents
 from lossylens.images import content_hash
-from lossylens.images.pixels import decoded_image
+from lossylens.images.pixels import coded_size, decoded_image, squared
 from lossylens.store.sharing import SharedBitstreams
 from lossylens.vlm import Condition
 from PIL.Image import Image
@@ -63,7 +63,7 @@ class CodedPictures:
         points: codecs at their levels.
         cache: folder of bitstreams; see :class:`~lossylens.store.sharing.SharedBitstreams`.
         needs: what of a compressed picture is asked for.
-        kept: bytes of decoded pictures that each process keeps in memory.
+        kept: bytes of decoded pictures, and again of latents, that each process keeps in memory.
     """
 
     def __init__(
@@ -99,6 +99,9 @@ class CodedPictures:
         self._decoded: LRUCache[tuple[int, str], tuple[str, Image]] = LRUCache(
             self._kept, getsizeof=lambda entry: 3 * entry[1].width * entry[1].height
         )
+        self._latents: LRUCache[tuple[int, str], Latents] = LRUCache(
+            self._kept, getsizeof=lambda latents: latents.values.nbytes
+        )
 
     def _read(self, number: int) -> tuple[str, Image]:
         """Return hash and pixels of a picture."""
@@ -133,16 +136,28 @@ class CodedPictures:
         if point is None:
             return Variant(original, Condition(SOURCE, original.size))
         codec = self._codec(point)
-        bitstream = self._bitstream(codec, point.point.key, sha256, original)
+        if self.needs == Needs.LATENTS and (known := self._latents.get((number, point.point.key))):
+            return Variant(None, Condition(point.point, original.size, None, known))
+        bitstream = self._bitstream(codec, point.point, sha256, original)
         condition = Condition(point.point, original.size)
         if Needs.BITSTREAM in self.needs:
             condition = replace(condition, bitstream=bitstream)
         if Needs.LATENTS in self.needs:
-            condition = replace(condition, latents=codec.latents(bitstream))
+            latents = self._read_latents(number, codec, point.point.key, bitstream)
+            condition = replace(condition, latents=latents)
         image = None
         if Needs.PIXELS in self.needs:
-            image = self._decode(number, codec, point.point.key, bitstream, original.size)
+            size = coded_size(original.size, point.point.square)
+            image = self._decode(number, codec, point.point.key, bitstream, size)
         return Variant(image, condition)
+
+    def _read_latents(self, number: int, codec: Codec, key: str, bitstream: bytes) -> Latents:
+        found = self._latents.get((number, key))
+        if found is None:
+            found = codec.latents(bitstream)
+            if self._latents.getsizeof(found) <= self._latents.maxsize:
+                self._latents[number, key] = found
+        return found
 
     def _decode(
         self, number: int, codec: Codec, key: str, bitstream: bytes, size: tuple[int, int]
@@ -156,7 +171,7 @@ class CodedPictures:
     def bits_per_pixel(self, number: int, point: TrainingPoint) -> float:
         """Return the rate of a picture at *point*, in bits per pixel of the original."""
         sha256, original = self._read(number)
-        bitstream = self._bitstream(self._codec(point), point.point.key, sha256, original)
+        bitstream = self._bitstream(self._codec(point), point.point, sha256, original)
         return 8 * len(bitstream) / (original.width * original.height)
 
     def _codec(self, point: TrainingPoint) -> Codec:
@@ -165,14 +180,18 @@ class CodedPictures:
             self._codecs[key] = point.build()
         return self._codecs[key]
 
-    def _bitstream(self, codec: Codec, key: str, sha256: str, original: Image) -> bytes:
+    def _bitstream(self, codec: Codec, point: CodecPoint, sha256: str, original: Image) -> bytes:
+        key = point.key
         found = self._cache.get(key, sha256)
         if found is not None:
             return found
         with self._cache.locked(key, sha256):
             found = self._cache.get(key, sha256)
             if found is None:
-                found = codec.encode(original.copy())
+                coded = original.copy()
+                if point.square is not None:
+                    coded = squared(coded, point.square)
+                found = codec.encode(coded)
                 self._cache.put(key, sha256, found)
         return found
 

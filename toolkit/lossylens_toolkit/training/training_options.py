@@ -93,6 +93,19 @@ class AdversarialOptions:
 
 
 @dataclass
+class GainOptions:
+    """Training of one network for many rates (:mod:`lossylens_toolkit.training.gain_training`).
+
+    Attributes:
+        levels: names by lambda, ascending in rate: ``[lambda0.0128, lambda0.0064]``; none for
+            a network of one rate.  At ``level`` all gains begin as 1; ``start`` may be a
+            checkpoint of the codec whose network it is, of one rate.
+    """
+
+    levels: list[str] = field(default_factory=list)
+
+
+@dataclass
 class CodecTrainingOptions:
     """Options of ``lossylens train codec``.
 
@@ -113,6 +126,7 @@ class CodecTrainingOptions:
         rate: a rate to train for; for generative codecs, as the next two.
         perceptual: a perceptual loss.
         adversarial: an adversarial loss.
+        gains: one network for many rates.
         crop: side of the square crops, in pixels.
         batch: crops in a step, of all processes together.
         steps: of the whole training; may be changed on resuming.
@@ -152,6 +166,7 @@ class CodecTrainingOptions:
     rate: RateOptions = field(default_factory=RateOptions)
     perceptual: PerceptualOptions = field(default_factory=PerceptualOptions)
     adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
+    gains: GainOptions = field(default_factory=GainOptions)
     crop: int = 256
     batch: int = 8
     steps: int = 1_000_000

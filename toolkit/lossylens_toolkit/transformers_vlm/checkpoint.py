@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from lossylens.errors import RequirementError
+from lossylens.spec import Missing, Source
 
 from lossylens_toolkit.checkpoint_file import Kind, kind, safetensors_header
 from lossylens_toolkit.checksums import file_checksums
@@ -28,14 +30,22 @@ _NEEDED = (
 )
 
 
-def find(checkpoint: str) -> Path:
-    """Return the folder of *checkpoint*: itself, or its snapshot in the hub's cache.
+#: Entry points of packages that bring a checkpoint: a short name, and the module whose
+#: ``WEIGHTS`` is its folder.
+GROUP = "lossylens.checkpoints"
 
-    Nothing is downloaded.
+
+def find(checkpoint: str) -> Path:
+    """Return the folder of *checkpoint*.
+
+    It is the checkpoint of an installed package by its short name, such as ``nano-clip``, the
+    folder itself, or its snapshot in the hub's cache.  Nothing is downloaded.
 
     Raises:
         RequirementError: there is none.
     """
+    for entry in entry_points(group=GROUP, name=checkpoint):
+        return Path(entry.load().WEIGHTS)
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder
@@ -59,6 +69,18 @@ def remedy(checkpoint: str, gigabytes: float) -> str:
     if not _is_hub_id(checkpoint):
         return "set the option checkpoint to the folder of a checkpoint in safetensors"
     return f"hf download {checkpoint} ({gigabytes:g} GB), {elsewhere}"
+
+
+def lacking(checkpoint: str, gigabytes: float, reason: RequirementError) -> Missing:
+    """Return what a plugin says whose *checkpoint* is not there, or not whole.
+
+    Args:
+        checkpoint: hub id or folder.
+        gigabytes: of its download.
+        reason: what :func:`find` or :func:`weight_files` raised.
+    """
+    source = Source(f"hf:{checkpoint}", gigabytes=gigabytes) if _is_hub_id(checkpoint) else None
+    return Missing(str(reason), remedy(checkpoint, gigabytes), source)
 
 
 def weight_files(folder: Path, needed: Sequence[Sequence[str]] = _NEEDED) -> list[Path]:

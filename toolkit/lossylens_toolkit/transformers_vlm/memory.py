@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 
 if TYPE_CHECKING:
@@ -27,15 +27,6 @@ _CPU_PATCHES = 1024
 _ANSWER_TOKENS = 64
 
 
-def host_memory() -> int | None:
-    """Return the bytes that a process can still take, None where that is unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None
-
-
 def free_memory(device: torch.device) -> int:
     """Return the bytes that can still be had on *device*."""
     if device.type == "cuda":
@@ -43,8 +34,7 @@ def free_memory(device: torch.device) -> int:
         # What PyTorch holds and does not use it will use first.
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + cached
-    available = host_memory()
-    return _CPU_BYTES if available is None else available
+    return int(psutil.virtual_memory().available)
 
 
 class MemoryBudget:

@@ -65,6 +65,7 @@ class VisionTower(ABC):
         extra: class tokens per tile.
         tiled: whether an image may have several tiles.
         merge: side of the squares of patches that become one visual token.
+        windowed: layers whose attention stays within windows.
         cloned: whether the weights are its own, so that they may be changed.
     """
 
@@ -79,6 +80,7 @@ class VisionTower(ABC):
     extra: int = 0
     tiled: bool = False
     merge: int = 1
+    windowed: Collection[int] = ()
     cloned: bool = False
 
     # What a family implements.  It holds nothing that is made of the weights.

@@ -122,8 +122,7 @@ def needs_checkpoint(gigabytes: float) -> Callable[[VlmOptions], Sequence[Missin
         try:
             checkpoint.weight_files(checkpoint.find(options.checkpoint))
         except RequirementError as error:
-            remedy = checkpoint.remedy(options.checkpoint, gigabytes)
-            return (Missing(str(error), remedy),)
+            return (checkpoint.lacking(options.checkpoint, gigabytes, error),)
         return ()
 
     return missing

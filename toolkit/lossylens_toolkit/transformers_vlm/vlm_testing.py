@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of each architecture, and the tests of a plugin that configures one.
+"""Tiny random checkpoints of each architecture.
 
 Checkpoints are written as folders, in the layout of the published checkpoints, so that what is
 tested is what loads these.  Nothing is downloaded: the tokenizer is a byte-level BPE
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from lossylens.codec import SOURCE, CodecPoint
-from lossylens.registry.plugins import load_registry
-from lossylens.vlm import Condition, ImageQuestions, Question, QuestionKind
+from lossylens.vlm import Condition, ImageQuestions, Question
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -39,9 +38,6 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
     LlavaOnevisionImageProcessorPil,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-if TYPE_CHECKING:
-    import pytest
 
 #: A decoder of two layers, for all architectures.
 _TEXT = {
@@ -409,50 +405,3 @@ def llava_inputs(model: Any, processor: Any, images: Sequence[Image.Image]) -> d
         return dict(padding(images=list(images), return_tensors="pt"))
     # In a list of their own, several are those of one question, and are not cut.
     return dict(processor(images=[list(images)], return_tensors="pt"))
-
-
-class PluginTests:
-    """The tests of a plugin that configures one of the architectures.
-
-    A module of tests derives a class from it, whose name starts with ``Test``.
-
-    Attributes:
-        name: of the VLM.
-        hub_id: of its checkpoint.
-        gigabytes: of the download.
-        save: writes a tiny checkpoint of its architecture.
-        options: that suit the tiny checkpoint.
-    """
-
-    name: ClassVar[str]
-    hub_id: ClassVar[str]
-    gigabytes: ClassVar[float]
-    save: ClassVar[Callable[[Path], None]]
-    options: ClassVar[Mapping[str, Any]] = {}
-
-    def test_without_a_checkpoint_it_says_what_to_download(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The hub id and the size of the download."""
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-        registry = load_registry()
-        found = registry.find("vlm", self.name)
-        [missing] = registry.missing(found, registry.options(found))
-        assert self.hub_id in missing.what
-        assert f"hf download {self.hub_id} ({self.gigabytes} GB)" in missing.remedy
-
-    def test_answers_from_a_folder(self, tmp_path: Path) -> None:
-        """A tiny random checkpoint of the same architecture, through the registry."""
-        type(self).save(tmp_path)
-        registry = load_registry()
-        found = registry.find("vlm", self.name)
-        given = {"checkpoint": str(tmp_path), "device": "cpu", **self.options}
-        vlm = registry.build_vlm(self.name, registry.options(found, given))
-        question = Question(QuestionKind.YES_NO, "Is it?", task="pope", max_new_tokens=3)
-        [[first, second]] = vlm.answer([about(blocks(60, 80, 1), question, question)])
-        assert first.text is not None
-        assert first == second
-        # Several images, if it is said to take them.
-        several = [blocks(60, 80, seed) for seed in range(min(found.spec.max_images, 3))]
-        [[answer]] = vlm.answer([about(several, question)])
-        assert answer.usage["input_tokens"] > first.usage["input_tokens"]

@@ -9,6 +9,7 @@ from lossylens_toolkit.neural_codec.compressai import EntropyBottleneck, Gaussia
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec
 from lossylens_toolkit.neural_codec.padding import Padding
+from lossylens_toolkit.neural_codec.variable_rate import VariableRateCodec
 from lossylens_toolkit.testing.golden_weights import filled
 from torch import nn
 
@@ -20,6 +21,8 @@ class TinyNetwork(HyperpriorNetwork):
     def __init__(self, width: int = 6) -> None:
         super().__init__()
         self.latent_channels = width
+        self.analysis_stages = {0: 8, 2: width}
+        self.synthesis_stages = {0: width, 2: 8}
         self.g_a = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Conv2d(8, width, 4, 4))
         up = nn.ConvTranspose2d
         self.g_s = nn.Sequential(up(width, 8, 4, 4), nn.ReLU(), up(8, 3, 4, 4))
@@ -60,6 +63,14 @@ class TinyCodec(NeuralCodec):
 
     def load_official(self, network, state):
         load_parameters(network, state)
+
+
+class GainedTinyCodec(VariableRateCodec):
+    name = "tiny-gained"
+    package = "lossylens_codec_tiny"
+    levels = ()
+    padding = Padding(64)
+    base = "tiny:TinyCodec"
 
 
 def tiny_state(seed: int = 0, width: int = 6) -> dict[str, torch.Tensor]:

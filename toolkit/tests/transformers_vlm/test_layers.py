@@ -12,13 +12,27 @@ import pytest
 import torch
 from lossylens.cli import main
 from lossylens_toolkit.layer_analysis import layer_curves as layers
-from lossylens_toolkit.layer_analysis.layer_curves import LayerCurve, chosen_layers, measure_layers
-from lossylens_toolkit.layer_analysis.layer_metrics import attention_flow, token_similarity
+from lossylens_toolkit.layer_analysis.layer_curves import (
+    LayerCurve,
+    chosen_layers,
+    measure_layers,
+    shown_tiles,
+)
+from lossylens_toolkit.layer_analysis.layer_metrics import (
+    Anchoring,
+    AttentionFlow,
+    attention_flow,
+    similarities,
+)
 from lossylens_toolkit.transformers_vlm.vlm_testing import blocks
 from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CHARTS = ("similarity", "distance", "most_attended", "mixing", "concentration")
+CHARTS = (
+    *("similarity", "distance", "inflow_distance", "inflow_targets", "inflow_to_class"),
+    *("outflow_distance", "outflow_targets", "outflow_to_class"),
+)
+MEASURES = CHARTS[1:]
 
 TINY = """
 from dataclasses import dataclass
@@ -72,25 +86,54 @@ def test_every_family_is_measured_layer_by_layer(vlm, monkeypatch) -> None:
         attention = vision.attention(pictures[1], [2])[2][0].numpy()
     patches = [each[:, layout.extra :].reshape(-1, vision.width) for each in states]
     expected = attention_flow(attention, layout.rows, layout.columns)
-    assert curves["coarse"].similarity[2] == pytest.approx(token_similarity(*patches))
-    assert curves["coarse"].flows["distance"][2] == pytest.approx(expected.distance)
-    assert curves["coarse"].flows["concentration"][2] == pytest.approx(expected.concentration)
+    coarse_means = {name: curves["coarse"].mean(name) for name in ("similarity", *MEASURES)}
+    assert coarse_means["similarity"][2] == pytest.approx(similarities(*patches).mean())
+    for name, value in expected.measures().items():
+        assert coarse_means[name][2] == pytest.approx(value, nan_ok=True)
     for curve in curves.values():
-        assert len(curve.similarity) == vision.layers + 1
-        assert {len(each) for each in curve.flows.values()} == {vision.layers}
-    assert (
-        curves[""].similarity
-        == curves["same"].similarity
-        == pytest.approx([1.0] * (vision.layers + 1))
-    )
-    assert all(value < 0.999 for value in curves["coarse"].similarity)
+        assert len(curve.mean("similarity")) == vision.layers + 1
+        assert {len(curve.mean(name)) for name in MEASURES} == {vision.layers}
+    assert curves[""].mean("similarity") == pytest.approx([1.0] * (vision.layers + 1))
+    assert curves[""].mean("distance") == curves["same"].mean("distance")
+    assert all(value < 0.999 for value in coarse_means["similarity"])
     assert list(maps) == [0, vision.layers - 1]
     for of_layer in maps.values():
         shape = (layout.rows, layout.tiles * layout.columns)
-        assert {each.inflow.shape for each in of_layer.values()} == {shape}
+        for each in of_layer.values():
+            assert {
+                each.similarity.shape,
+                each.received.shape,
+                each.inflow.shape,
+                each.outflow.shape,
+            } == {shape}
+            assert np.isnan(each.inflow).any() <= bool(layout.extra)
+        assert of_layer["same"].similarity == pytest.approx(np.ones(shape))
+        assert of_layer["coarse"].similarity.min() < 0.999
         assert (of_layer[""].principal == of_layer["same"].principal).all()
         assert (of_layer[""].principal != of_layer["coarse"].principal).any()
         assert of_layer[""].principal.shape == (*shape, 3)
+    assert shown_tiles(vision, image).size == (shape[1] * layers.PATCH, shape[0] * layers.PATCH)
+
+
+def test_layers_with_windows_say_so(vlm) -> None:
+    vision = vlm.vision
+    pictures = vision.prepare([blocks(196, 196, 2)])
+    with torch.inference_mode():
+        attention = vision.attention(pictures, range(vision.layers))
+    bounded = {number for number, (found,) in attention.items() if (found == 0).any()}
+    assert set(vision.windowed) == bounded
+
+
+def test_maps_lie_on_what_the_tiles_show(open_vlm) -> None:
+    # A picture that is padded to a square: the patches above and below show nothing of it.
+    vision = open_vlm("llava").vision
+    picture = Image.new("RGB", (80, 40), "red")
+    tiles = np.asarray(shown_tiles(vision, picture))
+    (rectangle,) = vision.layout(picture.size).rectangles
+    inside = round(tiles.shape[0] * (0 - rectangle[1]) / (rectangle[3] - rectangle[1]))
+    assert inside == layers.PATCH
+    assert tiles[: inside - 2].max() == 0
+    assert (tiles[inside + 2, :, 0] == 255).all()
 
 
 def test_curves_are_means_over_images(open_vlm) -> None:
@@ -105,9 +148,26 @@ def test_curves_are_means_over_images(open_vlm) -> None:
         alone.append(curves["coarse"])
     mean = together["coarse"]
     assert mean.images == 3
-    assert mean.similarity == pytest.approx(np.mean([each.similarity for each in alone], axis=0))
-    for name, values in mean.flows.items():
-        assert values == pytest.approx(np.mean([each.flows[name] for each in alone], axis=0))
+    for name in ("similarity", *MEASURES):
+        expected = np.mean([each.mean(name) for each in alone], axis=0)
+        assert mean.mean(name) == pytest.approx(expected)
+
+
+def test_images_without_a_measure_do_not_count_in_its_mean() -> None:
+    near = AttentionFlow(0.5, anchored([0, 1]), anchored([-1, -1]), np.zeros((1, 1, 2)))
+    none = AttentionFlow(0.3, anchored([-1, -1]), anchored([-1, -1]), np.zeros((1, 1, 2)))
+    curve = LayerCurve()
+    curve.add([1, 1], [near])
+    curve.add([1, 1], [none])
+    assert curve.mean("distance") == [0.4]
+    assert curve.mean("inflow_distance") == [0.25]
+    assert curve.mean("inflow_to_class") == [0.5]
+    assert np.isnan(curve.mean("outflow_distance")).all()
+
+
+def anchored(at):
+    distances = np.where(np.array(at) < 0, np.nan, 0.25)
+    return Anchoring(np.array([at]), distances.reshape(1, 1, 2))
 
 
 def test_chosen_layers() -> None:
@@ -146,10 +206,12 @@ def test_the_command_writes_a_page(config, capsys, tmp_path) -> None:
     # One image cannot be encoded: said, and left out.
     assert "patches 1: blocky does not like it" in html
     assert "means over 3" in html
-    # Four layers of principal components, inflow and outflow, original and three versions.
-    assert len(re.findall(r'<td><img src="data:image/png', html)) == 4 * 3 * 4
+    # Four layers of five kinds of maps, original and three versions.
+    assert len(re.findall(r'<td><img src="data:image/png', html)) == 4 * 5 * 4
+    assert "with fewer than 6 layers there is nothing to tell" in html
+    assert data["stages"] == data["windowed"] == []
     rows = list(csv.DictReader((page.parent / "layers.csv").read_text().splitlines()))
-    assert len(rows) == 4 * (5 + 4 * 4)
+    assert len(rows) == 4 * (5 + 7 * 4)
     assert {row["images"] for row in rows} == {"3"}
     (value,) = [
         float(row["value"])
@@ -177,14 +239,14 @@ def test_the_page_is_drawn_by_a_browser(config, tmp_path, scheme) -> None:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: requests.append(request.url.partition(":")[0]))
         page.goto((tmp_path / "index.html").as_uri(), timeout=120_000)
-        page.wait_for_selector("[data-chart=concentration] .scatterlayer .trace", timeout=60_000)
+        page.wait_for_selector("[data-chart=outflow_to_class] .scatterlayer .trace", timeout=60_000)
         lines = [page.locator(f"[data-chart={name}] .trace").count() for name in CHARTS]
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         page.click("#theme")
         other = page.evaluate("getComputedStyle(document.body).backgroundColor")
         width = page.evaluate("document.documentElement.scrollWidth")
         browser.close()
-    assert lines == [3, 4, 4, 4, 4]
+    assert lines == [3, *[4] * 7]
     assert said == []
     assert set(requests) <= {"file", "data", "blob"}
     assert (

@@ -2,39 +2,37 @@
 
 It answers in the order of its jobs, so when it dies (a crash in a library, the kernel out
 of memory) it is known which jobs it had: those fail, and another process takes over the
-rest.  All work of plugins that must not take the driver with it is done so: that of a run,
-and through :class:`BoundedFunction` decoding beside a model, decoders in native libraries, and
-what the conformance suite decodes.
+rest.  Killed from outside, it is given them once more.  All work of plugins that must not
+take the driver with it is done so: that of a run, and through :class:`BoundedFunction`
+decoding beside a model, decoders in native libraries, and what the conformance suite decodes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pickle
 import signal
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import MappingProxyType
 from typing import Any, Generic
 
+import psutil
+
 from lossylens.errors import LossylensError
-from lossylens.executor import J, R, Recipe, Resources
+from lossylens.executor import HALF_OF_MACHINE, J, R, Recipe, Resources
 from lossylens.failure import Failure
 from lossylens.run.executors.child import Child, ending
+from lossylens.run.executors.pool import Worker
 from lossylens.run.executors.serving import END, TAKEN
 from lossylens.run.threads import WAITING
 
 #: Seconds between two looks at the limits.
 TICK = 0.2
-
-#: A worker whose chunks take less than so many seconds has the next one waiting, so that it
-#: is not idle while the driver does something else; longer ones could only wait there while
-#: another worker may be idle.
-_SHORT = 1.0
 
 #: What processes are started with, unless it is set already.
 _ENVIRONMENT = {
@@ -49,7 +47,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-class WorkerProcess(Generic[J, R]):
+class WorkerProcess(Worker[J, R]):
     """A process and the jobs that it has.
 
     Args:
@@ -68,33 +66,19 @@ class WorkerProcess(Generic[J, R]):
         environment: Mapping[str, str] = _NONE,
         starting: float = 0.0,
     ) -> None:
-        self.recipe, self._resources, self.devices = recipe, resources, devices
+        super().__init__(recipe)
+        if resources.memory == HALF_OF_MACHINE:
+            resources = replace(resources, memory=psutil.virtual_memory().total // 2)
+        self._resources, self.devices = resources, devices
         self._environment, self._starting = environment, starting
-        self._chunks: deque[deque[J]] = deque()
-        self._given = 0.0
-        self._quick = False
+        self._killed: list[J] = []
         self._ending = False
         self._start()
-
-    @property
-    def busy(self) -> bool:
-        """Whether it has jobs."""
-        return bool(self._chunks)
-
-    @property
-    def short_of_work(self) -> bool:
-        """Whether its last chunk will be done soon."""
-        return self._quick and len(self._chunks) == 1
-
-    @property
-    def has_two(self) -> bool:
-        """Whether another chunk waits for the one at hand."""
-        return len(self._chunks) > 1
 
     def _start(self) -> None:
         self._child = Child(self._variables())
         self.ready = False
-        self._begun: int | None = None
+        self.begun: int | None = None
         self._active = time.monotonic()
         self._send(self.recipe)
 
@@ -115,12 +99,10 @@ class WorkerProcess(Generic[J, R]):
 
     def give(self, chunk: Sequence[J]) -> None:
         """Hand over jobs."""
-        now = time.monotonic()
         if not self._chunks:
-            self._given = self._active = now
-        self._chunks.append(deque(chunk))
+            self._active = time.monotonic()
         self._ending = False
-        self._send(self._chunks[-1])
+        self._send(self._take_on(chunk))
 
     def end(self) -> None:
         """Say that there are no more jobs for the time being."""
@@ -153,11 +135,11 @@ class WorkerProcess(Generic[J, R]):
             self.ready = True
             return []
         if kind == "begun":
-            self._begun = content
+            self.begun = content
             return []
         self._send_bytes(TAKEN)
-        if self._begun:
-            self._begun -= 1
+        if self.begun:
+            self.begun -= 1
         return [(self._next_job(), content)]
 
     def check(self) -> list[tuple[J, R | Failure]]:
@@ -172,7 +154,7 @@ class WorkerProcess(Generic[J, R]):
 
     def _excess(self) -> Failure | None:
         seconds, memory = self._resources.seconds, self._resources.memory
-        if seconds is not None and self._begun != 0:
+        if seconds is not None and self.begun != 0:
             given = seconds if self.ready else seconds + self._starting
             if time.monotonic() - self._active > given:
                 reason = f"it took longer than {seconds:g} s (run.timeout)"
@@ -182,22 +164,18 @@ class WorkerProcess(Generic[J, R]):
             return Failure(f"it took more than {size} of memory (run.memory)", fault="memory")
         return None
 
-    def _next_job(self) -> J:
-        """Return the job that was answered and forget it."""
-        job = self._chunks[0].popleft()
-        if not self._chunks[0]:
-            now = time.monotonic()
-            self._quick, self._given = now - self._given < _SHORT, now
-            self._chunks.popleft()
-        return job
-
     def _lost(self, failure: Failure) -> list[tuple[J, R | Failure]]:
         """Return the jobs that were at hand as failed; start another process with the rest."""
         self.stop()
-        count = 1 if self._begun is None else max(1, self._begun)
-        count = min(count, sum(map(len, self._chunks)))
-        failure = replace(failure, died=count)
-        lost: list[tuple[J, R | Failure]] = [(self._next_job(), failure) for _ in range(count)]
+        count = 1 if self.begun is None else max(1, self.begun)
+        at_hand = list(itertools.islice(itertools.chain(*self._chunks), count))
+        lost: list[tuple[J, R | Failure]] = []
+        if failure.transient and not any(each is job for each in at_hand for job in self._killed):
+            # They may have nothing to do with it.
+            self._killed = at_hand
+        else:
+            failure = replace(failure, died=len(at_hand))
+            lost = [(self._next_job(), failure) for _ in at_hand]
         if self._chunks:
             self._start()
             for jobs in self._chunks:

@@ -59,6 +59,9 @@ class Elic(HyperpriorNetwork, Elic2022Chandelier):  # type: ignore[misc]
     ) -> None:
         Elic2022Chandelier.__init__(self, N=N, M=M, groups=groups)
         self.latent_channels = M
+        # Where a stage of stride 2 ends in g_a; where one begins in g_s.
+        self.analysis_stages = {3: N, 8: N, 12: N, 14: M}
+        self.synthesis_stages = {0: M, 5: N, 10: N, 14: N}
         # CompressAI builds these two at the size of the public checkpoints.
         codec = self.latent_codec["y"]
         for k in range(1, len(groups)):

@@ -19,7 +19,7 @@ _LOWEST = 9
 #: Rates that the published networks were trained for, in bits per pixel.
 _PUBLISHED = {"low": 0.14, "med": 0.30, "hi": 0.45}
 
-SOURCE = "zenodo.org/records/4026003"
+SOURCE = "https://zenodo.org/records/4026003/files/"
 
 
 def _level(name: str) -> Level:
@@ -45,9 +45,9 @@ def stems(level: Level) -> Sequence[str]:
 
 
 def source(level: Level) -> str:
-    """Return where the checkpoint of a level can be had."""
+    """Return the address of the checkpoint of a level, or how it is made."""
     if level.name in _PUBLISHED:
-        return f"get hific_{level.name}.pt from {SOURCE}"
+        return f"{SOURCE}hific_{level.name}.pt"
     return "it is not published; make it with lossylens train codec hific, from hific_low.pt"
 
 

@@ -44,8 +44,8 @@ def stems(level: Level) -> Sequence[str]:
 
 
 def source(level: Level) -> str:
-    """Return where the checkpoint of a level can be had."""
-    return f"get {SOURCE}{stems(level)[0]}.ckpt"
+    """Return the address of the checkpoint of a level."""
+    return f"{SOURCE}{stems(level)[0]}.ckpt"
 
 
 def missing(options: GenerativeCodecOptions) -> Sequence[Missing]:

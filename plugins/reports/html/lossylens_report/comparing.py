@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from lossylens.cells import CellResult, TaskData
+from lossylens.store.read_models import EncodingCost
 
 from lossylens_report.replicates import Replicates
 from lossylens_report.run_results import SourceResults
@@ -41,6 +42,7 @@ class Group:
         origins: the source of each model.
         published: models whose scores are published, not a run's.
         replicates: bootstrap replicates of a cell, by the cell's key.
+        costs: bytes and time of a cell's encodings, by the cell's key.
     """
 
     title: str
@@ -52,6 +54,7 @@ class Group:
     origins: Mapping[str, str]
     published: frozenset[str]
     replicates: Mapping[str, Replicates]
+    costs: Mapping[str, EncodingCost]
 
 
 @dataclass(frozen=True)
@@ -166,21 +169,24 @@ class _Part:
     cells: list[CellResult]
     data: TaskData
     replicates: dict[str, Replicates]
+    costs: dict[str, EncodingCost]
 
     @classmethod
     def of(cls, source: Source, task: str, shared: set[str]) -> _Part:
         name = source.results.name
-        cells, replicates = [], {}
+        cells, replicates, costs = [], {}, {}
         for cell in source.results.cells:
             if cell.task != task:
                 continue
             key = f"{name}/{cell.key}"
             if cell.key in source.replicates:
                 replicates[key] = source.replicates[cell.key]
+            if cell.key in source.results.costs:
+                costs[key] = source.results.costs[cell.key]
             vlm = f"{cell.vlm} ({name})" if cell.vlm in shared else cell.vlm
             cells.append(replace(cell, vlm=vlm, key=key))
         data = source.results.data[task]
-        return cls(name, source.results.published, cells, data, replicates)
+        return cls(name, source.results.published, cells, data, replicates, costs)
 
 
 @dataclass
@@ -217,4 +223,5 @@ class _Draft:
             replicates={
                 key: value for part in self.parts for key, value in part.replicates.items()
             },
+            costs={key: value for part in self.parts for key, value in part.costs.items()},
         )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 import jinja2
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lossylens_report import charts
+from lossylens_report.advice import KEPT_SHARES, advice_in_words, advise_keeping
 from lossylens_report.analysis import Analysis, CodecCurve, GroupAnalysis
 from lossylens_report.findings import findings, notes_on, progress, warnings
 from lossylens_report.metrics.operating import SHARES
@@ -23,6 +25,7 @@ from lossylens_report.tables import OWN_RANGE, SHARED_RANGE, all_tables
 
 #: Sections of the page by anchor; one without content is left out.
 _TITLES = {
+    "advice": "What to upload",
     "overview": "Overview",
     "curves": "Rate and score",
     "bd": "BD-metric",
@@ -57,7 +60,9 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
     known = [value for row in data["correlation"]["data"][0]["z"] for value in row]
     has_correlation = any(value is not None for value in known)
     maps = [each for source in analysis.comparison.sources for each in source.maps]
+    advice = [tables[name] for name in tables if name.startswith("advice-")]
     content = {
+        "advice": bool(advice),
         "overview": True,
         "curves": bool(analysis.groups),
         "bd": any(measure.groups for measure in measures),
@@ -82,6 +87,8 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         side=SIDE,
         analysis=analysis,
         title=", ".join(source.name for source in analysis.comparison.sources),
+        advice=advice,
+        advice_words=_advice_words(analysis),
         findings=findings(analysis),
         warnings=warnings(analysis),
         notes_on=partial(notes_on, analysis),
@@ -96,6 +103,12 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         own_range=OWN_RANGE,
         shared_range=SHARED_RANGE,
     )
+
+
+def _advice_words(analysis: Analysis) -> list[str]:
+    """Return the sentences of the first models; the table has all."""
+    groups, share = analysis.comparison.groups, KEPT_SHARES[0]
+    return list(islice(advice_in_words(advise_keeping(groups, share), share), 4))
 
 
 #: Tables of the section on adaptors.

@@ -27,13 +27,15 @@ def register_reports(register: Callable[[ReportSpec], None]) -> None:
 
 @hookimpl
 def register_commands(app: typer.Typer) -> None:
-    """Register ``report``, ``bd`` and ``gap``."""
+    """Register ``report``, ``advise``, ``bd`` and ``gap``."""
     from lossylens.cli.overriding import with_keys
 
+    from lossylens_report.advise_command import advise
     from lossylens_report.bd_command import bd
     from lossylens_report.gap_command import gap, gap_keys
     from lossylens_report.report_command import report
 
     app.command("report")(report)
+    app.command("advise")(advise)
     app.command("bd")(bd)
     app.command("gap", cls=with_keys(gap_keys))(gap)

@@ -17,7 +17,7 @@ from lossylens.images import SourceFormat
 from lossylens.registry.plugins import load_registry
 from lossylens.store import read_models
 from lossylens.store.database import Store
-from lossylens.store.read_models import GridCell, StoredScore
+from lossylens.store.read_models import EncodingCost, GridCell, StoredScore
 from lossylens.store.records import NO_ADAPTOR, Absence
 from lossylens.task import Primary
 
@@ -115,6 +115,7 @@ def read_run(folder: Path) -> RunReading:
             ),
             maps=read_maps(folder),
             split=split,
+            costs=_costs(store, scored),
             manifest={
                 **manifest,
                 "started": latest.started,
@@ -147,6 +148,12 @@ def _state(outcome: str | None) -> str:
 
 def _model(row: GridCell | Absence) -> str:
     return row.vlm if row.adaptor == NO_ADAPTOR else f"{row.vlm} + {row.adaptor}"
+
+
+def _costs(store: Store, rows: Sequence[GridCell]) -> dict[str, EncodingCost]:
+    costs = {(each.codec, each.task): each for each in read_models.encoding_costs(store)}
+    found = {row.key: costs.get((row.codec_key, row.task_key)) for row in rows}
+    return {key: cost for key, cost in found.items() if cost}
 
 
 def _parts(rows: Sequence[GridCell]) -> dict[tuple[str, ...], Mapping[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from lossylens.cli.terminal_tables import print_table
@@ -48,6 +49,7 @@ def report(
             " to be correlated with the scores."
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a report: curves, measures, tables and samples in one HTML file.
 
@@ -61,16 +63,32 @@ def report(
     chosen = formats or ([] if compare else [PAGE])
     if "all" in chosen:
         chosen = list(FORMATS)
+    path = None
     if chosen:
         path = write_report(*sources, out=out, formats=chosen, fidelity=fidelity, say=_say)
-        typer.echo(path)
-    if compare:
+        if not as_json:
+            typer.echo(path)
+    if as_json:
+        typer.echo(json.dumps(_as_object(path, sources if compare else []), indent=2))
+    elif compare:
         _print_comparison(sources)
 
 
 def _say(line: str) -> None:
     # Not on standard output, which has the path alone.
     typer.echo(line, err=True)
+
+
+def _as_object(path: Path | None, compared: list[str]) -> dict[str, Any]:
+    """Return what ``--json`` prints."""
+    from lossylens_report import compare_with_printed
+    from lossylens_report.table import as_object
+
+    tables = compare_with_printed(*compared) if compared else ()
+    return {
+        "report": None if path is None else str(path),
+        "tables": [as_object(table) for pair in tables for table in pair],
+    }
 
 
 def _print_comparison(sources: list[str]) -> None:

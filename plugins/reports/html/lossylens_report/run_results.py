@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from lossylens.cells import Results
+from lossylens.store.read_models import EncodingCost
 
 from lossylens_report.metrics.split import Estimate, Split
 
@@ -161,6 +162,7 @@ class SourceResults(Results):
         topics: what adaptors change by topic of the questions.
         maps: of feature error, as :func:`~lossylens_report.maps.read_maps` gives them.
         split: the gap split, of a run that ``lossylens gap`` has made.
+        costs: bytes and time of the encodings of a cell, by its key.
     """
 
     unfinished: Sequence[Unfinished] = ()
@@ -174,6 +176,7 @@ class SourceResults(Results):
     topics: Sequence[TopicGain] = ()
     maps: Sequence[Mapping[str, Any]] = ()
     split: GapSplit | None = None
+    costs: Mapping[str, EncodingCost] = field(default_factory=dict)
 
     @classmethod
     def of(cls, published: Results) -> Self:

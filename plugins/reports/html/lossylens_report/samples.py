@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 from lossylens.cells import CellResult
-from lossylens.codec import Level
+from lossylens.codec import Level, Square
 from lossylens.errors import DataError, LossylensError, PluginError, describe
 from lossylens.failure import Failure
 from lossylens.images import content_hash
@@ -394,6 +394,7 @@ class _Built:
             factory=found.spec.factory,
             level=Level(described["level"], described["parameters"]),
             options=options,
+            square=_square(described.get("square")),
         )
 
     def _options(self, described: Mapping[str, Any], kind: str, label: str) -> dict[str, Any]:
@@ -414,6 +415,10 @@ class _Built:
             return self.registry.find(kind, name).spec.name
         except PluginError:  # of another entry, whose plugin is no longer installed
             return name
+
+
+def _square(described: Mapping[str, Any] | None) -> Square | None:
+    return Square(**{**described, "border": tuple(described["border"])}) if described else None
 
 
 def _originals(

@@ -13,6 +13,7 @@ from lossylens_report.adaptor_tables import (
     split_tables,
     topic_table,
 )
+from lossylens_report.advice import KEPT_SHARES, advise_keeping, keeping_table
 from lossylens_report.analysis import (
     Analysis,
     CodecCurve,
@@ -32,6 +33,7 @@ def all_tables(analysis: Analysis) -> list[Table]:
     """Return the tables of a report; those that would have no rows are left out."""
     splits = [each.split for each in analysis.comparison.sources if each.split]
     made = [
+        *advice_tables(analysis),
         _unfinished(analysis),
         _not_applicable(analysis),
         _scores(analysis),
@@ -56,6 +58,14 @@ def all_tables(analysis: Analysis) -> list[Table]:
         split_figures(splits),
     ]
     return [table for table in made if table.rows]
+
+
+def advice_tables(analysis: Analysis) -> list[Table]:
+    """Return what to upload, a table for each share; without uncompressed scores, none."""
+    groups = analysis.comparison.groups
+    if not any(cell.uncompressed for group in groups for cell in group.cells):
+        return []
+    return [keeping_table(advise_keeping(groups, share), share) for share in KEPT_SHARES]
 
 
 def _unfinished(analysis: Analysis) -> Table:

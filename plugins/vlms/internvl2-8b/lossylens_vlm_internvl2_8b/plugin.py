@@ -9,7 +9,7 @@ from lossylens.errors import RequirementError
 from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
 from lossylens.vlm import VlmSpec
-from lossylens_toolkit.transformers_vlm.checkpoint import find, remedy
+from lossylens_toolkit.transformers_vlm.checkpoint import find, lacking
 from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions
 
 from lossylens_vlm_internvl2_8b.files import checkpoint_files
@@ -31,7 +31,7 @@ def missing(options: Options) -> Sequence[Missing]:
     try:
         checkpoint_files(find(options.checkpoint))
     except RequirementError as error:
-        return (Missing(str(error), remedy(options.checkpoint, 16.2)),)
+        return (lacking(options.checkpoint, 16.2, error),)
     return ()
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lossylens_toolkit.transformers_vlm.vlm_testing import PluginTests, save_internvl
+from lossylens_toolkit.transformers_vlm.plugin_tests import PluginTests
+from lossylens_toolkit.transformers_vlm.vlm_testing import save_internvl
 
 
 class TestInternVL38B(PluginTests):

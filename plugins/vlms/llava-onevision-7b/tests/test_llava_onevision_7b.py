@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from lossylens_toolkit.transformers_vlm.vlm_testing import PluginTests, save_llava_onevision
+from lossylens_toolkit.transformers_vlm.plugin_tests import PluginTests
+from lossylens_toolkit.transformers_vlm.vlm_testing import save_llava_onevision
 
 
 class TestLlavaOnevision7B(PluginTests):

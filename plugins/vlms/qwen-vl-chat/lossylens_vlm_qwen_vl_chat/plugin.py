@@ -9,7 +9,7 @@ from lossylens.errors import RequirementError
 from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
 from lossylens.vlm import VlmSpec
-from lossylens_toolkit.transformers_vlm.checkpoint import find
+from lossylens_toolkit.transformers_vlm.checkpoint import find, lacking
 from lossylens_toolkit.transformers_vlm.vlm_options import VlmOptions
 
 from lossylens_vlm_qwen_vl_chat.files import checkpoint_files
@@ -38,8 +38,7 @@ def missing(options: QwenVLChatOptions) -> Sequence[Missing]:
     try:
         checkpoint_files(find(options.checkpoint))
     except RequirementError as error:
-        remedy = f"hf download {HUB_ID} (19.3 GB), or set the option checkpoint to its folder"
-        return (Missing(str(error), remedy),)
+        return (lacking(options.checkpoint, 19.3, error),)
     return ()
 
 

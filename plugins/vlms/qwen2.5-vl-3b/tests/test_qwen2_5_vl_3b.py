@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lossylens_toolkit.transformers_vlm.vlm_testing import PluginTests, save_qwen2_5_vl
+from lossylens_toolkit.transformers_vlm.plugin_tests import PluginTests
+from lossylens_toolkit.transformers_vlm.vlm_testing import save_qwen2_5_vl
 
 
 class TestQwen25VL3B(PluginTests):

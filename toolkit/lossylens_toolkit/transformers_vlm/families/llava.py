@@ -19,7 +19,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from lossylens_toolkit.transformers_vlm.boxes import from_part
 from lossylens_toolkit.transformers_vlm.clip_tower import ClipLikeTower
-from lossylens_toolkit.transformers_vlm.family import Family
+from lossylens_toolkit.transformers_vlm.family import Family, Part
 from lossylens_toolkit.transformers_vlm.square import padded, padded_box
 from lossylens_toolkit.transformers_vlm.transformers_model import TransformersVlm
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
@@ -155,7 +155,7 @@ class Llava(Family):
         numbers = four_numbers(text)
         return None if numbers is None else from_part(numbers, padded_box(size))
 
-    def content(self, question: Question, images: int) -> Sequence[str | int]:
+    def content(self, question: Question, images: int) -> Sequence[Part]:
         """Return text and images, blanks around each image as the evaluator has it.
 
         Multiple choice follows all images, and markers stay in it; other questions have the
@@ -163,7 +163,7 @@ class Llava(Family):
         """
         text = self.wording(question)
         choice = question.kind is QuestionKind.MULTIPLE_CHOICE
-        spaced: list[str | int] = []
+        spaced: list[Part] = []
         for part in [*range(images), text] if choice else interleaved(text, images):
             spaced += [" ", part, " "] if isinstance(part, int) else [part]
         return spaced

@@ -182,6 +182,7 @@ class Qwen25Tower(VisionTower):
         self.merge = config.spatial_merge_size
         self.window = config.window_size // config.patch_size // self.merge
         self.full = frozenset(config.fullatt_block_indexes)
+        self.windowed = frozenset(range(self.layers)) - self.full
         frequency: list[float] = self.module.rotary_pos_emb.inv_freq.float().tolist()
         self._frequency = tuple(frequency)
 

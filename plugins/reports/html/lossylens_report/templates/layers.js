@@ -15,6 +15,17 @@ function styled(trace) {
   return {...trace, line: {width: place < 0 ? 3 : 2, color: shade, dash}};
 }
 
+// Layers with windows shaded, the begin of each stage marked and named.
+const SHAPES = () => [
+  ...DATA.windowed.map((layer) => ({type: "rect", yref: "paper", x0: layer - 0.5, x1: layer + 0.5,
+    y0: 0, y1: 1, line: {width: 0}, fillcolor: color("--line"), opacity: 0.5, layer: "below"})),
+  ...DATA.stages.slice(1).map(({start}) => ({type: "line", yref: "paper", x0: start - 0.5,
+    x1: start - 0.5, y0: 0, y1: 1, line: {width: 1, dash: "dot", color: color("--soft")}})),
+];
+const NAMES = () => DATA.stages.map(({name, start}) => ({text: name, x: start - 0.45, y: 1,
+  yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
+  font: {color: color("--soft"), size: 12}}));
+
 function draw(place) {
   const {data, axis} = DATA.charts[place.dataset.chart];
   const lines = {gridcolor: color("--line"), linecolor: color("--line"),
@@ -23,9 +34,11 @@ function draw(place) {
     font: {color: color("--ink"), family: "system-ui, sans-serif", size: 13},
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",
-    margin: {l: 60, r: 20, t: 20, b: 50},
+    margin: {l: 60, r: 20, t: 24, b: 50},
     showlegend: true,
     legend: innerWidth < 640 ? {orientation: "h", y: -0.25} : {},
+    shapes: SHAPES(),
+    annotations: NAMES(),
     hovermode: "closest",
     hoverlabel: {bgcolor: color("--panel"), font: {color: color("--ink")}},
     xaxis: {...lines, title: {text: "layer"}, dtick: data[0].x.length > 20 ? 4 : 1},

@@ -8,7 +8,7 @@ the picture is computed once for all of them, as in answering.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from lossylens_task_scenes.questions.reading import word_questions
 from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import Box, Scene, make_scene
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase
@@ -56,7 +57,7 @@ class Batch:
     """Rows of equal length.
 
     Attributes:
-        images: uint8 (B, 3, H, W).
+        images: uint8 (drawn rows, 3, H, W).
         tokens: (B, T).
         positions: (3, B, T), Qwen2.5-VL's multimodal positions.
         segments: (B, T); 0 the prefix, k the k-th question, -1 padding.
@@ -93,16 +94,53 @@ def prefix_positions(prefix: list[int], image_token: int, side: int = SIDE) -> t
     return positions, first + cells + tail
 
 
-class RowBuilder:
-    """Turns scenes into rows of *length* tokens."""
+@dataclass(frozen=True)
+class RowPrefix:
+    """What precedes all questions of a row.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+    Attributes:
+        ids: token ids, P of them.
+        positions: (3, P), or alike on all axes where the model has one.
+        start: position of the token that follows.
+    """
+
+    ids: list[int]
+    positions: Tensor
+    start: int
+
+
+def nano_prefix(tokenizer: PreTrainedTokenizerBase) -> RowPrefix:
+    """Return what precedes questions that nano is asked about a training picture."""
+    cells = (SIDE // (PATCH * MERGE)) ** 2
+    ids = tokenizer.encode(prompt_prefix(cells), add_special_tokens=False)
+    image_token: Any = tokenizer.convert_tokens_to_ids(IMAGE_PAD)
+    return RowPrefix(ids, *prefix_positions(ids, image_token))
+
+
+class RowBuilder:
+    """Turns scenes into rows of *length* tokens.
+
+    Args:
+        tokenizer: of the model.
+        length: of a row.
+        prefix: what precedes the questions; by default nano's.
+        draw: scene to picture, uint8 (3, H, W); by default as it is rendered.
+        targets: scene to dense targets.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        length: int,
+        prefix: RowPrefix | None = None,
+        draw: Callable[[Scene], Tensor] | None = None,
+        targets: Callable[[Scene], NDArray[np.uint8]] = dense_targets,
+    ) -> None:
         self.tokenizer = tokenizer
         self.length = length
-        self.cells = (SIDE // (PATCH * MERGE)) ** 2
-        self.prefix = tokenizer.encode(prompt_prefix(self.cells), add_special_tokens=False)
-        image_token: Any = tokenizer.convert_tokens_to_ids(IMAGE_PAD)
-        self.positions, self.start = prefix_positions(self.prefix, image_token)
+        self.prefix = prefix or nano_prefix(tokenizer)
+        self.draw = draw or picture
+        self.targets = targets
         self.end = tokenizer.eos_token_id
 
     def _encode(self, question: SceneQuestion) -> tuple[list[int], list[int]]:
@@ -120,11 +158,11 @@ class RowBuilder:
     ) -> dict[str, object]:
         """Build one row from *scene* and the first of *questions* that fit.
 
-        Unless it is *drawn*, the picture stays black.
+        Unless it is *drawn*, it has no picture.
         """
-        tokens = list(self.prefix)
+        tokens = list(self.prefix.ids)
         segments = [0] * len(tokens)
-        positions = [self.positions]
+        positions = [self.prefix.positions]
         labels = [IGNORED] * len(tokens)
         weights = [0.0] * len(tokens)
         topics: list[str] = []
@@ -136,19 +174,19 @@ class RowBuilder:
             topics.append(question.topic if not question.options else "choice")
             tokens += asked + answer[:-1]
             segments += [len(topics)] * size
-            positions.append((self.start + torch.arange(size)).repeat(3, 1))
+            positions.append((self.prefix.start + torch.arange(size)).repeat(3, 1))
             labels += [IGNORED] * (len(asked) - 1) + answer
             weights += [0.0] * (len(asked) - 1) + [len(answer) ** -0.5] * len(answer)
         padding = self.length - len(tokens)
         positions.append(torch.zeros(3, padding, dtype=torch.long))
         return {
-            "image": picture(scene) if drawn else torch.zeros(3, SIDE, SIDE, dtype=torch.uint8),
+            "images": [self.draw(scene)] if drawn else [],
             "tokens": torch.tensor(tokens + [self.end] * padding),
             "positions": torch.cat(positions, dim=1),
             "segments": torch.tensor(segments + [_PADDING] * padding),
             "labels": torch.tensor(labels + [IGNORED] * padding),
             "weights": torch.tensor(weights + [0.0] * padding),
-            "dense": torch.from_numpy(dense_targets(scene)),
+            "dense": torch.from_numpy(self.targets(scene)),
             "topics": topics,
             "number": torch.tensor(number),
         }
@@ -166,7 +204,7 @@ def collate(rows: list[dict[str, object]]) -> Batch:
         return torch.stack([row[key] for row in rows], dim=dim)  # type: ignore[misc]
 
     return Batch(
-        images=stack("image"),
+        images=torch.stack([image for row in rows for image in row["images"]]),  # type: ignore[attr-defined]
         tokens=stack("tokens"),
         positions=stack("positions", 1),
         segments=stack("segments"),

@@ -2,6 +2,7 @@
 
     python -m lossylens_vlm_nano.training.evaluate --scenes 400 --codec jpeg --levels q1 q5 q25
 
+``--vlm`` asks another model that was trained on scenes.
 Answers are free greedy text, compared exactly.  Scenes come from a seed that
 was not trained on.
 """
@@ -15,16 +16,14 @@ from collections.abc import Iterator
 import numpy as np
 from lossylens.codec import SOURCE, Codec, bits_per_pixel
 from lossylens.registry.plugins import load_registry
-from lossylens.vlm import Condition, ImageQuestions
+from lossylens.vlm import Condition, ImageQuestions, Vlm
 from lossylens_task_scenes.questions.full_set import ask
 from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import make_scene
 from PIL.Image import Image
 
-from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.training.data import HELD_OUT_SEED
-from lossylens_vlm_nano.vlm import Nano
 
 
 def topic(question: SceneQuestion) -> str:
@@ -40,7 +39,7 @@ def asked_scenes(count: int, seed: int) -> Iterator[tuple[Image, list[SceneQuest
         yield render(scene), [q for q in questions if q.kind != "caption"]
 
 
-def evaluate(nano: Nano, codec: Codec | None, count: int, seed: int) -> dict[str, float]:
+def evaluate(vlm: Vlm, codec: Codec | None, count: int, seed: int) -> dict[str, float]:
     """Return the share of exact answers per topic, and the mean ``bpp`` of *codec*."""
     hits: dict[str, list[bool]] = defaultdict(list)
     rates: list[float] = []
@@ -55,7 +54,7 @@ def evaluate(nano: Nano, codec: Codec | None, count: int, seed: int) -> dict[str
             )
             for image, questions in batch
         ]
-        for (_, questions), answers in zip(batch, nano.answer(items), strict=True):
+        for (_, questions), answers in zip(batch, vlm.answer(items), strict=True):
             for question, answer in zip(questions, answers, strict=True):
                 hits[topic(question)].append(answer.text == question.answer)
         batch.clear()
@@ -66,7 +65,7 @@ def evaluate(nano: Nano, codec: Codec | None, count: int, seed: int) -> dict[str
             rates.append(bits_per_pixel(len(bitstream), *image.size))
             image = codec.decode(bitstream)
         batch.append((image, questions))
-        if len(batch) == nano.batch_images:
+        if len(batch) == vlm.batch_images:
             answer_batch()
     if batch:
         answer_batch()
@@ -81,15 +80,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)
-    parser.add_argument("--checkpoint", default="")
+    parser.add_argument("--vlm", default="nano")
+    parser.add_argument("--checkpoint", default="", help="folder of another checkpoint")
     parser.add_argument("--codec", default="jpeg")
     parser.add_argument("--levels", nargs="*", default=[])
     arguments = parser.parse_args()
-    nano = Nano(NanoOptions(checkpoint=arguments.checkpoint))
     registry = load_registry()
+    options = {"checkpoint": arguments.checkpoint} if arguments.checkpoint else None
+    vlm = registry.build_vlm(arguments.vlm, options)
     for level in [None, *arguments.levels]:
         codec = registry.build_codec(arguments.codec, level) if level else None
-        row = evaluate(nano, codec, arguments.scenes, arguments.seed)
+        row = evaluate(vlm, codec, arguments.scenes, arguments.seed)
         name = f"{arguments.codec} {level}" if level else "uncompressed"
         print(f"{name:14s}" + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
 

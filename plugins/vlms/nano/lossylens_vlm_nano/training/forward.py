@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 from lossylens_vlm_nano.architecture import MERGE, PATCH
 
@@ -122,12 +122,20 @@ class VisionForward(nn.Module):
 
 
 class TextForward(nn.Module):
-    """Language model over right-padded rows with an explicit attention mask."""
+    """Language model over right-padded rows with an explicit attention mask.
 
-    def __init__(self, model: Qwen2_5_VLForConditionalGeneration) -> None:
+    Args:
+        model: with a Qwen2 as language model, whose positions may have three axes or one.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        self.text: Any = model.model.language_model
-        self.sections = list(self.text.config.rope_parameters["mrope_section"]) * 2
+        whole: Any = model
+        self.text: Any = whole.model.language_model
+        turns = len(self.text.rotary_emb.inv_freq)
+        sections = self.text.config.rope_parameters.get("mrope_section", [turns])
+        self.sections = list(sections) * 2
+        self.axes = len(sections)
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return (cos, sin), each (B, 1, T, head width), for *positions* (3, B, T)."""
@@ -135,7 +143,7 @@ class TextForward(nn.Module):
         angles = positions[..., None].float() * inverse
         angles = torch.cat((angles, angles), dim=-1)
         parts = angles.split(self.sections, dim=-1)
-        mixed = torch.cat([part[i % 3] for i, part in enumerate(parts)], dim=-1)
+        mixed = torch.cat([part[i % self.axes] for i, part in enumerate(parts)], dim=-1)
         return mixed.cos()[:, None], mixed.sin()[:, None]
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:

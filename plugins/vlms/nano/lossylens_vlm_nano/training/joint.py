@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lossylens_vlm_nano.training.data import LESSONS, AskedScenes, Batch, RowBuilder
-from lossylens_vlm_nano.training.loop import Training
+from lossylens_vlm_nano.training.data import LESSONS, AskedScenes, Batch
+from lossylens_vlm_nano.training.loop import NanoTraining
 
 
-class JointTraining(Training):
+class JointTraining(NanoTraining):
     """Trains vision encoder, head and language model on answers and dense targets."""
 
     def batches(self) -> Iterator[Batch]:
         """Yield new scenes with questions."""
         size = self.settings.batch
-        builder = RowBuilder(self.tokenizer, self.settings.length)
+        builder = self.builder(self.settings.length)
         scenes = AskedScenes(builder, size, self.settings.first + self.steps * size)
         scenes.lesson[0] = len(LESSONS) - 1
         yield from DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=8)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -32,8 +32,11 @@ from lossylens_vlm_nano.training.data import (
     questions_of,
     wording,
 )
-from lossylens_vlm_nano.training.model import TrainedNano, new_model
+from lossylens_vlm_nano.training.model import TrainedNano, TrainedVlm, new_model
 from lossylens_vlm_nano.training.optimizer import MuonWithAdamW
+
+#: What is trained.
+Trained = TypeVar("Trained", bound=TrainedVlm)
 
 
 @dataclass
@@ -42,7 +45,8 @@ class Settings:
 
     ``minutes`` and ``state_every`` are minutes; ``warmup`` is in steps; ``decay`` is the
     share of the budget over which the learning rate falls; ``first`` is the number of the
-    first scene, by which a part avoids the scenes of another.
+    first scene, by which a part avoids the scenes of another; ``autocast`` whether the
+    forward pass is in bfloat16, which pays on a CPU that has instructions for it.
     """
 
     out: Path
@@ -59,39 +63,32 @@ class Settings:
     compile: bool = True
     seed: int = 0
     first: int = 0
+    autocast: bool = False
 
 
-class Training(ABC):
+class Training(ABC, Generic[Trained]):
     """One part of training and its state on disk; started again, it continues.
 
     Args:
         settings: of this part.
-        vision: state file of an earlier part, whose vision encoder and dense head are taken.
-        text: the same, whose language model and tokenizer are taken.
     """
 
     #: Whether the language model is trained, so that answers are worth measuring.
     answers = True
 
-    def __init__(
-        self, settings: Settings, vision: Path | None = None, text: Path | None = None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.vision, self.text = vision, text
         settings.out.mkdir(parents=True, exist_ok=True)
         torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
-        self.tokenizer = self._tokenizer(text)
-        self.nano = TrainedNano(new_model(self.tokenizer), settings.compile)
+        self.tokenizer = self._tokenizer()
+        self.nano = self.new()
         self.nano.to(settings.device)
-        self.held_out = [self.place(batch) for batch in held_out_batches(self.tokenizer, settings)]
+        self.held_out = [self.place(batch) for batch in self._held_out_batches()]
         self.seconds = 0.0
         self.steps = 0
         resumed = self._read(self._state) if self._state.exists() else None
         if resumed is None:
-            for path, seeing in ((vision, True), (text, False)):
-                if path is not None:
-                    self._take_over(self._read(path), seeing)
             self.begin()
         self.choose_parameters()
         self.optimizer = MuonWithAdamW(self.nano.named_parameters(), settings.weight_decay)
@@ -102,6 +99,18 @@ class Training(ABC):
             print(f"resumed after {self.seconds / 60:.1f} minutes, {self.steps} steps", flush=True)
 
     @abstractmethod
+    def new_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the tokenizer of a training that is not resumed."""
+
+    @abstractmethod
+    def new(self) -> Trained:
+        """Return a freshly initialised model."""
+
+    @abstractmethod
+    def builder(self, length: int) -> RowBuilder:
+        """Return what makes rows of *length* tokens."""
+
+    @abstractmethod
     def batches(self) -> Iterator[Batch]:
         """Yield training batches for ever, from step number ``steps`` on."""
 
@@ -109,19 +118,11 @@ class Training(ABC):
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return answer loss and dense loss; their weighted sum is minimised."""
 
-    def begin(self) -> None:  # noqa: B027 - most parts begin with what they take over
+    def begin(self) -> None:
         """Prepare the weights of a part that is not resumed."""
 
-    def choose_parameters(self) -> None:  # noqa: B027 - by default all are trained
+    def choose_parameters(self) -> None:
         """Freeze what this part does not train."""
-
-    def _take_over(self, state: dict[str, Any], seeing: bool) -> None:
-        """Load the vision encoder and the dense head of *state*, or all but these."""
-        wanted = {name for name in self.nano.state_dict() if sees(name) == seeing}
-        weights = {name: weight for name, weight in state["nano"].items() if name in wanted}
-        if weights.keys() != wanted:
-            raise ValueError(f"state lacks {sorted(wanted - weights.keys())[0]}")
-        self.nano.load_state_dict(weights, strict=False)
 
     def place(self, batch: Batch) -> Batch:
         """Return *batch* on the training device."""
@@ -131,14 +132,10 @@ class Training(ABC):
         }
         return Batch(**moved)
 
-    def _tokenizer(self, text: Path | None) -> PreTrainedTokenizerBase:
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
         folder = self.settings.out / "tokenizer"
         if not folder.exists():
-            if text is None:
-                tokenizer = corpus_tokenizer()
-            else:
-                tokenizer = AutoTokenizer.from_pretrained(text.parent / "tokenizer")
-            tokenizer.save_pretrained(folder)
+            self.new_tokenizer().save_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder)
 
     @property
@@ -180,9 +177,11 @@ class Training(ABC):
         last_report = time.monotonic()
         last_save = self.seconds
         running: list[Tensor] = []
+        device = torch.device(self.settings.device).type
         for batch in self.batches():
             started = time.monotonic()
-            answer, dense = self.losses(self.place(batch))
+            with torch.autocast(device, torch.bfloat16, enabled=self.settings.autocast):
+                answer, dense = self.losses(self.place(batch))
             # A hundred nats are a crowded picture of which little is known.
             self.optimizer.step(answer + dense / 50, self.rate)
             running.append(torch.stack((answer.detach(), dense.detach())))
@@ -207,18 +206,85 @@ class Training(ABC):
             flush=True,
         )
 
+    def _held_out_batches(self) -> list[Batch]:
+        """Return batches of scenes whose seed is not trained on."""
+        builder = self.builder(self.settings.length)
+        batches = []
+        for first in range(0, 96, self.settings.batch):
+            rows = []
+            for index in range(first, first + self.settings.batch):
+                scene = make_scene(HELD_OUT_SEED, index)
+                rng = np.random.default_rng([HELD_OUT_SEED, index])
+                rows.append(builder.row(scene, questions_of(scene, rng)))
+            batches.append(collate(rows))
+        return batches
+
+    def measures(self) -> dict[str, float]:
+        """Return what is measured on held-out scenes besides answers."""
+        return {}
+
     @torch.no_grad()
     def _evaluate(self) -> None:
-        losses = []
-        for batch in self.held_out:
-            losses.append(self.nano.dense_loss(self.nano.features(batch.images), batch.dense))
         line: dict[str, Any] = {"minutes": self.seconds / 60, "steps": self.steps}
-        line["dense loss"] = torch.stack(losses).mean().item()
+        line |= self.measures()
         if self.answers:
             line |= accuracy(self.nano, self.held_out)
         print("held out:  " + "  ".join(f"{k} {v:.3f}" for k, v in line.items()), flush=True)
         with (self.settings.out / "accuracy.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
+
+
+class NanoTraining(Training[TrainedNano]):
+    """One part of the training of nano.
+
+    Args:
+        settings: of this part.
+        vision: state file of an earlier part, whose vision encoder and dense head are taken.
+        text: the same, whose language model and tokenizer are taken.
+    """
+
+    def __init__(
+        self, settings: Settings, vision: Path | None = None, text: Path | None = None
+    ) -> None:
+        self.vision, self.text = vision, text
+        super().__init__(settings)
+
+    def new_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return that of the part whose language model is taken, or train one."""
+        if self.text is None:
+            return corpus_tokenizer()
+        return AutoTokenizer.from_pretrained(self.text.parent / "tokenizer")
+
+    def new(self) -> TrainedNano:
+        """Return a freshly initialised model."""
+        return TrainedNano(new_model(self.tokenizer), self.settings.compile)
+
+    def begin(self) -> None:
+        """Take over what earlier parts have learned."""
+        for path, seeing in ((self.vision, True), (self.text, False)):
+            if path is not None:
+                _take_over(self.nano, self._read(path), seeing)
+
+    def builder(self, length: int) -> RowBuilder:
+        """Return what makes rows of *length* tokens."""
+        return RowBuilder(self.tokenizer, length)
+
+    def measures(self) -> dict[str, float]:
+        """Return the dense loss."""
+        losses = [
+            self.nano.dense_loss(self.nano.features(batch.images), batch.dense)
+            for batch in self.held_out
+        ]
+        return {"dense loss": torch.stack(losses).mean().item()}
+
+
+def _take_over(nano: TrainedNano, state: dict[str, Any], seeing: bool) -> None:
+    """Load the vision encoder and the dense head of *state*, or all but these."""
+    wanted = {name for name in nano.state_dict() if sees(name) == seeing}
+    weights = {name: weight for name, weight in state["nano"].items() if name in wanted}
+    if weights.keys() != wanted:
+        raise ValueError(f"state lacks {sorted(wanted - weights.keys())[0]}")
+    nano.load_state_dict(weights, strict=False)
 
 
 def sees(name: str) -> bool:
@@ -241,22 +307,8 @@ def corpus_tokenizer() -> PreTrainedTokenizerBase:
     return train_tokenizer(texts)
 
 
-def held_out_batches(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[Batch]:
-    """Return batches of scenes whose seed is not trained on."""
-    builder = RowBuilder(tokenizer, settings.length)
-    batches = []
-    for first in range(0, 96, settings.batch):
-        rows = []
-        for index in range(first, first + settings.batch):
-            scene = make_scene(HELD_OUT_SEED, index)
-            rng = np.random.default_rng([HELD_OUT_SEED, index])
-            rows.append(builder.row(scene, questions_of(scene, rng)))
-        batches.append(collate(rows))
-    return batches
-
-
 @torch.no_grad()
-def accuracy(nano: TrainedNano, batches: list[Batch]) -> dict[str, float]:
+def accuracy(nano: TrainedVlm, batches: list[Batch]) -> dict[str, float]:
     """Return, per topic, the share of answers whose every token is predicted.
 
     With greedy decoding this is the share of exact answers.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2_5_VLForConditionalGeneration,
+)
 
 from lossylens_vlm_nano.architecture import SIDE, configuration
 from lossylens_vlm_nano.training.data import IGNORED, Batch
@@ -29,23 +34,52 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLForConditionalGen
     return model
 
 
-class TrainedNano(nn.Module):
+class TrainedVlm(nn.Module, ABC):
+    """A model of transformers whose language model is trained on rows of questions."""
+
+    def __init__(self, model: PreTrainedModel, compiled: bool) -> None:
+        super().__init__()
+        self.model: Any = model
+        text: Any = TextForward(model)
+        # Kept out of the module tree: it shares the model's parameters.
+        self._text = (torch.compile(text) if compiled else text,)
+
+    @abstractmethod
+    def features(self, images: Tensor) -> Tensor:
+        """Return the visual features (B, cells, width) of uint8 *images* (B, 3, H, W)."""
+
+    def visual_tokens(self, features: Tensor) -> Tensor:
+        """Return what the language model is shown of *features*."""
+        return features
+
+    def answer_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the answer loss, and whether each label is predicted (N,)."""
+        embeddings = self.model.get_input_embeddings()(batch.tokens)
+        pictured = batch.tokens == self.model.config.image_token_id
+        tokens = self.visual_tokens(features).to(embeddings)
+        embeddings = embeddings.masked_scatter(pictured[..., None], tokens)
+        hidden = self._text[0](embeddings, batch.positions, attention_mask(batch.segments))
+        asked = batch.labels != IGNORED
+        logits = self.model.lm_head(hidden[asked]).float()
+        labels, weights = batch.labels[asked], batch.weights[asked]
+        losses = cross_entropy(logits, labels, reduction="none")
+        return (losses * weights).sum() / weights.sum(), logits.argmax(-1) == labels
+
+
+class TrainedNano(TrainedVlm):
     """The model, the dense head, and their losses."""
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration, compiled: bool) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, compiled)
         vision_config: Any = model.config.vision_config
         self.head = nn.Linear(vision_config.out_hidden_size, CHANNELS)
         nn.init.constant_(self.head.bias, -4.0)
-        # Kept out of the module tree: they share the model's parameters.
         vision: Any = VisionForward(model, SIDE)
-        text: Any = TextForward(model)
-        self.forwards = (torch.compile(vision), torch.compile(text)) if compiled else (vision, text)
+        self._vision = (torch.compile(vision) if compiled else vision,)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the visual features (B, cells, width) of uint8 *images* (B, 3, H, W)."""
-        features: Tensor = self.forwards[0](patchify(images))
+        """Return the visual features of merged cells."""
+        features: Tensor = self._vision[0](patchify(images))
         return features
 
     def dense_loss(self, features: Tensor, dense: Tensor) -> Tensor:
@@ -54,18 +88,6 @@ class TrainedNano(nn.Module):
             self.head(features), dense.float(), reduction="sum"
         )
         return total / len(dense)
-
-    def answer_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the answer loss, and whether each label is predicted (N,)."""
-        embeddings = self.model.get_input_embeddings()(batch.tokens)
-        pictured = batch.tokens == self.model.config.image_token_id
-        embeddings = embeddings.masked_scatter(pictured[..., None], features)
-        hidden = self.forwards[1](embeddings, batch.positions, attention_mask(batch.segments))
-        asked = batch.labels != IGNORED
-        logits = self.model.lm_head(hidden[asked])
-        labels, weights = batch.labels[asked], batch.weights[asked]
-        losses = cross_entropy(logits, labels, reduction="none")
-        return (losses * weights).sum() / weights.sum(), logits.argmax(-1) == labels
 
 
 def attention_mask(segments: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, tee
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lossylens_vlm_nano.training.data import AskedScenes, Batch, RowBuilder
 from lossylens_vlm_nano.training.initial import start_text
-from lossylens_vlm_nano.training.loop import Training, sees
+from lossylens_vlm_nano.training.loop import NanoTraining, Settings, sees
 
 #: New scenes per step; the rest of a batch are scenes seen not long ago.
 _FRESH = 4
@@ -20,14 +21,52 @@ _MEMORY = 4096
 _LESSON_STEPS = (700, 1500, 2500)
 
 
-class TextTraining(Training):
-    """Trains the language model; the features of the last scenes are remembered.
+class RememberedScenes:
+    """Scenes with questions, most of them seen not long ago, and their features.
 
     Lessons come one after another, see :data:`lossylens_vlm_nano.training.data.LESSONS`.
+
+    Args:
+        builder: of rows.
+        settings: of the training.
+        lesson_steps: steps after which the second and the further lessons begin.
     """
+
+    def __init__(
+        self, builder: RowBuilder, settings: Settings, lesson_steps: Sequence[int]
+    ) -> None:
+        self.builder = builder
+        self.settings = settings
+        self.lesson_steps = lesson_steps
+        self._memory: Tensor | None = None
+
+    def batches(self, steps: Iterable[int]) -> Iterator[Batch]:
+        """Yield a batch for each number of steps that are done."""
+        steps, ahead = tee(steps)
+        start = self.settings.first + next(ahead) * _FRESH
+        scenes = AskedScenes(self.builder, self.settings.batch, start, _FRESH, _MEMORY)
+        loader = DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=8)
+        for batch, done in zip(loader, steps, strict=False):
+            scenes.lesson[0] = bisect_right(self.lesson_steps, done)
+            yield batch
+
+    def features(self, batch: Batch, see: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the features of all rows of *batch*; those that are drawn are looked at."""
+        with torch.no_grad():
+            new = see(batch.images)
+        if self._memory is None:
+            self._memory = new.new_zeros(_MEMORY, *new.shape[1:])
+        places = batch.numbers % _MEMORY
+        self._memory[places[: len(new)]] = new
+        return self._memory[places]
+
+
+class TextTraining(NanoTraining):
+    """Trains the language model; the features of the last scenes are remembered."""
 
     def begin(self) -> None:
         """Start the language model from what the vision encoder has learned."""
+        super().begin()
         if self.text is None:
             start_text(self.nano.model, self.tokenizer, self.nano.head)
 
@@ -38,20 +77,13 @@ class TextTraining(Training):
 
     def batches(self) -> Iterator[Batch]:
         """Yield scenes with questions, most of them known."""
-        builder = RowBuilder(self.tokenizer, self.settings.length)
-        start = self.settings.first + self.steps * _FRESH
-        scenes = AskedScenes(builder, self.settings.batch, start, _FRESH, _MEMORY)
-        cells, width = builder.cells, self.nano.head.in_features
-        self._memory = torch.zeros(_MEMORY, cells, width, device=self.settings.device)
-        for batch in DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=8):
-            scenes.lesson[0] = bisect_right(_LESSON_STEPS, self.steps)
-            yield batch
+        self._scenes = RememberedScenes(
+            self.builder(self.settings.length), self.settings, _LESSON_STEPS
+        )
+        return self._scenes.batches(count(self.steps))
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the answer loss alone."""
-        with torch.no_grad():
-            new = self.nano.features(batch.images[:_FRESH])
-        places = batch.numbers % _MEMORY
-        self._memory[places[:_FRESH]] = new
-        answer, _ = self.nano.answer_loss(batch, self._memory[places])
+        features = self._scenes.features(batch, self.nano.features)
+        answer, _ = self.nano.answer_loss(batch, features)
         return answer, torch.zeros_like(answer)

@@ -17,18 +17,18 @@ from pathlib import Path
 
 from lossylens_vlm_nano.architecture import SIDE
 from lossylens_vlm_nano.training.joint import JointTraining
-from lossylens_vlm_nano.training.loop import Settings, Training
+from lossylens_vlm_nano.training.loop import NanoTraining, Settings
 from lossylens_vlm_nano.training.text import TextTraining
 from lossylens_vlm_nano.training.vision import VisionTraining
 
-PARTS: dict[str, type[Training]] = {
+PARTS: dict[str, type[NanoTraining]] = {
     "vision": VisionTraining,
     "text": TextTraining,
     "joint": JointTraining,
 }
 
 
-def write_weights(training: Training, folder: Path) -> None:
+def write_weights(training: NanoTraining, folder: Path) -> None:
     """Write half-precision weights, configuration, tokenizer and image processor."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
         Qwen2VLImageProcessorPil,

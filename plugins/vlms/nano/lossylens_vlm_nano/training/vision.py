@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lossylens_vlm_nano.training.data import Batch, CrowdedScenes, RowBuilder
+from lossylens_vlm_nano.training.data import Batch, CrowdedScenes
 from lossylens_vlm_nano.training.initial import centre_features
-from lossylens_vlm_nano.training.loop import Training, sees
+from lossylens_vlm_nano.training.loop import NanoTraining, sees
 
 
-class VisionTraining(Training):
+class VisionTraining(NanoTraining):
     """Trains the vision encoder and the dense head.
 
     When it continues from another vision state, the head stays as it is, so that a
@@ -24,6 +24,7 @@ class VisionTraining(Training):
 
     def begin(self) -> None:
         """Centre the features, on some pictures."""
+        super().begin()
         with torch.no_grad():
             features = self.nano.features(self.held_out[0].images)
         centre_features(self.nano.model, self.nano.head, features)
@@ -38,7 +39,7 @@ class VisionTraining(Training):
     def batches(self) -> Iterator[Batch]:
         """Yield crowded scenes."""
         size = self.settings.batch
-        builder = RowBuilder(self.tokenizer, 128)
+        builder = self.builder(128)
         scenes = CrowdedScenes(builder, size, self.settings.first + self.steps * size)
         yield from DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=8)
 

@@ -1,0 +1,193 @@
+"""What handing out work costs: ``local`` and ``ray`` against a bare loop, and the driver's limit.
+
+*overhead*: jobs of 1 ms, 10 ms and 1 s of CPU time in one worker, beside the same jobs in a
+loop.  Overhead is the CPU time of driver and worker above that of the loop, per job; efficiency
+is the loop's CPU time by that of the worker alone, which is what an idle driver's CPU leaves.
+CPU times, since the machine may be shared; the start of processes does not count.  Target of
+``local``: 95 % at 10 ms.
+
+*driver*: jobs that do nothing, in one worker; the CPU time of the driver per result, with that
+of keeping the result in a store, gives the most results per second that one driver can deal
+with.  Target: 2000.  A grid of ``--encodings`` and ``--answers`` by workers that take
+``--seconds`` for each then says how many workers keep one driver busy.
+
+*memory*: what a million pending jobs add to the driver: images at 20 levels, and as many images
+at one.  Target: 500 MB.
+
+    python benchmarks/executors.py [--ray] [--jobs 300]
+
+``--ray`` starts a cluster of one node of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+from lossylens.executor import Executor, Resources
+from lossylens.run.executors.local import LocalExecutor
+from lossylens.run.jobs import JobByJob
+from lossylens.run.schedule import ImageWork, Schedule
+from lossylens.store.database import Store
+from lossylens.store.records import Picture, Prediction, Timing
+
+DURATIONS = (0.001, 0.01, 1.0)
+
+
+def spin(seconds: float) -> float:
+    """Use so much CPU time; return that of this process since it began."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return time.process_time()
+
+
+def loop(seconds: float, count: int) -> float:
+    """Return the CPU time of a loop."""
+    start = time.process_time()
+    for _ in range(count):
+        spin(seconds)
+    return time.process_time() - start
+
+
+def handed_out(
+    executor: Executor[Any, Any], seconds: float, count: int
+) -> tuple[float, float, float]:
+    """Return the CPU times of driver, worker, and of an actor around it, after the start."""
+    recipe = JobByJob(spin, "spinning")
+    resources = Resources(workers=1, threads=1, kept=True)
+    size = max(1, min(64, int(0.25 / max(seconds, 1e-4))))
+    [(_, begun)] = executor.run(recipe, [[0.0]], resources)
+    actors = [each for each in _below("ray::NodeWorker")]
+    before, driver = sum(map(_cpu, actors)), time.process_time()
+    jobs = [seconds] * count
+    chunks = (jobs[first : first + size] for first in range(0, count, size))
+    *_, (_, ended) = executor.run(recipe, chunks, resources)
+    driver = time.process_time() - driver
+    return driver, ended - begun, sum(map(_cpu, actors)) - before
+
+
+def _below(mark: str) -> list[psutil.Process]:
+    found = []
+    for each in psutil.process_iter(["cmdline"]):
+        if mark in " ".join(each.info["cmdline"] or []):
+            found.append(each)
+    return found
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def overhead(name: str, executor: Executor[Any, Any], jobs: int) -> None:
+    for seconds in DURATIONS:
+        count = max(5, min(jobs, int(10 / seconds)))
+        bare = loop(seconds, count)
+        driver, worker, actor = handed_out(executor, seconds, count)
+        print(
+            f"{name}, jobs of {1000 * seconds:g} ms, {count}: overhead per job"
+            f" {1e6 * (driver + worker + actor - bare) / count:.0f} us"
+            f" (driver {1e6 * driver / count:.0f}, actor {1e6 * actor / count:.0f});"
+            f" efficiency {100 * bare / (worker + actor):.1f} %",
+            flush=True,
+        )
+
+
+def per_result(executor: Executor[Any, Any], jobs: int) -> float:
+    """Return the driver's CPU time for a result of jobs that do nothing."""
+    driver, _, _ = handed_out(executor, 0.0, jobs)
+    return driver / jobs
+
+
+def per_row(count: int) -> tuple[float, float]:
+    """Return the driver's CPU time of keeping an encoding, and the answer to a question."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Store(Path(folder) / "run", writable=True) as kept,
+    ):
+        start = time.process_time()
+        for number in range(count):
+            kept.record_encoding("codec", f"{number:064x}", "f" * 64, 1000, 0.1)
+        middle = time.process_time()
+        for number in range(count):
+            row = Prediction("cell", str(number), "yes", usage={"output_tokens": 1})
+            kept.add_predictions([row], [Timing("answer", "vlm", 1, 0.1)])
+        end = time.process_time()
+    return (middle - start) / count, (end - middle) / count
+
+
+def limit(name: str, each: float, arguments: argparse.Namespace) -> None:
+    encoding, answer = per_row(2000)
+    costs = (each + encoding, each + answer)
+    rates = [1 / cost for cost in costs]
+    work = (arguments.encodings, arguments.answers)
+    busy = sum(count * cost for count, cost in zip(work, costs, strict=True))
+    whole = sum(count * seconds for count, seconds in zip(work, arguments.seconds, strict=True))
+    print(
+        f"{name}, driver: {1e6 * each:.0f} us per result, {1e6 * encoding:.0f} to keep an encoding,"
+        f" {1e6 * answer:.0f} an answer: at most {rates[0]:.0f} encodings or {rates[1]:.0f}"
+        f" answers per second; with {arguments.seconds[0]:g} s per encoding and"
+        f" {arguments.seconds[1]:g} s per answer, {whole / busy:.0f} workers keep it busy",
+        flush=True,
+    )
+
+
+def pending(images: int, levels: int) -> float:
+    """Return the megabytes that pending jobs add to this process."""
+    codec = SimpleNamespace(choice=SimpleNamespace(where="codecs.jpeg"))
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    works = list(_works(images, (codec,) * levels))
+    schedule = Schedule([works], 100)
+    chunks = iter(schedule)
+    for _ in range(100):
+        next(chunks)
+    grown = psutil.Process().memory_info().rss - before
+    assert len(works) == images
+    return grown / 1e6
+
+
+def _works(images: int, levels: Sequence[Any]) -> Iterator[ImageWork]:
+    form = {"format": "JPEG", "mode": "RGB", "quality": 90}
+    for number in range(images):
+        name = hashlib.sha256(str(number).encode()).hexdigest()
+        read = partial(Path.read_bytes, Path(f"/data/images/{number:09d}.jpg"))
+        picture = Picture(name, 150_000, 640, 480, dict(form), read=read)
+        yield ImageWork(picture, tuple(levels))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--encodings", type=float, default=1.2e6)
+    parser.add_argument("--answers", type=float, default=1.1e7)
+    parser.add_argument("--seconds", type=float, nargs=2, default=(10.0, 0.5))
+    arguments = parser.parse_args()
+    for images, levels in ((50_000, 20), (1_000_000, 1)):
+        grown = pending(images, levels)
+        print(f"memory: {images} images at {levels} levels pending: {grown:.0f} MB", flush=True)
+    with LocalExecutor() as local:
+        overhead("local", local, arguments.jobs)
+        limit("local", per_result(local, 10 * arguments.jobs), arguments)
+    if arguments.ray:
+        from lossylens_executor_ray.executor import RayExecutor
+        from lossylens_executor_ray.plugin import RayOptions
+
+        with RayExecutor(RayOptions(address="local")) as remote:
+            overhead("ray", remote, arguments.jobs)
+            limit("ray", per_result(remote, 10 * arguments.jobs), arguments)
+
+
+if __name__ == "__main__":
+    main()

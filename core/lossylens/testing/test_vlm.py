@@ -1,0 +1,7 @@
+"""Checks the VLMs that ``--vlm`` names."""
+
+from lossylens.testing.vlm_conformance import VlmConformance
+
+
+class TestVlm(VlmConformance):
+    """The conformance suite."""

@@ -1,0 +1,1 @@
+"""CoTAM: an adaptor that hands a codec's latents to the vision encoder."""

@@ -1,0 +1,1 @@
+"""The transform-neck: compressed latents enter the vision encoder, and no picture is decoded."""

@@ -1,0 +1,312 @@
+"""Training: what the encoder makes of latents is drawn to what it makes of the picture.
+
+Phase 1 (``d1``) trains the neck for a frozen codec.  In phase 2 the codec is trained too, for
+rate, pictures and features (``d2``) or rate and features (``d3``); what comes of it is a codec
+of its own, to which the neck belongs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lossylens.adaptor import Needs, Trained, Trainer, Training
+from lossylens.errors import ConfigError
+from lossylens.images.pixels import squared
+from lossylens.vlm import VisionAccess
+from lossylens_toolkit.neural_codec.checkpoints import (
+    file_hash,
+    read_checkpoint,
+    write_checkpoint,
+)
+from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
+from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec
+from lossylens_toolkit.training.objective import estimated_bits, psnr
+from lossylens_toolkit.training.pairs import Variant
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from lossylens_adaptor_transform_neck.feature_training import FeatureTraining, Hidden
+from lossylens_adaptor_transform_neck.neck import NeckShape, TransformNeck
+from lossylens_adaptor_transform_neck.neck_file import METHOD, read_neck
+from lossylens_adaptor_transform_neck.options import NeckTrainingOptions
+from lossylens_adaptor_transform_neck.trained_for import STRIDE
+
+#: Options without which it would be another training.
+_IDENTITY = ("phase", "entry", "blocks", "hidden")
+
+#: Learning rate of the quantiles of entropy bottlenecks, as codecs are trained.
+_AUXILIARY_RATE = 1e-3
+
+#: Of the quantiles' loss: Adam does not care, and the norm at which gradients are clipped does.
+_AUXILIARY_WEIGHT = 1e-4
+
+#: Of samples in 0..255 against those in 0..1.
+_PEAK_SQUARED = 255.0**2
+
+
+class NeckTrainer(Trainer):
+    """Trains a neck."""
+
+    options: NeckTrainingOptions
+
+    def train(self, training: Training) -> Trained:
+        """Train, or go on with what is in the folder; see :class:`~lossylens.adaptor.Trainer`."""
+        loop = NeckTraining(training, self.options)
+        loop.run()
+        return loop.export()
+
+
+class _Trained(nn.Module):
+    """A neck, and the codec's network where that is trained too."""
+
+    def __init__(self, neck: TransformNeck, network: HyperpriorNetwork | None) -> None:
+        super().__init__()
+        self.neck, self.network = neck, network
+
+    def forward(self, given: Tensor) -> tuple[Tensor, Mapping[str, Any]]:
+        """Return hidden states, and what the network has made of pictures.
+
+        Args:
+            given: latents, or pictures where there is a network.
+        """
+        if self.network is None:
+            return self.neck(given), {}
+        out = self.network(given)
+        return self.neck(out["y_hat"]), {**out, "auxiliary": self.network.aux_loss()}
+
+
+class NeckTraining(FeatureTraining):
+    """One training.
+
+    Raises:
+        ConfigError: as the base, or the codec has no latents; the neck to start from is another
+            codec's.
+    """
+
+    def __init__(self, training: Training, options: NeckTrainingOptions) -> None:
+        if any(not each.point.space for each in training.points):
+            raise ConfigError("codecs: a neck is for a codec with latents")
+        own = {
+            **{name: getattr(options, name) for name in _IDENTITY},
+            "start": file_hash(options.start) if options.start else "",
+            "joint": asdict(options.joint),
+        }
+        super().__init__(METHOD, training, options, own, Needs.LATENTS)
+        self._own = options
+        if options.entry > self.vision.layers:
+            raise ConfigError(f"training.entry: the encoder has {self.vision.layers} layers")
+        network, self._multiplier = None, 0.0
+        if options.phase != "d1":
+            network = self._codec.network.float().requires_grad_(True)
+            self._multiplier = self._find_multiplier()
+        neck = self._begin(self.square.side // STRIDE)
+        self.prepare(_Trained(neck, network), list(self._groups(neck, network)))
+
+    # ---------------------------------------------------------------- what is trained
+
+    def _begin(self, rows: int) -> TransformNeck:
+        if self._own.start is not None:
+            return self._started(self._own.start, rows)
+        latents = self.coded.variant(0, self.training.points[0]).condition.latents
+        assert latents is not None
+        width = self.vision.width
+        shape = NeckShape(
+            channels=len(latents.values),
+            width=width,
+            rows=rows,
+            columns=rows,
+            extra=self.layout.extra,
+            blocks=self._own.blocks,
+            heads=max(1, width // 64),
+            hidden=self._own.hidden or 4 * width,
+        )
+        return TransformNeck(shape)
+
+    def _started(self, start: Path, rows: int) -> TransformNeck:
+        """Return the neck to begin with.
+
+        Raises:
+            ConfigError: it enters at another layer or takes other latents, or, in phase 2, is
+                not that of the codec.
+        """
+        file = read_neck(start)
+        reason = ""
+        if file.entry != self._own.entry:
+            reason = f"enters at layer {file.entry}, not at training.entry, {self._own.entry}"
+        elif (file.shape.rows, file.shape.width) != (rows, self.vision.width):
+            reason = "is for another vision encoder or square"
+        elif self._own.phase != "d1":
+            reason = file.unfit(self.training.identity, self.point)
+        if reason:
+            raise ConfigError(f"training.start: {start}: {reason}")
+        return file.load().requires_grad_(True)
+
+    @functools.cached_property
+    def _codec(self) -> NeuralCodec:
+        """The codec that is trained."""
+        codec = self.training.points[0].build()
+        if not isinstance(codec, NeuralCodec):
+            raise ConfigError(
+                f"training.phase: codec {self.point.codec} has no network of lossylens's to train"
+            )
+        return codec
+
+    def _find_multiplier(self) -> float:
+        given = self._own.joint.multiplier
+        if given is not None:
+            return given
+        about = read_checkpoint(self._codec.checkpoint).about
+        own, distortion = about.get("multiplier"), about.get("distortion")
+        if not isinstance(own, float) or distortion != "mse":
+            raise ConfigError(
+                "training.joint.multiplier: must be given; the codec's checkpoint does not say"
+                " with which multiplier of the MSE it was trained"
+            )
+        return own * _PEAK_SQUARED / self._own.joint.gamma
+
+    def _groups(
+        self, neck: TransformNeck, network: HyperpriorNetwork | None
+    ) -> Sequence[Mapping[str, Any]]:
+        groups: list[Mapping[str, Any]] = [{"params": list(neck.parameters())}]
+        if network is None:
+            return groups
+        if self._own.phase == "d3":
+            network.g_s.requires_grad_(False)
+        named = [(name, each) for name, each in network.named_parameters() if each.requires_grad]
+        quantiles = [each for name, each in named if name.endswith("quantiles")]
+        rest = [each for name, each in named if not name.endswith("quantiles")]
+        groups.append({"params": rest, "share": self._own.joint.codec_rate})
+        share = _AUXILIARY_RATE / self._own.learning_rate
+        return [*groups, *([{"params": quantiles, "share": share}] if quantiles else [])]
+
+    @property
+    def _trained(self) -> _Trained:
+        trained: _Trained = self.accelerator.unwrap_model(self.module)
+        return trained
+
+    # ---------------------------------------------------------------- loss
+
+    def given(self, originals: Sequence[Any], variants: Sequence[Variant]) -> Tensor:
+        """Return latents, or pictures where the codec is trained too."""
+        if self._own.phase != "d1":
+            return self._pixels(originals)
+        found = []
+        for each in variants:
+            assert each.condition.latents is not None
+            found.append(torch.from_numpy(each.condition.latents.values))
+        return torch.stack(found).to(self.accelerator.device)
+
+    def hidden(self, made: Tensor) -> Hidden:
+        """Return how a tower goes on from the neck's states."""
+        dtype = next(iter(self.vision.parameters().values())).dtype
+        entered = [each[None].to(dtype) for each in made]
+        layouts = [self.layout] * len(entered)
+
+        def passed(tower: VisionAccess, layers: Collection[int]) -> Mapping[int, Sequence[Tensor]]:
+            return tower.hidden_states_from(self._own.entry, entered, layouts, layers)
+
+        return passed
+
+    def terms_of_codec(self, given: Tensor, out: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return rate and, in d2, distortion."""
+        if not out:
+            return {}
+        pixels = given.shape[0] * given.shape[-1] * given.shape[-2]
+        terms = {"bpp": estimated_bits(out["likelihoods"]) / pixels}
+        if self._own.phase == "d2":
+            terms["mse"] = mse_loss(out["x_hat"].float(), given)
+        return terms
+
+    def total(self, terms: Mapping[str, Tensor], out: Mapping[str, Any]) -> Tensor:
+        """Return the staged loss in d1, else rate and distortions."""
+        if not out:
+            return super().total(terms, out)
+        distortion = self._own.joint.delta * terms["distillation"]
+        if "mse" in terms:
+            distortion = distortion + self._own.joint.gamma * terms["mse"]
+        # No parameter of the auxiliary loss is in the other.
+        auxiliary = _AUXILIARY_WEIGHT * out["auxiliary"]
+        return terms["bpp"] + self._multiplier * distortion + auxiliary
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether this is phase 1, with classes."""
+        return super().is_staged and self._own.phase == "d1"
+
+    def _pixels(self, originals: Sequence[Any]) -> Tensor:
+        """Return what is coded, ``(B, 3, side, side)`` in 0..1."""
+        found = [torch.from_numpy(np.array(squared(each, self.square))) for each in originals]
+        return torch.stack(found).to(self.accelerator.device).permute(0, 3, 1, 2).float() / 255
+
+    def measures_of_codec(self, given: Tensor, out: Mapping[str, Any]) -> Mapping[str, float]:
+        """Return rate, estimated and per pixel of the square, and PSNR."""
+        if not out:
+            return {}
+        return {
+            "bpp": float(estimated_bits(out["likelihoods"])) / given[0, 0].numel(),
+            "psnr": psnr(out["x_hat"].float(), given),
+        }
+
+    # ---------------------------------------------------------------- what comes of it
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return the weights of the neck."""
+        return self._trained.neck.state_dict()
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what the adaptor needs to know."""
+        return {
+            **super().about(),
+            "neck": self._trained.neck.shape.described(),
+            "entry": self._own.entry,
+            "phase": self._own.phase,
+            **({"points": [self._own_point()]} if self._own.phase != "d1" else {}),
+        }
+
+    def export(self, name: str = "") -> Trained:
+        """Write the neck, and behind phase 1 the checkpoint of its codec first."""
+        if self._own.phase == "d1":
+            return super().export(name)
+        if self.accelerator.is_main_process:
+            self._write_codec()
+        self.accelerator.wait_for_everyone()
+        return Trained(super().export(name).checkpoint, {self.point.level: self._codec_path})
+
+    @functools.cached_property
+    def _codec_path(self) -> Path:
+        return self.folder / "codec" / f"{self.point.level}.safetensors"
+
+    def _write_codec(self) -> None:
+        network = self._trained.network
+        assert network is not None
+        dtype = getattr(torch, self._own.weights)
+        state = self._codec.official_state(network)
+        about = {
+            "codec": self.point.codec,
+            "level": self.point.level,
+            "config": dict(self._codec.network_config(read_checkpoint(self._codec.checkpoint))),
+            "phase": self._own.phase,
+            "multiplier": self._multiplier,
+            "steps": self.step,
+        }
+        self._codec_path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._codec_path.with_suffix(".tmp")
+        write_checkpoint(temporary, {n: each.to(dtype) for n, each in state.items()}, about)
+        temporary.replace(self._codec_path)
+
+    def _own_point(self) -> dict[str, Any]:
+        """Return the codec that was trained, to which the neck belongs."""
+        return {
+            "codec": self.point.codec,
+            "level": self.point.level,
+            "key": "",
+            "space": "",
+            "parameters": dict(self.point.parameters),
+            "provenance": {"checkpoint": file_hash(self._codec_path)},
+        }

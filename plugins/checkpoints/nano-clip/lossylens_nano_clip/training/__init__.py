@@ -1,0 +1,1 @@
+"""Training of nano-clip; needs the extra ``train``."""

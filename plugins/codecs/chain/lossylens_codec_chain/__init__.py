@@ -1,0 +1,1 @@
+"""Chains of codecs and scaling, a codec plugin of lossylens."""

@@ -1,0 +1,1 @@
+"""CoTAM's codecs, which spend bits where a vision-language model looks."""

@@ -1,0 +1,110 @@
+"""CoTAM's codecs: gains of levels, and a guidance map in the bitstream.
+
+Liu et al., "When MLLMs Meet Compression Distortion: A Coding Paradigm Tailored to MLLMs",
+ICLR 2026, arXiv:2509.24258.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from lossylens.errors import ImageError, RequirementError
+from lossylens.images import plain_rgb
+from lossylens_toolkit.clip import clip_checkpoint
+from lossylens_toolkit.clip.model import Clip, load_clip
+from lossylens_toolkit.neural_codec.checkpoints import file_hash
+from lossylens_toolkit.neural_codec.padding import Padding
+from lossylens_toolkit.neural_codec.variable_rate import VariableRateCodec
+from lossylens_toolkit.transformers_vlm import checkpoint
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from lossylens_codec_cotam.guidance_map import (
+    BYTES,
+    CELLS,
+    Steps,
+    pack_map,
+    picture_key,
+    read_maps,
+    three_levels,
+    unpack_map,
+)
+from lossylens_codec_cotam.plugin import LEVELS, NANO_LEVELS, CotamOptions
+
+
+class CotamElicCodec(VariableRateCodec):
+    """ELIC with gains and guidance."""
+
+    name = "cotam-elic"
+    package = __package__
+    levels = (*LEVELS, *(level for level in NANO_LEVELS if level not in LEVELS))
+    padding = Padding(64)
+    base = "lossylens_codec_elic.codec:ElicCodec"
+    side_bytes = BYTES
+
+    options: CotamOptions
+
+    def provenance(self) -> Mapping[str, str]:
+        """Return the base's, and the hashes of what guides.
+
+        Raises:
+            RequirementError: a checkpoint or the file of maps is missing.
+            ConfigError: the file of maps is none.
+        """
+        found = dict(super().provenance())
+        if self.options.guidance == "clip":
+            for path in clip_checkpoint.weight_files(checkpoint.find(self.options.clip)):
+                found[f"clip {path.name}"] = file_hash(path)
+        elif self.options.maps is not None:
+            if not self.options.maps.is_file():
+                raise RequirementError(f"{self.name}: there is no file {self.options.maps}")
+            found["maps"] = file_hash(self.options.maps)
+        return found
+
+    def side_information(self, image: Image.Image) -> bytes:
+        """Return the guidance map; nothing without guidance, or where the map prefers nothing.
+
+        Raises:
+            ImageError: the file of maps has none of this picture.
+            RequirementError: CLIP is missing.
+        """
+        if self.options.guidance == "none":
+            return b""
+        picture = plain_rgb(image)
+        if self.options.guidance == "clip":
+            return pack_map(three_levels(self._attention(picture), self.options.threshold))
+        try:
+            return pack_map(self._maps[picture_key(picture)])
+        except KeyError:
+            raise ImageError(
+                f"{self.name}: {self.options.maps} has no map of this picture"
+            ) from None
+
+    def steps(self, side: bytes) -> Tensor | None:
+        """See the base."""
+        return torch.from_numpy(unpack_map(side)) if side else None
+
+    @torch.inference_mode()
+    def _attention(self, image: Image.Image) -> NDArray[np.float64]:
+        """Return how CLIP's class token attends to the cells, the whole picture squashed."""
+        layers = set(self.options.layers)
+        found = self._clip.class_attention(self._clip.prepare([image], "squash"), layers)
+        cells: NDArray[np.float64] = (
+            adaptive_avg_pool2d(found.double().mean(1), CELLS)[0].cpu().numpy()
+        )
+        return cells
+
+    @functools.cached_property
+    def _clip(self) -> Clip:
+        dtype = torch.float64 if self._dtype == torch.float64 else torch.float32
+        return load_clip(self.options.clip, device=self._device, dtype=dtype)
+
+    @functools.cached_property
+    def _maps(self) -> Mapping[str, Steps]:
+        assert self.options.maps is not None
+        return read_maps(self.options.maps)

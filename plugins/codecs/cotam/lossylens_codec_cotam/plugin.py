@@ -1,0 +1,113 @@
+"""Registers CoTAM's codecs; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lossylens.codec import CodecSpec, Level
+from lossylens.errors import RequirementError
+from lossylens.hookspecs import hookimpl
+from lossylens.spec import Missing, path_if
+from lossylens_toolkit.clip import clip_checkpoint
+from lossylens_toolkit.neural_codec.neural_options import (
+    NANO,
+    VARIABLE_RATE,
+    NeuralCodecOptions,
+    checkpoint_folder,
+    find_checkpoint,
+    lambda_level,
+)
+
+
+def _levels(*names: str) -> tuple[Level, ...]:
+    return tuple(Level(f"lambda{name}", {"lambda": float(name)}) for name in names)
+
+
+#: The paper's ten, of appendix A.3: weights of the rate against the squared error.
+LEVELS = _levels(
+    *("0.0128", "0.0064", "0.0032", "0.0016", "0.0008"),
+    *("0.0004", "0.0002", "0.0001", "0.00005", "0.00002"),
+)
+
+#: Those of the nano checkpoints, in the same series.
+NANO_LEVELS = _levels("0.2048", "0.1024", "0.0512", "0.0256", "0.0128", "0.0064", "0.0032")
+
+
+@dataclass
+class CotamOptions(NeuralCodecOptions):
+    """Options of CoTAM's codecs.
+
+    Attributes:
+        guidance: where a picture is coded one level better or worse: ``clip``, where CLIP
+            looks; ``maps``, as a file says; or ``none``, for the same network at one level.
+        clip: hub id or folder of CLIP, or the short name of an installed one.
+        layers: of CLIP's image encoder, counted from 0; their attention is averaged.
+        threshold: how many standard deviations from the mean a cell's attention must be.
+        maps: for ``guidance: maps``, a JSON file with the map of each picture, as
+            ``lossylens_codec_cotam.guidance_map.write_maps`` writes it.
+
+    Raises:
+        ValueError: a value that is none of these.
+    """
+
+    guidance: Literal["clip", "maps", "none"] = "clip"
+    clip: str = field(
+        default=clip_checkpoint.LARGE_336, metadata=path_if(lambda text: Path(text).is_dir())
+    )
+    layers: list[int] = field(default_factory=lambda: [0, 1, 2])
+    threshold: float = 0.75
+    maps: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        if not self.layers or min(self.layers) < 0:
+            raise ValueError("layers must be one or more numbers, counted from 0")
+        if not 0 <= self.threshold < 10:
+            raise ValueError(f"threshold must be 0 to 10, got {self.threshold}")
+        if (self.guidance == "maps") != (self.maps is not None):
+            raise ValueError("guidance maps and the file maps go together")
+
+
+def _requirements(codec: str) -> Callable[[CotamOptions], Sequence[Missing]]:
+    def missing(options: CotamOptions) -> Sequence[Missing]:
+        """Say what of checkpoint and guidance is not here."""
+        lacking: list[Missing] = []
+        folder = checkpoint_folder(codec, __package__, options)
+        try:
+            find_checkpoint(folder, Level(VARIABLE_RATE))
+        except RequirementError:
+            source = "none is published: train one with `lossylens train codec`"
+            remedy = f"{source}, and put it into {folder} as {VARIABLE_RATE}.safetensors"
+            lacking.append(Missing(f"checkpoint of {codec}", remedy))
+        if options.guidance == "clip":
+            lacking += clip_checkpoint.missing(options.clip)
+        elif options.maps is not None and not options.maps.is_file():
+            lacking.append(Missing(f"file of guidance maps {options.maps}", "write it first"))
+        return tuple(lacking)
+
+    return missing
+
+
+@hookimpl
+def register_codecs(register: Callable[[CodecSpec], None]) -> None:
+    """Register the codecs."""
+    register(
+        CodecSpec(
+            name="cotam-elic",
+            summary="ELIC with many rates in one network, better where CLIP looks",
+            citation="Liu et al., arXiv:2509.24258, ICLR 2026",
+            licence="Apache-2.0",
+            parse_level=lambda_level,
+            level_help="lambda0.0008 and the like, within those of the checkpoint",
+            factory="lossylens_codec_cotam.codec:CotamElicCodec",
+            category="learned",
+            options=CotamOptions,
+            requirements=_requirements("cotam-elic"),
+            levels=LEVELS,
+            level_sets={NANO: tuple(level.name for level in NANO_LEVELS)},
+        )
+    )

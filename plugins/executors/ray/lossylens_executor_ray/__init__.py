@@ -1,0 +1,1 @@
+"""Runs of lossylens on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""A very small VLM of the LLaVA architecture, trained on lossylens scenes."""

@@ -1,0 +1,1 @@
+"""Training of nano-llava; needs the extra ``train``."""

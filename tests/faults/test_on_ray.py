@@ -1,0 +1,199 @@
+"""``ray`` keeps what ``local`` promises, and more: nodes may go, and must be alike.
+
+Ray's own test cluster: nodes that are processes, started and stopped here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from lossylens.executor import Resources
+from lossylens.run.jobs import Carried, JobByJob
+
+ray_cluster = pytest.importorskip(
+    "ray.cluster_utils", reason="needs Ray: pip install ./plugins/executors/ray"
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+#: The least that Ray takes.
+STORE = 80 * 2**20
+
+#: A node that is gone is missed within seconds.
+QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000}
+
+#: All that a worker does to a run can be told apart; none of it ends the run.
+TROUBLES = "refused,crashing,undecodable,exiting,killed,hanging,unanswerable,impossible"
+
+
+@pytest.fixture(scope="module")
+def cluster(tools_of_module: Any) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in tools_of_module.ENVIRONMENT.items():
+            patch.setenv(name, value)
+        head = {"num_cpus": 0, "object_store_memory": STORE, "_system_config": QUICK}
+        cluster = ray_cluster.Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        yield cluster
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def tools_of_module(request: pytest.FixtureRequest) -> Any:
+    """The module ``conftest``."""
+    return request.config.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
+
+
+@pytest.fixture
+def on_ray(cluster: Any) -> str:
+    return f"run.executor={{plugin: ray, address: '{cluster.address}'}}"
+
+
+def test_every_trouble_is_recorded_as_on_this_machine(harmed: Any, on_ray: str) -> None:
+    local, remote = (harmed(10, TROUBLES) for _ in range(2))
+    limits = ("run.timeout=5",)
+    assert local.end(*limits)[0] == 1
+    code, errors = remote.end(on_ray, *limits)
+    assert code == 1, errors
+    assert remote.contents() == local.contents()
+
+
+def test_ended_at_random_moments(
+    harmed: Any, harness: Any, chance: Any, tools: Any, cluster: Any, on_ray: str
+) -> None:
+    images = 40 if tools.LONG else 8
+    undisturbed = harmed(images)
+    assert undisturbed.end()[0] == 0
+
+    def end_node(process: Any, chance: Any) -> bool:
+        node = chance.choice(sorted(cluster.worker_nodes, key=lambda each: each.unique_id))
+        cluster.remove_node(node, allow_graceful=False)
+        cluster.add_node(num_cpus=1, object_store_memory=STORE, wait=False)
+        return True
+
+    def end_worker(process: Any, chance: Any) -> bool:
+        """Kill an actor, or the process below it, on whatever node."""
+        marks = ("ray::NodeWorker", "lossylens.run.executors.serving")
+        below = psutil.Process().children(recursive=True)
+        workers = [each for each in below if any(tools.is_called(each, mark) for mark in marks)]
+        return tools.kill_one(workers, chance)
+
+    victims = {"driver": tools.kill_driver, "node": end_node, "worker": end_worker}
+    work = harness(lambda: harmed(images), (on_ray,), victims, delay=0.2)
+    # A driver needs some time to find the cluster and to look at its nodes.
+    for run in work.run(chance, tools.ROUNDS + 1, longest=60):
+        assert run.contents() == undisturbed.contents()
+    assert set(work.harms) == set(victims)
+
+
+def test_a_node_of_another_version_is_refused(
+    harmed: Any, cluster: Any, on_ray: str, tools: Any, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tools.SAMPLE, other, ignore=shutil.ignore_patterns("__pycache__"))
+    metadata = other / "lossylens_sample-1.0.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("1.0", "2.0"))
+    node = cluster.add_node(
+        num_cpus=1, object_store_memory=STORE, env_vars={"PYTHONPATH": str(other)}
+    )
+    try:
+        run = harmed(2)
+        code, errors = run.end(on_ray)
+    finally:
+        cluster.remove_node(node)
+    assert code == 2
+    assert "lossylens-sample 2.0 is installed, the run has 1.0" in errors.splitlines()[-1]
+    assert errors.splitlines()[-1].startswith("lossylens: node ")
+    assert not run.out.exists()
+
+
+def test_what_the_cluster_lacks_is_said_before_anything_is_done(harmed: Any, on_ray: str) -> None:
+    run = harmed(2)
+    wanted = "plugins: {vlms.seer: {gpus: 2}}"
+    code, errors = run.end(on_ray.replace("address", f"{wanted}, address"))
+    assert code == 2
+    line = errors.splitlines()[-1]
+    assert line.startswith("lossylens: vlms.seer needs 1 CPUs, 2 GPUs on one node; the most that")
+    assert not run.out.exists()
+
+
+def test_more_than_the_object_store_holds_and_each_once(
+    cluster: Any, tools: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray spills to disk; content is read once however many jobs carry it."""
+    from lossylens_executor_ray.executor import RayExecutor
+    from lossylens_executor_ray.plugin import RayOptions
+
+    (tmp_path / "hashing_jobs.py").write_text(
+        "import hashlib\ndef work(job):\n    return hashlib.sha256(job()).hexdigest()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import hashing_jobs
+
+    reads: list[int] = []
+
+    def read(number: int) -> bytes:
+        reads.append(number)
+        return bytes([number]) * (8 * 2**20)
+
+    hashes = [hashlib.sha256(bytes([each]) * (8 * 2**20)).hexdigest() for each in range(14)]
+    jobs = [Carried(sha, lambda each=each: read(each)) for each, sha in enumerate(hashes)]
+    options = RayOptions(address=cluster.address, images=str(tmp_path / "images"))
+    node = cluster.add_node(
+        num_cpus=1,
+        object_store_memory=STORE,
+        resources={"here": 1},
+        env_vars={"PYTHONPATH": os.pathsep.join([str(tmp_path), str(tools.SAMPLE)])},
+    )
+    try:
+        with RayExecutor(options) as executor:
+            monkeypatch.setattr(
+                executor, "_wanted", lambda *_: {"num_cpus": 1, "resources": {"here": 1}}
+            )
+            monkeypatch.setattr(executor, "room", lambda _: 1)
+            recipe = JobByJob(hashing_jobs.work, "hashing")
+            chunks = [jobs[:7], jobs[7:], jobs[:7]]
+            done = list(executor.run(recipe, chunks, Resources(workers=1)))
+    finally:
+        cluster.remove_node(node)
+    assert [result for _, result in done] == [job.sha256 for job, _ in done]
+    assert len(done) == 21
+    assert sorted(reads) == list(range(14))
+    assert {path.name for path in (tmp_path / "images").rglob("*") if path.is_file()} == {*hashes}
+
+
+REAL = """
+codecs:
+  jpeg: {levels: [q1, q25]}
+  webp: {levels: [q0]}
+  elic: {variant: nano, levels: [lambda0.008]}
+vlms: {nano: }
+tasks: {scenes: {images: 6, seed: 5}}
+run: {out: run, workers: 2}
+"""
+
+
+def test_real_plugins_as_on_this_machine(
+    harmed: Any, tools: Any, cluster: Any, on_ray: str
+) -> None:
+    if not tools.LONG:
+        pytest.skip("part of the long form: make faults ROUNDS=50")
+    local, remote = harmed(1), harmed(1)
+    for run in (local, remote):
+        (run.folder / "config.yaml").write_text(REAL)
+    everything = {"LOSSYLENS_PLUGINS": "ray,jpeg,webp,elic,nano,scenes,report"}
+    assert local.end(**everything)[0] == 0
+    node = cluster.add_node(num_cpus=1, object_store_memory=STORE, env_vars=everything)
+    for each in [each for each in cluster.worker_nodes if each is not node]:
+        cluster.remove_node(each)
+    code, errors = remote.end(on_ray, **everything)
+    assert code == 0, errors
+    assert remote.contents() == local.contents()
