@@ -22,6 +22,7 @@ at one.  Target: 500 MB.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import hashlib
 import importlib
@@ -79,10 +80,12 @@ def handed_out(
 
 
 def _below(mark: str) -> list[psutil.Process]:
+    """Return the processes below this one that are called so."""
     found = []
-    for each in psutil.process_iter(["cmdline"]):
-        if mark in " ".join(each.info["cmdline"] or []):
-            found.append(each)
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if mark in " ".join(each.cmdline()):
+                found.append(each)
     return found
 
 
@@ -174,7 +177,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--encodings", type=float, default=1.2e6)
-    parser.add_argument("--answers", type=float, default=1.1e7)
+    parser.add_argument("--answers", type=float, default=2.2e7)
     parser.add_argument("--seconds", type=float, nargs=2, default=(10.0, 0.5))
     arguments = parser.parse_args()
     for images, levels in () if arguments.no_memory else ((50_000, 20), (1_000_000, 1)):
