@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import gc
 import hashlib
+import importlib
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -63,11 +64,12 @@ def handed_out(
     executor: Executor[Any, Any], seconds: float, count: int
 ) -> tuple[float, float, float]:
     """Return the CPU times of driver, worker, and of an actor around it, after the start."""
-    recipe = JobByJob(spin, "spinning")
+    # As workers import it; the script itself is no module to them.
+    recipe = JobByJob(importlib.import_module("executors").spin, "spinning")
     resources = Resources(workers=1, threads=1, kept=True)
     size = max(1, min(64, int(0.25 / max(seconds, 1e-4))))
     [(_, begun)] = executor.run(recipe, [[0.0]], resources)
-    actors = [each for each in _below("ray::NodeWorker")]
+    actors = [] if executor.shares_folder else _below("ray::NodeWorker")
     before, driver = sum(map(_cpu, actors)), time.process_time()
     jobs = [seconds] * count
     chunks = (jobs[first : first + size] for first in range(0, count, size))

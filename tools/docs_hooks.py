@@ -27,6 +27,7 @@ from lossylens.options.optiondocs import option_docs
 from lossylens.registry.plugin_info import Registered
 from lossylens.registry.plugins import Registry, load_registry
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
@@ -52,6 +53,8 @@ KINDS = {
     "adaptors": "Adaptors",
     "results": "Published results",
     "reports": "Reports",
+    "executors": "Executors",
+    "checkpoints": "Checkpoints",
 }
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
@@ -82,6 +85,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {*made, *(file.src_uri for file in files)}
     for path, text in made.items():
         files.append(File.generated(config, path, content=turned(text, path, pages)))
+    for figure in figures():
+        files.append(File.generated(config, f"figures/{figure.name}", abs_src_path=str(figure)))
     made = {"reference/commands.md": commands(), "reference/configuration.md": configuration()}
     for path, text in made.items():
         files.append(File.generated(config, path, content=text))
@@ -116,6 +121,18 @@ def formulas(text: str) -> str:
     # In a span, since a line that begins with <math> would end the paragraph.
     inline = r"\$`([^`]+)`\$"
     return re.sub(inline, lambda found: f"<span>{convert(found[1])}</span>", text)
+
+
+def figures() -> list[Path]:
+    """Return the figures of the demo's run, which `make docs` makes.
+
+    Raises:
+        PluginError: there are none.
+    """
+    found = sorted(Path(os.environ.get("DEMO_FIGURES", "")).glob("*.svg"))
+    if not found or not os.environ.get("DEMO_FIGURES"):
+        raise PluginError("DEMO_FIGURES is no folder with figures of the demo; see `make docs`")
+    return found
 
 
 def read(path: str) -> str:

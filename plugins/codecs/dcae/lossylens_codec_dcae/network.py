@@ -52,6 +52,9 @@ class Dcae(HyperpriorNetwork):
         self.g_s = nn.Sequential(
             doubling(M, f3), stages[3], up(f3, f2), stages[4], up(f2, f1), stages[5], up(f1, 3)
         )
+        # Where a stage of stride 2 ends in g_a; where one begins in g_s.
+        self.analysis_stages = {1: f1, 3: f2, 5: f3, 6: M}
+        self.synthesis_stages = {0: M, 2: f3, 4: f2, 6: f1}
         self.h_a = nn.Sequential(
             down(M, N), Stage(N, hyper_head_dim, _HYPER_WINDOW, 1), halving(N, z_channels, 3)
         )
