@@ -258,7 +258,7 @@ def options_table(title: str, options: type) -> Iterator[str]:
         for each in option_docs(options)
     ]
     if rows:
-        yield table((title, "type", "default", "meaning"), [tuple(map(piped, row)) for row in rows])
+        yield table((title, "type", "default", "meaning"), rows)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -271,11 +271,6 @@ def cell(text: str) -> str:
     """Return plain text as a cell of a table, with nothing in it that Markdown would read."""
     escaped = html.escape(text, quote=False).replace("\n", " ")
     return re.sub(r"([\\*_\[\]|])", r"\\\1", escaped) if "`" not in text else escaped
-
-
-def piped(text: str) -> str:
-    """Return a cell with its bars escaped, which would end it."""
-    return re.sub(r"(?<!\\)\|", r"\\|", text)
 
 
 def commands() -> str:
@@ -306,7 +301,5 @@ def configuration() -> str:
             for each in section_docs(section)
         ]
         parts.append(f"## {section}")
-        parts.append(
-            table(("key", "type", "default", "meaning"), [tuple(map(piped, r)) for r in rows])
-        )
+        parts.append(table(("key", "type", "default", "meaning"), rows))
     return "\n\n".join(parts)
