@@ -111,8 +111,9 @@ def _print_report(report: dict[str, Any]) -> None:
         print_text(f"{len(report['left_out'])} cells do not exist; `lossylens run --dry-run`: why.")
     if report["failures"]:
         print()
-        rows = [(each["stage"], str(each["count"]), each["reason"]) for each in report["failures"]]
-        print_table(("failing", "samples", "reason"), rows)
+        failing = ("stage", "samples", "reason")
+        rows = [tuple(str(each[name]) for name in failing) for each in report["failures"]]
+        print_table(failing, rows)
 
 
 def _few(cell: dict[str, Any]) -> str:
