@@ -2,9 +2,10 @@
 # make benchmark   the demo's larger grid
 # make test   all tests
 # make faults ROUNDS=50   faults injected into runs, at random moments that follow from SEED
-# make lint   ruff, mypy, and which room may import which
+# make lint   ruff, mypy, which room may import which, manifests, and the documentation's links
+# make docs   the documentation site, in dist/site, with figures of the demo
 # make bench  ratios measured side by side
-# make dist   a wheel of every distribution, in dist/
+# make dist   a wheel of every distribution and the versions that go with them, in dist/
 # make gpu-check   a folder that carries the check on a GPU to a machine without an index
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ ROUNDS ?= 50
 SEED ?= 21
 GPU_CHECK ?= dist/gpu-check
 
-.PHONY: demo benchmark test faults lint bench dist gpu-check clean
+.PHONY: demo benchmark test faults lint docs bench dist gpu-check clean
 
 $(VENV)/installed: $(MANIFESTS)
 	$(PYTHON) -m venv $(VENV)
@@ -48,11 +49,20 @@ faults: $(VENV)/installed-dev
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed-dev
+$(DEMO)/report/index.html: $(VENV)/installed
+	$(MAKE) demo
+
+# Every link to a page or a heading is checked.
+docs: $(VENV)/installed-dev $(DEMO)/report/index.html
+	$(BIN)/lossylens report $(DEMO) --format svg
+	DEMO_FIGURES=$(DEMO)/report/figures $(BIN)/python -m mkdocs build --strict --quiet
+
+lint: $(VENV)/installed-dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	BIN=$(BIN) ./tools/typecheck
+	$(BIN)/python tools/manifests --check
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/answering.py
@@ -67,8 +77,10 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/shared_machine.py
 
 dist: $(VENV)/installed-dev
+	rm -f dist/*.whl dist/constraints.txt
 	for d in $(DISTRIBUTIONS); do \
 	  $(BIN)/python -m build --quiet --wheel --no-isolation --outdir dist $$d || exit 1; done
+	$(BIN)/python tools/manifests --constraints dist > dist/constraints.txt
 
 gpu-check: $(VENV)/installed-dev
 	$(BIN)/python tools/gpu_check $(GPU_CHECK)

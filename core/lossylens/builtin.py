@@ -52,15 +52,17 @@ def register_commands(app: typer.Typer) -> None:
     from lossylens.cli.decode_command import decode
     from lossylens.cli.doctor_command import doctor
     from lossylens.cli.encode_command import encode
+    from lossylens.cli.init_command import init
     from lossylens.cli.merge_command import merge
     from lossylens.cli.new_command import app as new
     from lossylens.cli.overriding import TakesOverrides
     from lossylens.cli.plugins_command import app as plugins
     from lossylens.cli.run_command import run
     from lossylens.cli.score_command import score
+    from lossylens.cli.status_command import status
 
     app.command("run", cls=TakesOverrides)(run)
-    for command in (config, doctor, encode, decode, ask, score, merge):
+    for command in (init, status, config, doctor, encode, decode, ask, score, merge):
         app.command(command.__name__)(command)
     app.add_typer(plugins, name="plugins")
     app.add_typer(new, name="new")

@@ -1,3 +1,4 @@
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,17 +29,28 @@ def test_nothing_is_overwritten(capsys, tmp_path):
     assert list((tmp_path / "lossylens-codec-mine").iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["vlm", "task", "adaptor", "result"])
+def test_every_kind_refuses_alike(kind, capsys, tmp_path):
+    for name, said in (("My", "is no name for a plugin"), ("mine", "is there already")):
+        (tmp_path / f"lossylens-{kind}-mine").mkdir(exist_ok=True)
+        assert main(["new", kind, name, "--into", str(tmp_path)]) == 2
+        assert said in capsys.readouterr().err
+    assert list((tmp_path / f"lossylens-{kind}-mine").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["codec", "vlm", "task", "adaptor", "result"])
 @pytest.mark.parametrize("name", ["level", "image", "codec", "my.own_codec-2"])
-def test_whatever_the_name_the_modules_compile(name, tmp_path):
-    assert main(["new", "codec", name, "--into", str(tmp_path)]) == 0
+def test_whatever_the_name_the_modules_compile(kind, name, tmp_path):
+    assert main(["new", kind, name, "--into", str(tmp_path)]) == 0
     (project,) = tmp_path.iterdir()
-    assert project.name == names("codec", name)["distribution"]
+    assert project.name == names(kind, name)["distribution"]
     modules = list(project.rglob("*.py"))
-    assert len(modules) == 4
+    assert len(modules) == (6 if kind == "adaptor" else 4)
     for module in modules:
         compile(module.read_text(), str(module), "exec")
         assert "${" not in module.read_text()
-    assert (project / names("codec", name)["package"] / "py.typed").exists()
+    assert (project / names(kind, name)["package"] / "py.typed").exists()
+    assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["version"] == "0.1.0"
 
 
 def test_class_names_clash_with_nothing():
@@ -50,5 +62,5 @@ def test_templates_are_in_the_package():
     import lossylens.cli.new_command
 
     assert (
-        Path(lossylens.cli.new_command.__file__).parent / "templates/codec/pyproject.toml.in"
+        Path(lossylens.cli.new_command.__file__).parent / "templates/any/pyproject.toml.in"
     ).exists()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from lossylens.cli import FAILED
+from lossylens.cli.completing import names_of
 from lossylens.cli.single_files import parse_options
 from lossylens.errors import ConfigError, LossylensError
 from lossylens.names import canonical, suggestion
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="A codec, VLM, task, adaptor or fidelity metric.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A codec, VLM, task, adaptor or fidelity metric.",
+            autocompletion=names_of("codec", "vlm", "adaptor"),
+        ),
+    ],
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Option of the plugin; can be repeated."),

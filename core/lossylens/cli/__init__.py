@@ -11,6 +11,7 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from lossylens.errors import LossylensError
 from lossylens.run.threads import wait_passively
@@ -48,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the name of the program; None takes those of the
             process.
     """
+    if os.name == "nt":
+        return _fail(
+            "Windows is not supported: workers are bounded by process groups and memory limits"
+            " of POSIX; run lossylens in WSL, https://learn.microsoft.com/windows/wsl"
+        )
     wait_passively()
     try:
         code = _run(arguments)
@@ -75,10 +81,28 @@ def _run(arguments: Sequence[str] | None) -> int:
     from lossylens.cli.commands import build
 
     try:
-        build()(args=arguments, prog_name="lossylens")
+        code = build()(args=arguments, prog_name="lossylens", standalone_mode=False)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    return 0
+    except Exception as error:
+        # Errors of the command line itself, whose module depends on the version of typer.
+        if type(error).__name__ == "Abort":  # the end of the input, where a question is asked
+            return INTERRUPTED
+        if not hasattr(error, "format_message"):
+            raise
+        return _refuse(error)
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(error: Any) -> int:
+    """Say what is wrong with the arguments, or, where there are none, what there can be."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.ctx.get_help())
+        return USAGE
+    context = getattr(error, "ctx", None)
+    hint = f" See `{context.command_path} --help`." if context else ""
+    message = " ".join(error.format_message().split())
+    return _fail(f"{message}{'' if message.endswith(('.', '?')) else '.'}{hint}")
 
 
 def _fail(message: str) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lossylens.adaptor import Adaptor, Needs
+from lossylens.cli.completing import names_of
 from lossylens.cli.single_files import naming, parse_options, read_input
 from lossylens.codec import SOURCE, CodecPoint
 from lossylens.errors import ConfigError, LossylensError
@@ -22,12 +23,22 @@ if TYPE_CHECKING:
 
 
 def ask(
-    vlm: Annotated[str, typer.Argument(help="Name of the VLM, such as nano.")],
+    vlm: Annotated[
+        str, typer.Argument(help="Name of the VLM, such as nano.", autocompletion=names_of("vlm"))
+    ],
     image: Annotated[Path, typer.Argument(help="Image file to read.")],
     question: Annotated[str, typer.Argument(help="The question.")],
-    codec: Annotated[str, typer.Option(help="Compress the picture with this codec first.")] = "",
+    codec: Annotated[
+        str,
+        typer.Option(
+            help="Compress the picture with this codec first.", autocompletion=names_of("codec")
+        ),
+    ] = "",
     level: Annotated[str, typer.Option(help="Level of the codec, such as q5.")] = "",
-    adaptor: Annotated[str, typer.Option(help="Attach this adaptor to the VLM.")] = "",
+    adaptor: Annotated[
+        str,
+        typer.Option(help="Attach this adaptor to the VLM.", autocompletion=names_of("adaptor")),
+    ] = "",
     kind: Annotated[
         QuestionKind | None, typer.Option(help="Form of the answer. Default: open.")
     ] = None,

@@ -31,9 +31,14 @@ _ELSEWHERE = {
     **dict.fromkeys(("train", "analyze", "fetch"), "lossylens-toolkit"),
 }
 
-# typer imports pydantic to convert the absent value of --help, which takes as
+# typer imports pydantic to convert the absent value of such an option, which takes as
 # long as all else that listing plugins does; a value that is a bool spares it.
-_NO_HELP = {"help": False, "plugins": {"help": False}}
+_NO_HELP = {
+    "help": False,
+    "plugins": {"help": False},
+    "install_completion": False,
+    "show_completion": False,
+}
 
 
 def build() -> TyperGroup:
@@ -41,7 +46,6 @@ def build() -> TyperGroup:
     app = typer.Typer(
         cls=_Group,
         no_args_is_help=True,
-        add_completion=False,
         context_settings={"default_map": _NO_HELP},
     )
     app.callback()(_root)

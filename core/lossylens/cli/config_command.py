@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -41,6 +42,9 @@ def config(
         list[Section] | None,
         typer.Option(help="Show this section alone; can be repeated."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table or YAML.")
+    ] = False,
 ) -> None:
     """List all keys of a configuration with types, defaults and what they are for.
 
@@ -49,18 +53,33 @@ def config(
     """
     chosen = section or list(Section)
     if path is None:
-        _list(chosen)
+        _list(chosen, as_json)
     else:
-        _show(path, overrides or [], chosen)
+        _show(path, overrides or [], chosen, as_json)
 
 
-def _list(sections: list[Section]) -> None:
+_COLUMNS = ("key", "type", "default", "meaning")
+
+
+def _list(sections: list[Section], as_json: bool) -> None:
     from lossylens.cli.terminal_tables import print_table
 
+    if as_json:
+        keys = [
+            dict(zip(_COLUMNS, row, strict=True))
+            for section in sections
+            for row in (*_own_rows(section), *_plugin_rows(section))
+        ]
+        print(json.dumps({"keys": keys}, indent=2, ensure_ascii=False))
+        return
     for number, section in enumerate(sections):
-        rows = [(each.name, each.type, each.shown, each.text) for each in section_docs(section)]
         print("\n" if number else "", end="")
-        print_table(("key", "type", "default", "meaning"), [*rows, *_plugin_rows(section)])
+        print_table(_COLUMNS, [*_own_rows(section), *_plugin_rows(section)])
+
+
+def _own_rows(section: str) -> Iterator[tuple[str, str, str, str]]:
+    for each in section_docs(section):
+        yield each.name, each.type, each.shown, each.text
 
 
 def section_docs(section: str) -> Iterator[OptionDoc]:
@@ -90,13 +109,16 @@ def _plugin_rows(section: str) -> Iterator[tuple[str, str, str, str]]:
             yield each.name, each.type, each.shown, each.text
 
 
-def _show(path: Path, overrides: list[str], sections: list[Section]) -> None:
+def _show(path: Path, overrides: list[str], sections: list[Section], as_json: bool) -> None:
     import yaml
 
     from lossylens.grid.config import load_config
 
     everything = as_values(load_config(path, overrides))
     values = {name: content for name, content in everything.items() if name in sections}
+    if as_json:
+        print(json.dumps(values, indent=2, ensure_ascii=False))
+        return
     print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossylens.cli.completing import names_of
 from lossylens.cli.single_files import check_output, naming, parse_options, read_input, write_output
 from lossylens.errors import ConfigError
 
@@ -19,7 +20,10 @@ _LOSSLESS = {".png": "PNG", ".bmp": "BMP", ".ppm": "PPM", ".tif": "TIFF", ".tiff
 
 
 def decode(
-    codec: Annotated[str, typer.Argument(help="Name of the codec, such as jpeg.")],
+    codec: Annotated[
+        str,
+        typer.Argument(help="Name of the codec, such as jpeg.", autocompletion=names_of("codec")),
+    ],
     level: Annotated[str, typer.Argument(help="Level that the bitstream was encoded at.")],
     bitstream: Annotated[Path, typer.Argument(help="File with the bitstream.")],
     image: Annotated[Path, typer.Argument(help="Image file to write: .png, .bmp, .ppm or .tif.")],

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from lossylens.cli.completing import names_of
 from lossylens.cli.single_files import check_output, naming, parse_options, read_input, write_output
 
 
 def encode(
-    codec: Annotated[str, typer.Argument(help="Name of the codec, such as jpeg.")],
+    codec: Annotated[
+        str,
+        typer.Argument(help="Name of the codec, such as jpeg.", autocompletion=names_of("codec")),
+    ],
     level: Annotated[str, typer.Argument(help="Name of the level, such as q5.")],
     image: Annotated[Path, typer.Argument(help="Image file to read.")],
     bitstream: Annotated[Path, typer.Argument(help="File to write the bitstream to.")],

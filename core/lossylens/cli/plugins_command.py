@@ -13,6 +13,7 @@ import typer
 
 from lossylens.cli import USAGE
 from lossylens.cli.commands import plugin_commands
+from lossylens.cli.completing import names_of
 from lossylens.cli.terminal_tables import print_entry, print_table
 from lossylens.errors import PluginError
 from lossylens.names import suggestion
@@ -41,7 +42,12 @@ def plugins(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A codec, VLM, task, adaptor or plugin.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A codec, VLM, task, adaptor or plugin.", autocompletion=names_of(*KINDS)
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Say all that is known about one codec, VLM, task, adaptor or plugin."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lossylens.cli import FAILED, INTERRUPTED
+from lossylens.cli.status_command import progress_of
 from lossylens.errors import RequirementError
 
 if TYPE_CHECKING:
@@ -35,6 +38,9 @@ def run(
             metavar="N/COUNT", help="Do a share of the images, such as 3/16; the key run.shard."
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of the table.")
+    ] = False,
 ) -> None:
     """Run a grid of codecs, VLMs and tasks, or what is left of it.
 
@@ -49,7 +55,9 @@ def run(
     previous = signal.signal(signal.SIGINT, _interrupt)
     try:
         with loaded.readable_errors():
-            failed = do(loaded, print if dry_run else _say, dry=dry_run)
+            said: list[str] = []
+            say = _say if not dry_run else said.append if as_json else print
+            failed = do(loaded, say, dry=dry_run)
     except KeyboardInterrupt:
         if loaded.run.out.exists():
             folder = loaded.readable(str(loaded.run.out))
@@ -58,6 +66,8 @@ def run(
     finally:
         signal.signal(signal.SIGINT, previous)
     if dry_run:
+        if as_json:
+            print(json.dumps({"to_do": said}, indent=2))
         return
     if loaded.shard:
         _say(
@@ -68,15 +78,20 @@ def run(
         # A plugin may have gone elsewhere; the report reads relative paths of options again.
         os.chdir(here)
         with loaded.readable_errors():
-            _show_results(loaded)
-            _report(loaded)
+            if as_json:
+                content = {**progress_of(loaded.run.out), "reports": list(_reports(loaded))}
+                print(json.dumps(content, indent=2))
+            else:
+                _show_results(loaded)
+                for path in _reports(loaded):
+                    print(f"Report: {path}")
     if failed:
         _say(f"{failed} samples failed; why is in the report.")
         raise typer.Exit(FAILED)
 
 
-def _report(config: Config) -> None:
-    """Write what plugins make of the run."""
+def _reports(config: Config) -> Iterator[str]:
+    """Write what plugins make of the run; yield where it is."""
     from lossylens.registry.plugins import load_registry
 
     folder = config.readable(str(config.run.out))
@@ -95,7 +110,7 @@ def _report(config: Config) -> None:
             # The run is complete without it.
             _say(f"No report: {error}; then `lossylens report {folder}`")
         else:
-            print(f"Report: {config.readable(str(path))}")
+            yield config.readable(str(path))
 
 
 def _say(line: str) -> None:

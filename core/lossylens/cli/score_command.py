@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lossylens.cli.completing import names_of
 from lossylens.cli.single_files import parse_options
 from lossylens.errors import ConfigError
 from lossylens.options.optiondocs import option_docs
@@ -18,7 +19,9 @@ from lossylens.task import Primary, Score, TaskSpec
 
 
 def score(
-    task: Annotated[str, typer.Argument(help="Name of the task, such as pope.")],
+    task: Annotated[
+        str, typer.Argument(help="Name of the task, such as pope.", autocompletion=names_of("task"))
+    ],
     predictions: Annotated[
         Path,
         typer.Option(

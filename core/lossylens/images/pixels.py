@@ -44,9 +44,9 @@ def squared(image: Image, square: Square) -> Image:
     width, height = image.size
     if square.fit != "squash" and width != height:
         side = max(width, height) if square.fit == "pad" else min(width, height)
-        # Pasted outside the canvas, what is too much is cut off.
+        # Pasted outside the canvas, what is too much is cut off; rounded as CLIP's crop is.
         canvas = new("RGB", (side, side), square.border)
-        canvas.paste(image, ((side - width) // 2, (side - height) // 2))
+        canvas.paste(image, (int((side - width) / 2), int((side - height) / 2)))
         image = canvas
     side = square.side
     return image if image.size == (side, side) else image.resize((side, side), Resampling.BICUBIC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -283,7 +284,10 @@ class _Session:
         if result.decode_seconds is not None:
             timings.append(Timing("decode", self._codec.part.key, 1, result.decode_seconds))
         self._store.add_predictions(rows, timings)
-        self._step.advance(len(rows))
+        spent: Counter[str] = Counter()
+        for row in rows:
+            spent.update(row.usage)
+        self._step.advance(len(rows), spent)
 
     def _fail(self, todo: Todo, stage: str, failure: Failure, watch: FaultWatch) -> None:
         rows = [

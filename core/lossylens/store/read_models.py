@@ -274,6 +274,25 @@ def failures(store: Store) -> list[FailureCount]:
     return [FailureCount(*row) for row in rows]
 
 
+def failed_samples(store: Store) -> dict[str, int]:
+    """Return how many samples have failed, by the key of their cell."""
+    query = (
+        "SELECT cells.key, count(*) FROM failures"
+        " JOIN cells ON cells.position = failures.position GROUP BY cells.key"
+    )
+    return {key: int(count) for key, count in store.rows(query)}
+
+
+def spent(store: Store) -> dict[str, float]:
+    """Return what the answers of the latest configuration took, summed by name."""
+    rows = store.rows(
+        "SELECT each.key, sum(each.value) FROM predictions"
+        " JOIN cells ON cells.key = predictions.cell, json_each(predictions.usage) AS each"
+        " WHERE cells.position IS NOT NULL GROUP BY each.key"
+    )
+    return {name: float(total) for name, total in rows}
+
+
 def asked_images(store: Store) -> dict[str, int]:
     """Return the number of distinct images by task key."""
     query = "SELECT task, count(DISTINCT image) AS count FROM sample_images GROUP BY task"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +27,7 @@ def features(
         typer.Argument(metavar="[KEY=VALUE]...", help="Such as vlms.qwen2.5-vl-3b.device=cuda."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images to draw.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
     """Draw where compression changes what the language model is given, and adaptors mend it.
 
@@ -38,7 +41,10 @@ def features(
     loaded = load_config(config, overrides or ())
     with loaded.readable_errors():
         maps = map_features(loaded, vlm, images=images)
-    print_table(("codec", "level", "adaptor", "feature error"), told(maps))
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(each) for each in maps], indent=2))
+    else:
+        print_table(("codec", "level", "adaptor", "feature error"), told(maps))
 
 
 @app.command(cls=TakesOverrides)

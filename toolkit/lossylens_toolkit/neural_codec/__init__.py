@@ -7,11 +7,13 @@
 :mod:`.checkpoints`         finding, reading and loading of checkpoints
 :mod:`.probability_tables`  integer probability tables of the range coder
 :mod:`.coding`              latents to strings and back
+:mod:`.slices`              what networks have that code latents slice by slice
+:mod:`.window_attention`    attention within windows
 :mod:`.winograd`            fast convolutions in float64
 :mod:`.hyperprior_network`  forward, compress and decompress of a hyperprior network
 :mod:`.high_fidelity`       the autoencoder that HiFiC and MS-ILLM share
 :mod:`.learned_codec`       the codec contract on top of all these
-:mod:`.gains`               many rates from one network, by position
+:mod:`.level_gains`         many rates from one network, by position
 :mod:`.variable_rate`       the codec contract for such a network
 :mod:`.generative_codec`    what generative codecs add to it
 :mod:`.compressai`          what is used of CompressAI

@@ -29,7 +29,7 @@ from lossylens_toolkit.neural_codec.compressai import (
     GaussianConditional,
     quantize_ste,
 )
-from lossylens_toolkit.neural_codec.gains import LevelGains
+from lossylens_toolkit.neural_codec.level_gains import LevelGains
 from lossylens_toolkit.neural_codec.probability_tables import (
     Tables,
     bottleneck_tables,
@@ -94,6 +94,10 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
             coder: see :class:`~lossylens_toolkit.neural_codec.coding.Coder`.
         """
 
+    def walk_forward(self, side: Tensor, y: Tensor, coder: Likelihoods) -> Tensor:
+        """Return the quantised latents as :meth:`forward` takes them; by default :meth:`walk`."""
+        return self.walk(side, y, coder)
+
     @abstractmethod
     def in_channel_order(self, segments: Sequence[Tensor]) -> Tensor:
         """Return what *coder* got in segments as one tensor in the shape of y."""
@@ -124,7 +128,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
             z_hat = quantize_ste(z.to(self._dtype) - medians) + medians
             coder = Likelihoods(self.gaussian)
             with Winograd():
-                y_hat = self.walk(self.hyper_synthesis(z_hat), y.to(self._dtype), coder)
+                y_hat = self.walk_forward(self.hyper_synthesis(z_hat), y.to(self._dtype), coder)
         with self._transforming(x.device):
             x_hat = self._synthesised(y_hat)
         likelihoods = {"y": self.in_channel_order(coder.segments), "z": z_likelihoods}
@@ -185,7 +189,7 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def at(self, level_map: Tensor) -> Iterator[None]:
-        """Compute at the levels of *level_map*, ``(B, h, w)``; see :class:`~.gains.LevelGains`."""
+        """Compute at the levels of a map, ``(B, h, w)``; see :class:`~.level_gains.LevelGains`."""
         assert self.level_gains is not None
         self._level_map = level_map
         try:

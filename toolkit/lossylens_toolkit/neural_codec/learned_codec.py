@@ -29,7 +29,6 @@ from lossylens_toolkit.neural_codec.container import Content, pack, unpack
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from lossylens_toolkit.neural_codec.neural_options import (
     NANO,
-    VARIANTS,
     NeuralCodecOptions,
     checkpoint_folder,
     find_checkpoint,
@@ -353,12 +352,12 @@ class NeuralCodec(Codec):
     # ---------------------------------------------------------------- checks
 
     def _identity(self, level: Level, variant: str | None = None) -> str:
-        """Return what a bitstream says it is of; nano is never taken for the official."""
-        nano = "-nano" if (variant or self.options.variant) == NANO else ""
-        return f"{self.name}{nano}/{level.name}"
+        """Return what a bitstream says it is of; no variant is taken for another."""
+        return f"{self.options.qualified(self.name, variant)}/{level.name}"
 
     def _unpack(self, bitstream: bytes) -> Content:
-        others = [self._identity(*each) for each in itertools.product(self.levels, VARIANTS)]
+        variants = self.options.variants
+        others = [self._identity(*each) for each in itertools.product(self.levels, variants)]
         try:
             content = unpack(
                 bitstream,

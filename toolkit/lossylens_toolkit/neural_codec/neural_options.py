@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 from lossylens.codec import Level
 from lossylens.errors import RequirementError
-from lossylens.spec import Missing, Source
+from lossylens.spec import FileSource, Missing
 
 from lossylens_toolkit.cache_folder import cache_folder
 
@@ -28,7 +29,6 @@ VARIABLE_RATE = "levels"
 
 #: Of small networks, trained by lossylens, whose checkpoints come with the plugin.
 NANO = "nano"
-VARIANTS = ("official", NANO)
 
 
 @dataclass
@@ -53,10 +53,13 @@ class NeuralCodecOptions:
         max_pixels: largest picture that is coded, which bounds the memory.
         variant: ``official`` for checkpoints that the user has, or ``nano`` for small
             ones in the plugin's package, for demonstrations and tests.
+        variants: of the codec; the first is the one that its plain name means.
 
     Raises:
         ValueError: a value that is none of these.
     """
+
+    variants: ClassVar[tuple[str, ...]] = ("official", NANO)
 
     checkpoints: Path | None = None
     device: str = "auto"
@@ -68,8 +71,8 @@ class NeuralCodecOptions:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.variant not in VARIANTS:
-            raise ValueError(f"variant {self.variant!r} is not one of {', '.join(VARIANTS)}")
+        if self.variant not in self.variants:
+            raise ValueError(f"variant {self.variant!r} is not one of {', '.join(self.variants)}")
         if self.variant == NANO and self.checkpoints:
             raise ValueError("the variant nano brings its checkpoints; leave out checkpoints")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device, re.ASCII):
@@ -82,6 +85,11 @@ class NeuralCodecOptions:
             )
         if self.batch_images < 1 or self.max_pixels < 1:
             raise ValueError("batch_images and max_pixels must be at least 1")
+
+    def qualified(self, codec: str, variant: str | None = None) -> str:
+        """Return the name of *codec*, with a variant (by default this one) but the first."""
+        variant = variant or self.variant
+        return codec if variant == self.variants[0] else f"{codec}-{variant}"
 
 
 @dataclass
@@ -109,7 +117,7 @@ def checkpoint_folder(codec: str, package: str, options: NeuralCodecOptions) -> 
     """
     if options.variant == NANO:
         return Path(str(files(package))) / NANO
-    return options.checkpoints or cache_folder() / "checkpoints" / codec
+    return options.checkpoints or cache_folder() / "checkpoints" / options.qualified(codec)
 
 
 #: Other stems, as patterns of :meth:`Path.glob`, under which a level's checkpoint is published.
@@ -177,7 +185,7 @@ def missing_checkpoints(
         return ()
     names = ", ".join(f"{level.name}{SUFFIXES[1]}" for level in levels)
     remedy = f"get them from {source}; put them into {folder} as {names}"
-    return (Missing(f"checkpoints of {codec}", remedy, Source(source)),)
+    return (Missing(f"checkpoints of {codec}", remedy, FileSource(source)),)
 
 
 def missing_checkpoint_files(
@@ -214,4 +222,4 @@ def _missing_file(what: str, folder: Path, level: Level, source: str) -> Missing
     if not source.startswith("https://"):
         return Missing(what, f"{source}; {where}")
     target = folder / source.rpartition("/")[2]
-    return Missing(what, f"get {source}; {where}", Source(source, str(target)))
+    return Missing(what, f"get {source}; {where}", FileSource(source, str(target)))

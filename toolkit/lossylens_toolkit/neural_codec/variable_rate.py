@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from lossylens_toolkit.neural_codec.checkpoints import Checkpoint
 from lossylens_toolkit.neural_codec.container import Content
-from lossylens_toolkit.neural_codec.gains import LevelGains
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec, Size
+from lossylens_toolkit.neural_codec.level_gains import LevelGains
 from lossylens_toolkit.neural_codec.neural_options import (
     VARIABLE_RATE,
     NeuralCodecOptions,

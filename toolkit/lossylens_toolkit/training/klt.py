@@ -60,7 +60,8 @@ def begin_as_klt(network: HyperpriorNetwork, x: Tensor, step: float) -> None:
     Args:
         network: its synthesis transform has as many layers that double the sides as
             there are in the analysis transform that halve them, with the same widths in
-            reverse; a layer with ``begin_as_identity()`` is asked to do so.
+            reverse; a layer with ``begin_as_identity()`` is asked to do so, or to multiply
+            by its ``identity_gain``.
         x: pictures to take the statistics from, ``(B, 3, H, W)`` in 0..1.
         step: quantisation step, see :func:`quantisation_step`.
 
@@ -95,12 +96,14 @@ def _analysis(layers: list[nn.Module], x: Tensor, step: float) -> tuple[Tensor, 
         halve the sides, the first first: what the synthesis is to invert.
     """
     halving = [layer for layer in layers if _halves(layer)]
+    # What residual blocks with an identity too many multiply by.
+    beside = math.prod(getattr(layer, "identity_gain", 1.0) for layer in layers)
     before = []
     for layer in layers:
         if _halves(layer):
             before.append(x)
             # Each halving makes coefficients half as large as an orthonormal one does.
-            gain = 2 ** len(halving) / step if layer is halving[-1] else 1.0
+            gain = 2 ** len(halving) / (step * beside) if layer is halving[-1] else 1.0
             _set_halving(layer, x, gain)
         else:
             _quieten(layer)
@@ -245,20 +248,24 @@ def _features(around: Tensor) -> Tensor:
     return around.flatten(1, 3).transpose(1, 2).flatten(0, 1)
 
 
-#: Along one side, by the parity of the output: where in the 3x3 neighbourhood of an input
-#: lies what a transposed convolution of size 5 takes, and by which of its taps.
-_TAPS = (([0, 1, 2], [4, 2, 0]), ([1, 2], [3, 1]))
+#: Along one side, by size of the kernel and parity of the output: where in the 3x3
+#: neighbourhood of an input lies what a transposed convolution takes, and by which of its taps.
+_TAPS = {
+    3: (([1], [1]), ([1, 2], [2, 0])),
+    5: (([0, 1, 2], [4, 2, 0]), ([1, 2], [3, 1])),
+}
 
 
 def _set_transposed(layer: Any, x: Tensor, target: Tensor) -> None:
-    """Set a transposed convolution ``(C, K, 5, 5)``: each output parity has taps of its own."""
-    if layer.kernel_size != (5, 5):
-        raise ConfigError("a transposed convolution not of size 5 cannot begin as a KLT")
+    """Set a transposed convolution ``(C, K, k, k)``: each output parity has taps of its own."""
+    size = layer.kernel_size[0]
+    if size not in _TAPS or layer.kernel_size != (size, size):
+        raise ConfigError("a transposed convolution not of size 3 or 5 cannot begin as a KLT")
     _check(layer.out_channels, target.shape[1])
     around = _neighbourhoods(x)
     means = target.mean((0, 2, 3))
-    for row, (rows, row_taps) in enumerate(_TAPS):
-        for column, (columns, column_taps) in enumerate(_TAPS):
+    for row, (rows, row_taps) in enumerate(_TAPS[size]):
+        for column, (columns, column_taps) in enumerate(_TAPS[size]):
             features = _features(around[:, :, rows][:, :, :, columns])
             wanted = rows_of(target[:, :, row::2, column::2])
             weight, _ = least_squares(features, wanted, means, centred=False)

@@ -13,6 +13,8 @@ from lossylens.vlm import VisionAccess
 from torch import Tensor
 from torch.nn import functional
 
+from lossylens_toolkit.training.tensor_pictures import prepared_tensors
+
 #: Of two batches of pictures ``(B, 3, H, W)`` in 0..1; differentiable by the first.
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -87,6 +89,7 @@ class EncoderDistance:
                 " Qwen2.5-VL architecture, such as nano"
             )
         self._processor: Any = processor
+        self._chosen = chosen
         self._tower.module.to(device).requires_grad_(False)
         depth = self._tower.layers
         self._layers = sorted({max(1, depth // 3), max(1, 2 * depth // 3), depth})
@@ -111,23 +114,6 @@ class EncoderDistance:
         return 2 - 2 * torch.cat(likenesses).mean()
 
     def _states(self, x: Tensor) -> Sequence[Tensor]:
-        states = self._tower.hidden_states([self._picture(each) for each in x], self._layers)
+        pictures = prepared_tensors(self._tower, x, self._chosen)
+        states = self._tower.hidden_states(pictures, self._layers)
         return [each for layer in self._layers for each in states[layer]]
-
-    def _picture(self, x: Tensor) -> Any:
-        """Return a picture ``(3, H, W)`` as patches, in blocks that are merged later."""
-        from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
-
-        processor = self._processor
-        side, merge = processor.patch_size, processor.merge_size
-        mean, std = (
-            torch.tensor(each, device=x.device).view(3, 1, 1)
-            for each in (processor.image_mean, processor.image_std)
-        )
-        rows, columns = x.shape[-2] // side, x.shape[-1] // side
-        shape = (3, rows // merge, merge, side, columns // merge, merge, side)
-        blocks = ((x - mean) / std).reshape(shape)
-        patches = blocks.permute(1, 4, 2, 5, 0, 3, 6).reshape(rows * columns, 3, 1, side**2)
-        # An image is a film of equal frames.
-        frames = patches.expand(-1, -1, processor.temporal_patch_size, -1)
-        return PreparedImage(frames.flatten(1), Layout(1, rows, columns))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from lossylens.cli import INTERRUPTED
+from lossylens.cli.completing import names_of
 from lossylens.cli.overriding import with_keys
 from lossylens.errors import RequirementError
 
@@ -36,7 +37,10 @@ def _keys() -> Iterator[OptionDoc]:
 
 @app.command("codec", cls=with_keys(_keys))
 def codec(
-    name: Annotated[str, typer.Argument(help="Name of the codec, such as elic.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="Name of the codec, such as elic.", autocompletion=names_of("codec")),
+    ],
     config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.")],
     overrides: Annotated[
         list[str] | None,
@@ -66,7 +70,12 @@ def codec(
 
 @app.command("adaptor")
 def adaptor(
-    name: Annotated[str, typer.Argument(help="Name of the adaptor, such as cve.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the adaptor, such as cve.", autocompletion=names_of("adaptor")
+        ),
+    ],
     config: Annotated[Path, typer.Argument(help="Configuration, a YAML file.")],
     overrides: Annotated[
         list[str] | None,

@@ -18,6 +18,7 @@ from lossylens_adaptor_transform_neck.hosts import layout_of
 from lossylens_adaptor_transform_neck.neck import TransformNeck
 from lossylens_adaptor_transform_neck.neck_file import NeckFile, read_neck
 from lossylens_adaptor_transform_neck.options import NeckOptions
+from lossylens_adaptor_transform_neck.trained_for import nearest_reason
 
 
 class NeckAdaptor(Adaptor):
@@ -53,12 +54,7 @@ class NeckAdaptor(Adaptor):
             if self.options.latents == "wrong" and self._of_another(point) is None:
                 return "latents: wrong needs the neck of another level of the same shape"
             return ""
-        # What lacks least is said last in `unfit`.
-        for part in ("pictures ", "the neck of "):
-            found = next((each for each in reasons if each.startswith(part)), None)
-            if found:
-                return found
-        return reasons[0]
+        return nearest_reason(reasons)
 
     def is_seen(self, vlm: VlmIdentity, point: CodecPoint) -> bool:
         """Whether the neck's training had this codec at this level: it serves no other."""

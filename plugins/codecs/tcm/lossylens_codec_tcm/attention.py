@@ -1,100 +1,15 @@
-"""Window attention and the blocks that TCM makes of it.
+"""The blocks that TCM makes of window attention.
 
 Liu et al., "Learned Image Compression with Mixed Transformer-CNN Architectures",
-CVPR 2023, arXiv:2303.14978; windows as in Liu et al., "Swin Transformer", ICCV 2021,
-arXiv:2103.14030.  Names of submodules are those of the public checkpoints.
+CVPR 2023, arXiv:2303.14978.  Names of submodules are those of the public checkpoints.
 """
 
 from __future__ import annotations
 
 import torch
 from lossylens_toolkit.neural_codec.compressai import AttentionBlock, ResidualBlock, conv1x1
+from lossylens_toolkit.neural_codec.window_attention import WindowAttention
 from torch import Tensor, nn
-from torch.nn import functional
-
-
-class WindowAttention(nn.Module):
-    """Multi-head attention within windows, with a learned bias for each relative position.
-
-    Args:
-        channels: of input and output.
-        head_width: channels of each head.
-        window: positions along each side of a window.
-        shifted: whether the windows are moved by half a window, cyclically.
-    """
-
-    def __init__(self, channels: int, head_width: int, window: int, shifted: bool) -> None:
-        super().__init__()
-        self.heads = channels // head_width
-        self.window = window
-        self.shifted = shifted
-        self.embedding_layer = nn.Linear(channels, 3 * channels)
-        self.linear = nn.Linear(channels, channels)
-        self.relative_position_params = nn.Parameter(
-            torch.empty(self.heads, 2 * window - 1, 2 * window - 1)
-        )
-        nn.init.trunc_normal_(self.relative_position_params, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the attended *x*, ``(B, H, W, C)``; the sides are multiples of the window."""
-        batch, height, width, channels = x.shape
-        window, shift = self.window, self.window // 2
-        if self.shifted:
-            x = x.roll((-shift, -shift), (1, 2))
-        rows, columns = height // window, width // window
-        split = x.reshape(batch, rows, window, columns, window, channels).transpose(2, 3)
-        tokens = split.reshape(batch * rows * columns, window**2, channels)
-        attended = self.linear(self._attend(tokens, rows, columns))
-        split = attended.reshape(batch, rows, columns, window, window, channels).transpose(2, 3)
-        x = split.reshape(batch, height, width, channels)
-        return x.roll((shift, shift), (1, 2)) if self.shifted else x
-
-    def _attend(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
-        """Return what each position of each window sees, before the last linear layer."""
-        count, size, channels = tokens.shape
-        qkv = self.embedding_layer(tokens).reshape(count, size, 3, self.heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        bias = self._bias()
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
-        if self.shifted:
-            # The windows that hold both borders of the picture are done again, with
-            # their mask; a mask for all windows would take more room than all else.
-            edge, blocked = self._edges(rows, columns, count, tokens.device)
-            mask = bias + torch.zeros_like(blocked, dtype=bias.dtype).masked_fill_(
-                blocked, -torch.inf
-            )
-            again = functional.scaled_dot_product_attention(
-                query[edge], key[edge], value[edge], attn_mask=mask
-            )
-            seen = seen.index_copy(0, edge, again)
-        return seen.transpose(1, 2).reshape(count, size, channels)
-
-    def _bias(self) -> Tensor:
-        """Return the bias between positions, ``(heads, window², window²)``."""
-        place = torch.arange(self.window, device=self.relative_position_params.device)
-        apart = place[:, None] - place + self.window - 1
-        size = self.window**2
-        # Indexed by row of query, column of query, row of key, column of key.
-        bias = self.relative_position_params[:, apart[:, None, :, None], apart[None, :, None, :]]
-        return bias.reshape(self.heads, size, size)
-
-    def _edges(
-        self, rows: int, columns: int, count: int, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """Return the windows in the last row or column, and what is hidden in each of them.
-
-        After the cyclic shift such a window joins opposite borders of the picture;
-        its halves do not see each other.
-        """
-        late = torch.arange(self.window, device=device) >= self.window // 2
-        row, column = late.repeat_interleave(self.window), late.repeat(self.window)
-        apart = torch.stack([row[:, None] != row, column[:, None] != column])
-        index = torch.arange(count, device=device)
-        last_row = index // columns % rows == rows - 1
-        last_column = index % columns == columns - 1
-        edge = torch.nonzero(last_row | last_column)[:, 0]
-        flags = torch.stack([last_row[edge], last_column[edge]])[:, :, None, None]
-        return edge, (flags & apart[:, None]).any(0)[:, None]
 
 
 class TransformerBlock(nn.Module):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from lossylens_toolkit.neural_codec.channel_slices import slice_transform
 from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens_toolkit.neural_codec.coding import Coder
 from lossylens_toolkit.neural_codec.compressai import (
@@ -85,20 +86,14 @@ class Tcm(HyperpriorNetwork):
             head_width = attention_width // _HEADS
             return nn.Sequential(SwinAttention(channels, attention_width, head_width, _WINDOW))
 
-        def convolutions(channels: int) -> nn.Sequential:
-            return nn.Sequential(
-                conv3x3(channels, context[0]),
-                nn.GELU(),
-                conv3x3(context[0], context[1]),
-                nn.GELU(),
-                conv3x3(context[1], width),
-            )
-
         self.atten_mean = nn.ModuleList(map(attention, known))
         self.atten_scale = nn.ModuleList(map(attention, known))
-        self.cc_mean_transforms = nn.ModuleList(map(convolutions, known))
-        self.cc_scale_transforms = nn.ModuleList(map(convolutions, known))
-        self.lrp_transforms = nn.ModuleList(convolutions(each + width) for each in known)
+        self.cc_mean_transforms, self.cc_scale_transforms = (
+            nn.ModuleList(slice_transform(each, context, width) for each in known) for _ in range(2)
+        )
+        self.lrp_transforms = nn.ModuleList(
+            slice_transform(each + width, context, width) for each in known
+        )
 
     def hyper_synthesis(self, z_hat: Tensor) -> Tensor:
         """See the base; means come first, then scales."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ def gap(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained; train nothing.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Split what compression costs into what is lost and what adaptation wins back.
 
@@ -56,7 +58,7 @@ def gap(
     if not dry_run:
         # A plugin may have gone elsewhere; the report reads relative paths of options again.
         os.chdir(here)
-        _show(folder)
+        _show(folder, as_json)
     if failed:
         _say(f"{failed} samples failed; why is in the report.")
         raise typer.Exit(FAILED)
@@ -66,12 +68,18 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _show(folder: Path) -> None:
+def _show(folder: Path, as_json: bool) -> None:
     """Print the split, and write it with the report of the run."""
     from lossylens_report import write_report, write_split
-    from lossylens_report.table import shown
+    from lossylens_report.table import as_object, shown
 
     tables, left_out = write_split(folder, folder.parent)
+    if as_json:
+        objects = [as_object(table) for table in tables]
+        report = str(write_report(folder))
+        content = {"report": report, "tables": objects, "left_out": list(left_out)}
+        print(json.dumps(content, indent=2))
+        return
     for table in tables:
         print_text(f"{table.title}. {table.note}")
         print_table(table.columns, shown(table))

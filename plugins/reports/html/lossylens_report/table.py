@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Value = str | float | int | None
 
@@ -68,6 +69,16 @@ def finite(value: float) -> float | None:
 def file_name(text: str) -> str:
     """Return *text* as part of a file's name."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "unnamed"
+
+
+def as_object(table: Table) -> dict[str, Any]:
+    """Return *table* for JSON: a row is an object, with null for what is no number."""
+    rows = [dict(zip(table.columns, map(_jsonable, row), strict=True)) for row in table.rows]
+    return {"name": table.name, "title": table.title, "note": table.note, "rows": rows}
+
+
+def _jsonable(value: Value) -> Value:
+    return finite(value) if isinstance(value, float) else value
 
 
 def to_csv(table: Table) -> str:

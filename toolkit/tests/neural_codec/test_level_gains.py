@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from lossylens_toolkit.neural_codec.gains import LevelGains
+from lossylens_toolkit.neural_codec.level_gains import LevelGains
 from tiny import TinyNetwork
 
 LAMBDAS = [0.04, 0.02, 0.01]

@@ -1,0 +1,1 @@
+"""DCAE, a codec plugin of lossylens."""

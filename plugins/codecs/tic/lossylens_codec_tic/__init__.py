@@ -1,0 +1,1 @@
+"""TIC, a codec plugin of lossylens."""
