@@ -3,12 +3,15 @@ are."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -140,6 +143,38 @@ def make_config(sample: Path, tmp_path: Path) -> Callable[..., Config]:
         return load_config(path, [f"run.out={tmp_path / 'run'}", *overrides])
 
     return make
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Return what the sample browser of runs holds: its notes, questions and pictures."""
+    from lossylens_report.samples import write_samples
+
+    def written(runs: Any, budget: Any = None) -> dict[str, Any]:
+        folder = tmp_path / "browser"
+        began = write_samples(runs, folder, budget)
+        items, pictures = [], {}
+        for number, each in enumerate(began["sets"]):
+            pieces = {
+                path.stem: json.loads(re.sub(r"^LOSSYLENS\(\"[^\"]*\",(.*)\);\n$", r"\1", text))
+                for path in (folder / "samples" / str(number)).glob("*.js")
+                for text in (path.read_text(),)
+            }
+            for place, view in enumerate(pieces["columns"]["view"]):
+                item = pieces[f"questions-{place // each['piece']}"][place % each["piece"]]
+                item |= {"run": each["run"], "task": each["task"], "image": view}
+                item["cells"] = [
+                    {**cell, "answer": item["texts"][given], "place": given}
+                    for cell, given in zip(each["cells"], item["given"], strict=True)
+                ]
+                items.append(item)
+            for name, found in pieces.items():
+                if name.startswith("pictures-"):
+                    key = f"{each['run']} {name.removeprefix('pictures-')}"
+                    pictures |= {f"{key} {point}": made for point, made in found.items()}
+        return {"notes": began["notes"], "items": items, "pictures": pictures}
+
+    return written
 
 
 @pytest.fixture

@@ -71,6 +71,11 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "mlicpp-float32": ("lossylens_codec_mlicpp.network", {}, "float32"),
     "mlicpp-entropy64": ("lossylens_codec_mlicpp.network", {}, "entropy64"),
     "mlicpp": ("lossylens_codec_mlicpp.network", {}, "float64"),
+    "tic-float32": ("lossylens_codec_tic.network", {}, "float32"),
+    "tic": ("lossylens_codec_tic.network", {}, "float64"),
+    "ticserial-float32": ("lossylens_codec_tic.network", {"variant": "serial"}, "float32"),
+    "dcae-float32": ("lossylens_codec_dcae.network", {}, "float32"),
+    "dcae": ("lossylens_codec_dcae.network", {}, "float64"),
     "hific-float32": ("lossylens_codec_hific.network", {}, "float32"),
     "hific": ("lossylens_codec_hific.network", {}, "float64"),
     "msillm-float32": ("lossylens_codec_msillm.network", {}, "float32"),
@@ -87,11 +92,26 @@ OFFICIAL = {
     "elic": (0.69, 0.69),
     "tcm": (0.93, 1.14),
     "mlicpp": (1.14, 1.46),
+    "tic": (0.6, float("nan")),
+    "ticserial": (2.1, 2.8),
+    "dcae": (1.45, 1.61),
     "hific": (0.52, 1.8),
     "msillm": (0.32, 1.4),
 }
 KEEP = (r"entropy_bottleneck\.(quantiles|matrices|factors)", r"gdn\.(beta|gamma)$")
-SCALE = {r"\.conv1_2\.weight$": 0.2, r"\.igdn\.gamma$": 0.1}
+#: Factors that keep activations near those of trained networks.
+_SWIN = {r"\.residual_group\..*\.(attn\.proj|mlp\.fc2)\.weight$": 0.3}
+SCALE: dict[str, dict[str, float]] = {
+    "tcm": {r"\.conv1_2\.weight$": 0.2, r"\.igdn\.gamma$": 0.1},
+    "tic": _SWIN,
+    "ticserial": {**_SWIN, r"^context_prediction\.proj\.weight$": 0.3},
+    "dcae": {
+        r"\.res_scale_[123]\.scale$": 50.0,
+        r"^g_a\.6\.weight$": 0.25,
+        r"^h_a\.2\.weight$": 0.6,
+        r"^g_s\.6\.conv\.weight$": 0.1,
+    },
+}
 
 
 def contend(name: str, height: int, width: int) -> None:
@@ -133,11 +153,11 @@ def state(name: str, built: Mapping[str, Any]) -> dict[str, Any]:
     from lossylens_toolkit.testing.golden_gan import RULES, gan_filled
     from lossylens_toolkit.testing.golden_weights import filled
 
-    codec = name.removesuffix("-float32")
+    codec = name.partition("-")[0]
     if codec in RULES:
         shapes = {each: value.shape for each, value in built.items()}
         return gan_filled(codec, shapes, 0, built)
-    return filled(built, 0, KEEP, SCALE if codec == "tcm" else {})
+    return filled(built, 0, KEEP, SCALE.get(codec))
 
 
 def share(name: str, height: int, width: int, warm: bool) -> None:

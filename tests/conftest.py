@@ -27,7 +27,16 @@ def opened() -> Iterator[Opened]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=120_000)
 
         @contextmanager
-        def opened(path: Path, *, width: int = 1200, **settings: Any) -> Iterator[Any]:
+        def opened(
+            path: Path,
+            *,
+            width: int = 1200,
+            beside: bool = False,
+            missing: bool = False,
+            address: str = "",
+            **settings: Any,
+        ) -> Iterator[Any]:
+            """Open *path*, at *address*; pieces *beside* it may be loaded, or be *missing*."""
             page = browser.new_page(viewport={"width": width, "height": 900}, **settings)
             page.set_default_timeout(120_000)
             problems: list[str] = []
@@ -35,11 +44,13 @@ def opened() -> Iterator[Opened]:
             page.on("console", lambda message: problems.append(message.text))
             page.on("pageerror", lambda error: problems.append(str(error)))
             page.on("request", lambda request: requests.append(request.url))
-            address = path.as_uri()
-            page.goto(address)
+            page.goto(address or path.as_uri())
             yield page
-            assert problems == []
-            assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [address]
+            assert missing or problems == []
+            loaded = [url for url in requests if not url.startswith(("data:", "blob:"))]
+            assert loaded[0] == path.as_uri()
+            folder = f"{path.parent.as_uri()}/samples/"
+            assert all(beside and url.startswith(folder) for url in loaded[1:]), loaded
             page.close()
 
         yield opened

@@ -177,7 +177,7 @@ def test_published_curves_beside_a_run_are_a_toggle(opened: Any, tmp_path: Path)
     analysis = analyse(compare([Source(mine), Source(published)]))
     assert analysis.comparison.apart == ()
     path = tmp_path / "index.html"
-    path.write_text(render_page(analysis, {"items": [], "pictures": {}, "notes": []}))
+    path.write_text(render_page(analysis, {"sets": [], "notes": []}))
     with opened(path) as page:
         traces = page.locator("[data-curves='0'] .scatterlayer .trace")
         page.locator("[data-curves='0']").scroll_into_view_if_needed()

@@ -30,7 +30,7 @@ STORE = 80 * 2**20
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000}
 
 #: All that a worker does to a run can be told apart; none of it ends the run.
-TROUBLES = "refused,crashing,undecodable,exiting,killed,hanging,unanswerable,impossible"
+TROUBLES = "refused,crashing,undecodable,exiting,killed,unanswerable,impossible"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,12 @@ def cluster(tools_of_module: Any) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in tools_of_module.ENVIRONMENT.items():
             patch.setenv(name, value)
-        head = {"num_cpus": 0, "object_store_memory": STORE, "_system_config": QUICK}
+        head = {
+            "num_cpus": 0,
+            "object_store_memory": STORE,
+            "include_dashboard": False,
+            "_system_config": QUICK,
+        }
         cluster = ray_cluster.Cluster(initialize_head=True, head_node_args=head)
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=STORE)
@@ -59,9 +64,9 @@ def on_ray(cluster: Any) -> str:
 
 def test_every_trouble_is_recorded_as_on_this_machine(harmed: Any, on_ray: str) -> None:
     local, remote = (harmed(10, TROUBLES) for _ in range(2))
-    limits = ("run.timeout=5",)
-    assert local.end(*limits)[0] == 1
-    code, errors = remote.end(on_ray, *limits)
+    code, errors = local.end()
+    assert code == 1, errors
+    code, errors = remote.end(on_ray)
     assert code == 1, errors
     assert remote.contents() == local.contents()
 
@@ -69,7 +74,7 @@ def test_every_trouble_is_recorded_as_on_this_machine(harmed: Any, on_ray: str) 
 def test_ended_at_random_moments(
     harmed: Any, harness: Any, chance: Any, tools: Any, cluster: Any, on_ray: str
 ) -> None:
-    images = 40 if tools.LONG else 8
+    images = 40 if tools.LONG else 4
     undisturbed = harmed(images)
     assert undisturbed.end()[0] == 0
 

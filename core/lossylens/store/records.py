@@ -122,7 +122,7 @@ class StoredSample:
         return replace(self, images=images, cluster=cluster)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A distinct image file.
 

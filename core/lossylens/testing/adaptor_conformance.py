@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,6 +53,8 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
         vlm: name of the VLM that it is to adapt.
         vlm_options: of the VLM.
         points: codecs and levels, such as ``jpeg/q5``.
+        codec_options: by codec.
+        naming: returns the options that name a checkpoint.
         training: options of the trainer; those that are not given make it two steps.  None for
             an adaptor that needs no training with these options.
         folder: for the training.
@@ -66,19 +68,27 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
         vlm: str,
         vlm_options: Mapping[str, Any],
         points: Sequence[str],
+        codec_options: Mapping[str, Mapping[str, Any]],
+        naming: Callable[[Path], Mapping[str, Any]],
         training: Mapping[str, Any] | None,
         folder: Path,
     ) -> None:
         super().__init__("adaptor", name, given)
         self.vlm_name, self._vlm_options = vlm, dict(vlm_options)
-        self._points, self._training, self.folder = points, training, folder
+        self._points, self._codec_options, self._naming = points, codec_options, naming
+        self._training, self.folder = training, folder
         self.is_trained = bool(self.spec.trainer) and training is not None
 
     def skip_unless_it_can_run(self) -> None:
-        """Skip where the VLM is not there, or the adaptor lacks what no training makes."""
+        """Skip where VLM or codec cannot run, or the adaptor lacks what no training makes."""
         found = self.registry.find("vlm", self.vlm_name)
         if self.registry.missing(found, self.registry.options(found, self._vlm_options)):
             pytest.skip(f"vlm {self.vlm_name!r} cannot run here; name another: --adaptor-vlm")
+        for name in {each.partition("/")[0] for each in self._points}:
+            codec = self.registry.find("codec", name)
+            options = self.registry.options(codec, self._codec_options.get(name, {}))
+            if self.registry.missing(codec, options):
+                pytest.skip(f"codec {name!r} cannot run here; name another: --adaptor-point")
         if not self.is_trained:
             super().skip_unless_it_can_run()
 
@@ -108,7 +118,7 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
         for each in self._points:
             name, _, level = each.partition("/")
             spec = self.registry.find("codec", name).spec
-            codec = self.registry.build_codec(name, level)
+            codec = self._build_codec(name, level)
             point = CodecPoint(
                 codec=spec.name,
                 level=codec.level.name,
@@ -126,9 +136,13 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
         """Their points."""
         return [point for point, _ in self.pairs]
 
-    def build(self, **given: Any) -> Adaptor:
-        """Return a new instance."""
-        return self.registry.build_adaptor(self.spec.name, {**self.given, **given})
+    def _build_codec(self, name: str, level: str) -> Codec:
+        return self.registry.build_codec(name, level, self._codec_options.get(name, {}))
+
+    def build(self, checkpoint: Path | None = None) -> Adaptor:
+        """Return a new instance, with a checkpoint or as it is without."""
+        named = self._naming(checkpoint) if checkpoint else {}
+        return self.registry.build_adaptor(self.spec.name, {**self.given, **named})
 
     @cached_property
     def trained(self) -> Trained:
@@ -144,7 +158,7 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
         trainer: Trainer = import_object(self.spec.trainer)(options)
         pictures = [TrainingPicture(f"picture {n}", partial(_png, n)) for n in range(6)]
         points = [
-            TrainingPoint(point, partial(self.registry.build_codec, point.codec, codec.level))
+            TrainingPoint(point, partial(self._build_codec, point.codec, codec.level.name))
             for point, codec in self.pairs
         ]
         training = Training(self.vlm, self.identity, points, pictures[:4], pictures[4:], 3, folder)
@@ -183,8 +197,7 @@ def _png(seed: int) -> bytes:
 class AdaptorConformance(ConformanceSuite):
     """The tests that every adaptor must pass.
 
-    A module of tests derives a class from it, whose name starts with ``Test``.  Checkpoints
-    are given to the adaptor by the option ``checkpoint``.
+    A module of tests derives a class from it, whose name starts with ``Test``.
 
     Attributes:
         adaptors: names of the adaptors; without any, those of the option ``--adaptor``.
@@ -192,6 +205,7 @@ class AdaptorConformance(ConformanceSuite):
         vlm: name of the VLM; without one, that of the option ``--adaptor-vlm``.
         vlm_options: of the VLM.
         points: codecs and levels; without any, those of the option ``--adaptor-point``.
+        codec_options: of these codecs, by their names.
         training: options of the trainer, beside those that make it two steps; None where the
             options need no training.
     """
@@ -201,7 +215,13 @@ class AdaptorConformance(ConformanceSuite):
     vlm: ClassVar[str] = ""
     vlm_options: ClassVar[Mapping[str, Any]] = {}
     points: ClassVar[tuple[str, ...]] = ()
+    codec_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     training: ClassVar[Mapping[str, Any] | None] = {}
+
+    @classmethod
+    def checkpoint_options(cls, path: Path) -> Mapping[str, Any]:
+        """Return the options that name a checkpoint."""
+        return {"checkpoint": path}
 
     @classmethod
     def make_subject(
@@ -215,6 +235,8 @@ class AdaptorConformance(ConformanceSuite):
             vlm=cls.vlm or config.getoption("--adaptor-vlm"),
             vlm_options=cls.vlm_options,
             points=cls.points or tuple(config.getoption("--adaptor-point")) or (POINT,),
+            codec_options=cls.codec_options,
+            naming=cls.checkpoint_options,
             training=cls.training,
             folder=request.getfixturevalue("tmp_path_factory").mktemp("training"),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from lossylens.codec import Square
 from lossylens.errors import ConfigError
@@ -11,8 +11,7 @@ from lossylens.vlm import Box, VisionAccess
 from lossylens_toolkit.transformers_vlm.square import cropped_box, padded_box
 from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE
 
-#: Sides of the patches of the encoders that there are, in pixels.
-_PATCHES = (14, 16)
+from lossylens_adaptor_transform_neck.trained_for import STRIDE
 
 
 def host_side(vision: VisionAccess, rows: int) -> int:
@@ -21,19 +20,26 @@ def host_side(vision: VisionAccess, rows: int) -> int:
     Raises:
         ConfigError: it makes another number of each, or cuts such a picture into tiles.
     """
-    for patch in _PATCHES:
-        side = rows * patch
-        layout = vision.layout((side, side))
-        if (layout.tiles, layout.rows, layout.columns) == (1, rows, rows):
-            return side
-    side = _PATCHES[0] * rows
-    layout = vision.layout((side, side))
+    patch = _patch(vision)
+    layout = vision.layout((rows * patch, rows * patch))
     if layout.tiles != 1:
         raise ConfigError("the vision encoder cuts pictures into tiles; a neck takes one square")
-    raise ConfigError(
-        f"the vision encoder has {layout.rows}x{layout.columns} patches, and there are"
-        f" {rows}x{rows} latents; code at square: {{side: {16 * layout.rows}}}"
-    )
+    if (layout.rows, layout.columns) != (rows, rows):
+        raise ConfigError(
+            f"the vision encoder has {layout.rows}x{layout.columns} patches, and there are"
+            f" {rows}x{rows} latents; code at square: {{side: {STRIDE * layout.rows}}}"
+        )
+    return rows * patch
+
+
+def _patch(vision: VisionAccess) -> int:
+    """Return the side of the encoder's patches, in pixels."""
+    preprocess: Any = getattr(cast("Any", vision), "preprocess", None)
+    own = getattr(preprocess, "patch", None)
+    found = own or getattr(getattr(preprocess, "processor", None), "patch_size", None)
+    if not isinstance(found, int):
+        raise ConfigError("the vision encoder does not say how large its patches are")
+    return found
 
 
 def layout_of(vision: VisionAccess, rows: int, square: Square | None, size: tuple[int, int]) -> Any:

@@ -14,8 +14,8 @@ from lossylens_toolkit.training.training_options import DEVICES, one_of
 #: Endings of a neck's file; the second is that of the authors' release.
 SUFFIXES = (".safetensors", ".pth.tar", ".pth")
 
-#: Folder of the package with necks of ELIC's nano checkpoints, one for each level.
-BUNDLED = Path(__file__).with_name("nano")
+#: Folders of a training with other checkpoints.
+_BESIDE = {"codec", "states"}
 
 
 @dataclass
@@ -25,7 +25,7 @@ class NeckOptions:
     Attributes:
         checkpoints: files, or folders of them, one for each codec and level: those that
             ``lossylens train adaptor transform-neck`` wrote, or of the authors' release
-            (``d1_1.pth.tar``); by default those of the package.
+            (``d1_1.pth.tar``).
         latents: which the neck gets: ``true``, or, to see what it makes of them, those of the
             same picture in random order (``shuffled``), or its own given to the neck of
             another level (``wrong``).
@@ -36,15 +36,19 @@ class NeckOptions:
 
     def files(self) -> list[Path]:
         """Return the files of all necks that are there, in the order of their names."""
-        return inside(self.checkpoints or [BUNDLED])
+        return inside(self.checkpoints)
 
 
 def inside(paths: Sequence[Path]) -> list[Path]:
-    """Return *paths* with the checkpoints of folders, by name, in the place of these."""
+    """Return *paths* with the checkpoints of folders, by name, in the place of these.
+
+    What trainings leave beside them, states and codecs, is left out.
+    """
     found: list[Path] = []
     for path in paths:
         known = sorted(each for each in path.rglob("*") if each.name.endswith(SUFFIXES))
-        found += known if path.is_dir() else [path]
+        own = [each for each in known if not _BESIDE & set(each.relative_to(path).parts)]
+        found += own if path.is_dir() else [path]
     return found
 
 
@@ -56,7 +60,7 @@ def missing(options: NeckOptions) -> Sequence[Missing]:
 def _missing(files: Sequence[Path], method: str) -> Sequence[Missing]:
     remedy = f"train it with `lossylens train adaptor {method} CONFIG`"
     if not files:
-        return (Missing("checkpoints", f"{remedy} and name it in checkpoints"),)
+        return (Missing("checkpoints", f"{remedy}, and name it in the option checkpoints"),)
     absent = (path for path in files if not path.is_file())
     return tuple(Missing(f"checkpoint {path}", remedy) for path in absent)
 

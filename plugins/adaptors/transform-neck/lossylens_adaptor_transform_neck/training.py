@@ -101,9 +101,10 @@ class NeckTraining(FeatureTraining):
         self._own = options
         if options.entry > self.vision.layers:
             raise ConfigError(f"training.entry: the encoder has {self.vision.layers} layers")
-        self._codec = training.points[0].build()
-        network = self._network() if options.phase != "d1" else None
-        self._multiplier = self._find_multiplier() if network else 0.0
+        network, self._multiplier = None, 0.0
+        if options.phase != "d1":
+            network = self._codec.network.float().requires_grad_(True)
+            self._multiplier = self._find_multiplier()
         neck = self._begin(self.square.side // STRIDE)
         self.prepare(_Trained(neck, network), list(self._groups(neck, network)))
 
@@ -146,12 +147,15 @@ class NeckTraining(FeatureTraining):
             raise ConfigError(f"training.start: {start}: {reason}")
         return file.load().requires_grad_(True)
 
-    def _network(self) -> HyperpriorNetwork:
-        if not isinstance(self._codec, NeuralCodec):
+    @functools.cached_property
+    def _codec(self) -> NeuralCodec:
+        """The codec that is trained."""
+        codec = self.training.points[0].build()
+        if not isinstance(codec, NeuralCodec):
             raise ConfigError(
                 f"training.phase: codec {self.point.codec} has no network of lossylens's to train"
             )
-        return self._codec.network.float().requires_grad_(True)
+        return codec
 
     def _find_multiplier(self) -> float:
         given = self._own.joint.multiplier

@@ -17,7 +17,7 @@ from lossylens.images.pixels import squared
 from lossylens.registry.plugins import load_registry
 from lossylens.vlm import Condition, VlmIdentity
 from lossylens_adaptor_transform_neck.adaptor import NeckAdaptor
-from lossylens_adaptor_transform_neck.hosts import host_side
+from lossylens_adaptor_transform_neck.hosts import host_side, layout_of
 from lossylens_adaptor_transform_neck.neck import NeckShape, TransformNeck
 from lossylens_adaptor_transform_neck.neck_file import read_neck
 from lossylens_adaptor_transform_neck.options import (
@@ -28,9 +28,17 @@ from lossylens_adaptor_transform_neck.options import (
 from lossylens_adaptor_transform_neck.training import NeckTrainer
 from lossylens_toolkit.clip.clip_testing import save_clip
 from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
+from lossylens_toolkit.transformers_vlm.families.internvl import InternVLVlm
+from lossylens_toolkit.transformers_vlm.families.janus import JanusVlm
 from lossylens_toolkit.transformers_vlm.families.llava import LlavaVlm
-from lossylens_toolkit.transformers_vlm.vlm_options import LlavaOptions
-from lossylens_toolkit.transformers_vlm.vlm_testing import save_llava
+from lossylens_toolkit.transformers_vlm.families.qwen2_5_vl import Qwen25Vlm
+from lossylens_toolkit.transformers_vlm.vlm_options import (
+    InternVLOptions,
+    JanusOptions,
+    LlavaOptions,
+    Qwen25Options,
+)
+from lossylens_toolkit.transformers_vlm.vlm_testing import SAVE, save_llava
 from PIL import Image
 from transformers import CLIPModel, LlavaForConditionalGeneration
 
@@ -246,7 +254,8 @@ def test_a_codec_is_trained_with_its_neck(trained: Path, vlm, identity, tmp_path
         [path] = made.codecs.values()
         official = point(checkpoints=path.parent)
         assert official.provenance["checkpoint"] == file_hash(path) != before
-        assert adaptor(made.checkpoint).fits(identity, official) == ""
+        # In a folder it is found, and its codec is not taken for a neck.
+        assert adaptor(folder).fits(identity, official) == ""
         assert "trained on other weights" in adaptor(made.checkpoint).fits(identity, point())
         old = read_checkpoint(built("lambda0.004", variant="nano").checkpoint).state
         new = read_checkpoint(path).state
@@ -278,3 +287,25 @@ def test_latents_and_patches_must_lie_one_to_one(vlm, identity, tmp_path: Path) 
     where = point(square=None)
     with pytest.raises(ConfigError, match="pictures are coded as squares"):
         NeckTrainer(options()).train(training(vlm, identity, tmp_path, where))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "chosen", "side", "extra"),
+    [
+        ("qwen2_5_vl", Qwen25Vlm, Qwen25Options(min_pixels=56 * 56), 56, 0),
+        ("internvl", InternVLVlm, InternVLOptions(max_tiles=3), 56, 1),
+        ("janus", JanusVlm, JanusOptions(), 64, 0),
+    ],
+)
+def test_hosts_other_than_clip(tmp_path: Path, name, kind, chosen, side: int, extra: int) -> None:
+    """4x4 latents lie on the patches of every encoder that sees a square as one tile."""
+    SAVE[name](tmp_path)
+    host = kind(replace(chosen, checkpoint=str(tmp_path))).vision
+    assert host_side(host, 4) == side
+    layout = layout_of(host, 4, SQUARE, (80, 60))
+    assert (layout.rows, layout.columns, layout.extra) == (4, 4, extra)
+    neck = TransformNeck(NeckShape(8, host.width, 4, 4, extra, 1, 1, 16))
+    with torch.no_grad():
+        [encoded] = host.enter(1, [neck(torch.randn(1, 8, 4, 4))], [layout])
+    [original] = host.encode(host.prepare([Image.new("RGB", (side, side))]))
+    assert encoded.features.shape == original.features.shape

@@ -37,14 +37,11 @@ from lossylens_codec_cotam.guidance_map import (
 from lossylens_codec_cotam.plugin import LEVELS, NANO_LEVELS, CotamOptions
 
 
-class CotamElicCodec(VariableRateCodec):
-    """ELIC with gains and guidance."""
+class GuidedCodec(VariableRateCodec):
+    """A codec of variable rate with guidance; latents lie from the upper left corner on."""
 
-    name = "cotam-elic"
     package = __package__
     levels = (*LEVELS, *(level for level in NANO_LEVELS if level not in LEVELS))
-    padding = Padding(64)
-    base = "lossylens_codec_elic.codec:ElicCodec"
     side_bytes = BYTES
 
     options: CotamOptions
@@ -108,3 +105,19 @@ class CotamElicCodec(VariableRateCodec):
     def _maps(self) -> Mapping[str, Steps]:
         assert self.options.maps is not None
         return read_maps(self.options.maps)
+
+
+class CotamElicCodec(GuidedCodec):
+    """ELIC with gains and guidance."""
+
+    name = "cotam-elic"
+    padding = Padding(64)
+    base = "lossylens_codec_elic.codec:ElicCodec"
+
+
+class CotamDcaeCodec(GuidedCodec):
+    """DCAE with gains and guidance."""
+
+    name = "cotam-dcae"
+    padding = Padding(128)
+    base = "lossylens_codec_dcae.codec:DcaeCodec"

@@ -95,19 +95,21 @@ def _requirements(codec: str) -> Callable[[CotamOptions], Sequence[Missing]]:
 @hookimpl
 def register_codecs(register: Callable[[CodecSpec], None]) -> None:
     """Register the codecs."""
-    register(
-        CodecSpec(
-            name="cotam-elic",
-            summary="ELIC with many rates in one network, better where CLIP looks",
-            citation="Liu et al., arXiv:2509.24258, ICLR 2026",
-            licence="Apache-2.0",
-            parse_level=lambda_level,
-            level_help="lambda0.0008 and the like, within those of the checkpoint",
-            factory="lossylens_codec_cotam.codec:CotamElicCodec",
-            category="learned",
-            options=CotamOptions,
-            requirements=_requirements("cotam-elic"),
-            levels=LEVELS,
-            level_sets={NANO: tuple(level.name for level in NANO_LEVELS)},
+    for base in ("elic", "dcae"):
+        name = f"cotam-{base}"
+        register(
+            CodecSpec(
+                name=name,
+                summary=f"{base.upper()} with many rates in one network, better where CLIP looks",
+                citation="Liu et al., arXiv:2509.24258, ICLR 2026",
+                licence="Apache-2.0",
+                parse_level=lambda_level,
+                level_help="lambda0.0008 and the like, within those of the checkpoint",
+                factory=f"lossylens_codec_cotam.codec:Cotam{base.capitalize()}Codec",
+                category="learned",
+                options=CotamOptions,
+                requirements=_requirements(name),
+                levels=LEVELS,
+                level_sets={NANO: tuple(level.name for level in NANO_LEVELS)},
+            )
         )
-    )

@@ -8,7 +8,7 @@ from lossylens.codec import Level
 from lossylens.errors import BitstreamError, ConfigError, ImageError, RequirementError
 from lossylens.registry.plugins import load_registry
 from lossylens.testing.pictures import picture
-from lossylens_codec_cotam.codec import CotamElicCodec
+from lossylens_codec_cotam.codec import CotamDcaeCodec, CotamElicCodec
 from lossylens_codec_cotam.guidance_map import (
     BYTES,
     CELLS,
@@ -162,6 +162,29 @@ def test_what_is_missing_is_said_before_anything_is_coded(folder, tmp_path):
         (tmp_path / "broken.json").write_text(broken)
         with pytest.raises(ConfigError, match="is no file of guidance maps"):
             build(folder, guidance="maps", maps=tmp_path / "broken.json").encode(IMAGE)
+
+
+def test_dcae_has_gains_at_its_stages():
+    codec = CotamDcaeCodec(level("0.0256"), CotamOptions(guidance="none", device="cpu"))
+    small = {
+        "head_dim": [4, 4, 8, 8, 4, 4],
+        "N": 8,
+        "M": 10,
+        "features": [8, 8, 16],
+        "blocks": [1, 1, 2],
+        "z_channels": 6,
+        "hyper_head_dim": 4,
+        "dictionary": [8, 2, 4],
+        "context": [8, 6],
+    }
+    network = codec.build({**CONFIG, "network": small})
+    x = torch.rand(1, 3, 128, 128)
+    with network.at(torch.zeros(1, 1, 1)):
+        low = network(x)
+    with network.at(torch.full((1, 8, 8), 3.0)):
+        high = network(x)
+    assert high["y_hat"].abs().sum() > low["y_hat"].abs().sum()
+    assert high["x_hat"].shape == x.shape
 
 
 def test_a_checkpoint_without_gains_is_refused(tmp_path, folder):

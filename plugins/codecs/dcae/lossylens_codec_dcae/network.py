@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from lossylens_toolkit.neural_codec.channel_slices import slice_transform
 from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens_toolkit.neural_codec.coding import Coder
 from lossylens_toolkit.neural_codec.compressai import EntropyBottleneck, GaussianConditional
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
-from lossylens_toolkit.neural_codec.slices import slice_transform
 from torch import Tensor, nn
 
 from lossylens_codec_dcae.blocks import Stage, doubling, down, halving, up
@@ -52,6 +52,9 @@ class Dcae(HyperpriorNetwork):
         self.g_s = nn.Sequential(
             doubling(M, f3), stages[3], up(f3, f2), stages[4], up(f2, f1), stages[5], up(f1, 3)
         )
+        # Where a stage of stride 2 ends in g_a; where one begins in g_s.
+        self.analysis_stages = {1: f1, 3: f2, 5: f3, 6: M}
+        self.synthesis_stages = {0: M, 2: f3, 4: f2, 6: f1}
         self.h_a = nn.Sequential(
             down(M, N), Stage(N, hyper_head_dim, _HYPER_WINDOW, 1), halving(N, z_channels, 3)
         )

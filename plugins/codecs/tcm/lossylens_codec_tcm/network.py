@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from lossylens_toolkit.neural_codec.channel_slices import slice_transform
 from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens_toolkit.neural_codec.coding import Coder
 from lossylens_toolkit.neural_codec.compressai import (
@@ -21,7 +22,6 @@ from lossylens_toolkit.neural_codec.compressai import (
     subpel_conv3x3,
 )
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
-from lossylens_toolkit.neural_codec.slices import slice_transform
 from torch import Tensor, nn
 
 from lossylens_codec_tcm.attention import MixedBlock, SwinAttention

@@ -78,7 +78,7 @@ def test_the_serial_one_codes_what_it_rounds(serial_folder):
     assert codec(serial_folder, SERIAL).decode(bitstream).size == (200, 70)
     hp = codec(serial_folder, "hp")
     hp.network = tested.network
-    with pytest.raises(BitstreamError, match=f"of tic-serial/{LEVEL.name}; this is of tic/"):
+    with pytest.raises(BitstreamError, match=f"of tic-serial/{LEVEL.name}; this is tic/"):
         hp.decode(bitstream)
 
 

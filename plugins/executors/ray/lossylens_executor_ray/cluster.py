@@ -204,7 +204,11 @@ class Cluster:
         for node in self.nodes:
             if room_on(node["Resources"], wanted):
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                options = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+                # What looks for a GPU sees none that is not set aside for it.
+                gpus = wanted.get("num_gpus") or 0
+                options = task.options(
+                    num_cpus=0, num_gpus=gpus, max_retries=0, scheduling_strategy=there
+                )
                 asked.append((node["NodeName"], options.remote()))
         end = time.monotonic() + patience
         for name, reference in asked:

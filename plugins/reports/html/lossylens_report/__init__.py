@@ -12,6 +12,7 @@ from lossylens.errors import ConfigError, RequirementError, StoreError
 if TYPE_CHECKING:
     from lossylens_report.analysis import Analysis
     from lossylens_report.reading import RunReading
+    from lossylens_report.sample_pictures import Budget
     from lossylens_report.table import Table
 
 #: What can be written: the page, tables, figures for papers.
@@ -26,6 +27,8 @@ def write_report(
     out: Path | None = None,
     formats: Sequence[str] = (PAGE,),
     fidelity: Path | None = None,
+    pictures: int | None = None,
+    reload: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write the report of runs and published results; return the page, or the folder.
@@ -37,6 +40,9 @@ def write_report(
         formats: members of :data:`FORMATS`.
         fidelity: CSV table of fidelity metrics by codec and level, which are
             correlated with the scores.
+        pictures: images of each task whose pictures are made, however long that takes; by
+            default some, within bounds of time and size.
+        reload: seconds after which a browser shows the page anew; 0 for never.
         say: is told, line by line, which cells are not shown, and why.
 
     Raises:
@@ -54,7 +60,9 @@ def write_report(
     absolute = folder.absolute()
     with _extras_named():
         analysis, runs = _analysis(names, fidelity)
-        path = folder / _write(analysis, runs, absolute, formats).relative_to(absolute)
+        path = folder / _write(analysis, runs, absolute, formats, pictures, reload).relative_to(
+            absolute
+        )
         for line in _untold(analysis):
             say(line)
         return path
@@ -164,7 +172,12 @@ def _untold(analysis: Analysis) -> Iterator[str]:
 
 
 def _write(
-    analysis: Analysis, runs: Sequence[RunReading], folder: Path, formats: Sequence[str]
+    analysis: Analysis,
+    runs: Sequence[RunReading],
+    folder: Path,
+    formats: Sequence[str],
+    pictures: int | None,
+    reload: int,
 ) -> Path:
     if any(each in TABLES for each in formats):
         from lossylens_report.table import WRITERS
@@ -181,10 +194,24 @@ def _write(
         write_figures(analysis, folder / "figures", [e for e in FIGURES if e in formats])
     if PAGE not in formats:
         return folder
-    from lossylens_report.page import render_page
-    from lossylens_report.samples import browse
+    from lossylens_report.page import render_page, render_samples
+    from lossylens_report.samples import write_samples
 
-    return _write_file(folder / "index.html", render_page(analysis, browse(runs)))
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = write_samples(runs, folder, _budget(pictures))
+    browser = folder / "samples.html"
+    if samples["sets"]:
+        _write_file(browser, render_samples(analysis, samples))
+    else:
+        browser.unlink(missing_ok=True)
+    return _write_file(folder / "index.html", render_page(analysis, samples, reload))
+
+
+def _budget(pictures: int | None) -> Budget:
+    """Return what pictures may take; who says how many waits for them."""
+    from lossylens_report.sample_pictures import Budget
+
+    return Budget() if pictures is None else Budget(pictures, 4_000_000_000, 24 * 3600.0)
 
 
 def _write_file(path: Path, text: str) -> Path:

@@ -19,7 +19,7 @@ from lossylens_report.advice import KEPT_SHARES, advice_in_words, advise_keeping
 from lossylens_report.analysis import Analysis, CodecCurve, GroupAnalysis
 from lossylens_report.findings import findings, notes_on, progress, warnings
 from lossylens_report.metrics.operating import SHARES
-from lossylens_report.samples import SIDE
+from lossylens_report.sample_pictures import SIDE
 from lossylens_report.table import file_name, numeric, shown
 from lossylens_report.tables import OWN_RANGE, SHARED_RANGE, all_tables
 
@@ -40,16 +40,17 @@ _TITLES = {
 }
 
 
-def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
+def render_page(analysis: Analysis, samples: Mapping[str, Any], reload: int = 0) -> str:
     """Return the page as HTML text.
 
     Args:
         analysis: what is shown.
-        samples: content of the sample browser, as
-            :func:`~lossylens_report.samples.browse` returns it.
+        samples: of the sample browser, as :func:`~lossylens_report.samples.write_samples`
+            returns it.
+        reload: seconds after which a browser shows the page anew; 0 for never.
     """
     tables = {table.name: table for table in all_tables(analysis)}
-    data = _data(analysis, samples)
+    data = _data(analysis)
     measures = [_Measure(analysis, model) for model in analysis.models]
     printed = [
         name
@@ -72,7 +73,7 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         "adaptors": bool(maps) or any(name in tables for name in ADAPTOR_TABLES),
         "gaps": bool(data["gap"]["data"]),
         "printed": bool(printed),
-        "samples": bool(samples["items"]),
+        "samples": bool(samples["sets"]),
         "made": True,
     }
     sections = [(anchor, _TITLES[anchor]) for anchor, present in content.items() if present]
@@ -84,9 +85,9 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         has_radar=has_radar,
         has_correlation=has_correlation,
         progress=progress(analysis),
-        side=SIDE,
         analysis=analysis,
-        title=", ".join(source.name for source in analysis.comparison.sources),
+        title=_names(analysis),
+        reload=reload,
         advice=advice,
         advice_words=_advice_words(analysis),
         findings=findings(analysis),
@@ -103,6 +104,15 @@ def render_page(analysis: Analysis, samples: Mapping[str, Any]) -> str:
         own_range=OWN_RANGE,
         shared_range=SHARED_RANGE,
     )
+
+
+def render_samples(analysis: Analysis, samples: Mapping[str, Any]) -> str:
+    """Return the page of the sample browser; see :func:`render_page`."""
+    return render("samples", samples, title=_names(analysis), samples=samples, side=SIDE)
+
+
+def _names(analysis: Analysis) -> str:
+    return ", ".join(source.name for source in analysis.comparison.sources)
 
 
 def _advice_words(analysis: Analysis) -> list[str]:
@@ -224,7 +234,7 @@ def _title(curve: CodecCurve) -> str:
     return text
 
 
-def _data(analysis: Analysis, samples: Mapping[str, Any]) -> dict[str, Any]:
+def _data(analysis: Analysis) -> dict[str, Any]:
     """Return what the page's script works on."""
     codecs = analysis.codecs
     return {
@@ -245,7 +255,6 @@ def _data(analysis: Analysis, samples: Mapping[str, Any]) -> dict[str, Any]:
         "gap": charts.gap_chart(analysis),
         "split": charts.split_chart(analysis),
         "topics": charts.topic_chart(analysis),
-        "samples": samples,
     }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from lossylens.cli.terminal_tables import print_table
+from lossylens.errors import ConfigError
 
 
 def report(
@@ -49,6 +51,22 @@ def report(
             " to be correlated with the scores."
         ),
     ] = None,
+    pictures: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Images of each task whose pictures are made for the sample browser, however long"
+            " that takes. Default: 24, as far as 64 MB and 30 seconds go.",
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Write the page anew whenever a run has gone on, without pictures of samples,"
+            " until all runs have ended; the page reloads itself. Ctrl+C ends it as well.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a report: curves, measures, tables and samples in one HTML file.
@@ -64,14 +82,42 @@ def report(
     if "all" in chosen:
         chosen = list(FORMATS)
     path = None
-    if chosen:
-        path = write_report(*sources, out=out, formats=chosen, fidelity=fidelity, say=_say)
+
+    def write(pictures: int | None, reload: int, say: Callable[[str], None]) -> None:
+        nonlocal path
+        path = write_report(
+            *sources,
+            out=out,
+            formats=chosen,
+            fidelity=fidelity,
+            pictures=pictures,
+            reload=reload,
+            say=say,
+        )
         if not as_json:
             typer.echo(path)
+
+    if watch:
+        from lossylens_report.watching import watch_runs
+
+        if PAGE not in chosen:
+            raise ConfigError("--watch: writes the page, so that --format must have html")
+
+        def write_watched(reload: int) -> None:
+            # What is left out is said once the run has ended.
+            write(0 if reload else pictures, reload, _silent if reload else _say)
+
+        watch_runs(sources, write_watched, _say)
+    elif chosen:
+        write(pictures, 0, _say)
     if as_json:
         typer.echo(json.dumps(_as_object(path, sources if compare else []), indent=2))
     elif compare:
         _print_comparison(sources)
+
+
+def _silent(line: str) -> None:
+    """Say nothing."""
 
 
 def _say(line: str) -> None:

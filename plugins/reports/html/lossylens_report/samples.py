@@ -1,138 +1,252 @@
-"""The sample browser: pictures as the VLM saw them, with its answers and verdicts.
+"""The sample browser: every question with the answers of all models, and pictures of some.
 
-A report shows some images of each task, those first on which verdicts flipped.
-Pictures are embedded within a budget of bytes and of time to decode them; what is left
-out is said.  They are the pixels that the model was given, whole where they are few
-enough, else scaled down, and marked so; several that one question is about are on one sheet.
-Boxes that are asked for are drawn by the page.  Nothing here can fail a report: a picture that
-cannot be shown has the reason in its place.
+The page is one file, and what it shows lies beside it in pieces, scripts that the page loads when
+they are needed: a page that was opened from disk may read nothing else.  A set is a task of
+a run; by its number its folder has
+
+``columns``: the place of each question's pictures and topic; the places for which pictures were
+    tried to be made, and for which they were;
+``verdicts-CELL``: one character for each question;
+``rates-POINT``: bits per pixel of the pictures at a codec and level;
+``questions-NUMBER``: :data:`PIECE` questions with all answers;
+``pictures-PLACE``: of one place, each a picture or why there is none.
+
+Pictures are those of some images of each task, those first on which verdicts flipped, within
+the budget of :mod:`~lossylens_report.sample_pictures`.  Boxes that are asked for are drawn by
+the page.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, fields
-from functools import cached_property, partial
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 from lossylens.cells import CellResult
-from lossylens.codec import Level, Square
-from lossylens.errors import DataError, LossylensError, PluginError, describe
-from lossylens.failure import Failure
-from lossylens.images import content_hash
-from lossylens.images.pixels import source_image
-from lossylens.registry import building
-from lossylens.registry.plugins import Registry, load_registry
-from lossylens.run.decoding import Bitstream, DecodeJob, DecoderProcess
-from lossylens.run.jobs import CodecRecipe
+from lossylens.registry.plugins import load_registry
+from lossylens.run.decoding import DecoderProcess
 from lossylens.store import read_models
 from lossylens.store.database import Store
-from lossylens.store.read_models import ShownSample, made_of
+from lossylens.store.read_models import ShownSample
 from lossylens.store.records import Picture as StoredPicture
-from lossylens.task import Task
 from lossylens.vlm import QuestionKind, parse_box
 from numpy.typing import NDArray
-from PIL import Image
 
 from lossylens_report.reading import RunReading
-from lossylens_report.sheets import WIDTH, sheet
+from lossylens_report.sample_pictures import (
+    Budget,
+    Picture,
+    PictureMaker,
+    RebuiltRun,
+    SampleView,
+    Spent,
+)
 from lossylens_report.verdicts import TaskVerdicts
 
-#: Longest side of a picture on the page, in pixels, and the quality of its WebP file where
-#: it is not kept whole.
-SIDE, QUALITY = 256, 80
+#: Folder of the pieces, beside the page.
+FOLDER = "samples"
 
-#: ``src``, a data URI, ``exact`` where it has the model's very pixels, and ``bpp`` where
-#: there is a bitstream; or ``why`` there is none.
-Picture = dict[str, str | float]
-
-T = TypeVar("T")
+#: Questions in one piece.
+PIECE = 200
 
 #: Questions that are shown of one image.
 _QUESTIONS = 4
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What the pictures of all runs together may take.
+class _Set:
+    """A task of a run.
 
     Attributes:
-        images: of each task.
-        size: bytes of all pictures.
-        seconds: to read and decode them.
+        views: what is shown of each sample, by id.
+        chosen: the same of those that have pictures.
     """
 
-    images: int = 24
-    size: int = 12_000_000
-    seconds: float = 30.0
-
-
-@dataclass
-class _Spent:
-    budget: Budget
-    size: int = 0
-    start: float = field(default_factory=time.monotonic)
+    run: RunReading
+    task: str
+    store: Store
+    judged: TaskVerdicts
+    views: Mapping[str, SampleView]
+    chosen: Mapping[str, SampleView]
+    note: str
 
     @property
-    def over(self) -> str:
-        """Why no more pictures are made, or ``""``."""
-        if self.size >= self.budget.size:
-            return f"left out: {self.budget.size / 1e6:g} MB of pictures are in this file already"
-        if time.monotonic() - self.start > self.budget.seconds:
-            return f"left out: the pictures took longer than {self.budget.seconds:g} s to decode"
-        return ""
+    def cells(self) -> list[CellResult]:
+        return _of_task(self.run, self.task)
 
     @property
-    def exact(self) -> bool:
-        """Whether there is room for pictures as they are."""
-        return self.size < self.budget.size / 2
+    def key(self) -> str:
+        """Of the task in the store."""
+        return self.store.cell(self.cells[0].key).task_key
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each view, by its key."""
+        keys = dict.fromkeys(view.key for view in self.views.values())
+        return {key: place for place, key in enumerate(keys)}
+
+    @cached_property
+    def pictures(self) -> Mapping[str, StoredPicture]:
+        """All images of the run, by hash."""
+        return self.store.pictures()
+
+    @property
+    def points(self) -> dict[tuple[str, str], CellResult]:
+        """A cell of each codec and level."""
+        return {(cell.codec, cell.level): cell for cell in self.cells if not cell.uncompressed}
 
 
-def browse(runs: Sequence[RunReading], budget: Budget | None = None) -> dict[str, Any]:
-    """Return the browser's content as JSON can hold it.
+def write_samples(
+    runs: Sequence[RunReading], folder: Path, budget: Budget | None = None
+) -> dict[str, Any]:
+    """Write the pieces of the browser into *folder*, in place of what is there.
+
+    Args:
+        runs: whose questions are shown.
+        folder: of the report.
+        budget: of the pictures.
 
     Returns:
-        ``items``: a list of questions, each with run, task, text, answer, image and
-        ``cells`` (model, codec, level, text, verdict, failure), and where a box is asked for
-        the ``box`` of the answer and of each cell; ``pictures``, by ``"RUN IMAGE original"``
-        and ``"RUN IMAGE CODEC LEVEL"``; ``notes``.
+        What the page begins with, as JSON can hold it: ``sets``, ``notes``, and whether any
+        question is ``pictured``.
     """
-    spent = _Spent(budget or Budget())
-    items: list[dict[str, Any]] = []
-    pictures: dict[str, Picture] = {}
+    fresh = folder / f"{FOLDER}.tmp"
+    shutil.rmtree(fresh, ignore_errors=True)
+    spent = Spent(budget or Budget())
+    sets: list[dict[str, Any]] = []
     notes: list[str] = []
     for run in runs:
-        registry = load_registry(strict=False)
         # A decoder that crashes or hangs costs its picture, and not the report.
         decoder = DecoderProcess(spent.budget.seconds, psutil.virtual_memory().total // 2)
         with Store(run.folder, writable=False) as store, closing(decoder):
-            shown: list[_Showing] = []
-            for task, judged in run.verdicts.items():
-                chosen, flipped = choose(judged, _of_task(run, task), spent.budget.images)
-                views = _views(store, run, task, judged, chosen)
-                items += _items(store, run, task, judged, chosen, views)
-                notes.append(
-                    f"{run.results.name}, {task}: {len(set(judged.image[chosen].tolist()))} of"
-                    f" {len(judged.images)} images; {flipped} of {len(judged.samples)} questions"
-                    " have a verdict that compression flipped."
-                )
-                if views:
-                    built = _Built(store, registry, run)
-                    cells = _of_task(run, task)
-                    shown.append(_Showing(store, built, cells, views, pictures, spent, decoder))
-            # The originals of all tasks come before what takes long to decode.
-            originals = [each.originals() for each in shown]
-            for each, given in zip(shown, originals, strict=True):
-                each.compressed(given)
-    return {"items": items, "pictures": pictures, "notes": notes}
+            found = [_set(run, task, store, spent.budget.images) for task in run.verdicts]
+            pictures = _pictures(run, store, found, spent, decoder)
+            for each in found:
+                if each.views:
+                    sets.append(_write_set(each, pictures, fresh / str(len(sets))))
+                    notes.append(each.note)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    if sets:
+        fresh.replace(folder / FOLDER)
+    return {"sets": sets, "notes": notes, "pictured": any(each["pictured"] for each in sets)}
+
+
+def _set(run: RunReading, task: str, store: Store, images: int) -> _Set:
+    judged, cells = run.verdicts[task], _of_task(run, task)
+    chosen, flipped = choose(judged, cells, images)
+    views = _views(store, cells, judged)
+    shown = {judged.samples[place]: views[judged.samples[place]] for place in chosen if views}
+    note = (
+        f"{run.results.name}, {task}: pictures of {len(set(judged.image[chosen].tolist()))} of"
+        f" {len(judged.images)} images; {flipped} of {len(judged.samples)} questions have a"
+        " verdict that compression flipped."
+    )
+    return _Set(run, task, store, judged, views, shown, note)
+
+
+def _pictures(
+    run: RunReading, store: Store, sets: Sequence[_Set], spent: Spent, decoder: DecoderProcess
+) -> dict[tuple[str, str], Picture]:
+    built = RebuiltRun(store, load_registry(strict=False), run)
+    pictures: dict[tuple[str, str], Picture] = {}
+    makers = [
+        PictureMaker(store, built, each.cells, each.chosen, pictures, spent, decoder)
+        for each in sets
+        if each.chosen
+    ]
+    # The originals of all tasks come before what takes long to decode.
+    originals = [each.originals() for each in makers]
+    for each, given in zip(makers, originals, strict=True):
+        each.compressed(given)
+    return pictures
+
+
+def _write_set(
+    of: _Set, pictures: Mapping[tuple[str, str], Picture], folder: Path
+) -> dict[str, Any]:
+    """Write the pieces of a set; return what the page must know at once."""
+    folder.mkdir(parents=True)
+    judged, places = of.judged, of.places
+    topics = list(dict.fromkeys(judged.topics))
+    known = {topic: number for number, topic in enumerate(topics)}
+    decoded = {
+        view for (view, name), each in pictures.items() if name != "original" and "src" in each
+    }
+    chosen = {places[view.key] for view in of.chosen.values()}
+    pictured = {places[view] for view in decoded if places.get(view) in chosen}
+    columns = {
+        "view": [places[of.views[sample].key] for sample in judged.samples],
+        "topic": [known[topic] for topic in judged.topics] if len(topics) > 1 else None,
+        "chosen": sorted(chosen),
+        "pictured": sorted(pictured),
+    }
+    _write(folder, "columns", columns)
+    for number, cell in enumerate(of.cells):
+        _write(folder, f"verdicts-{number}", _characters(judged.verdicts[cell.key]))
+    for number, cell in enumerate(of.points.values()):
+        _write(folder, f"rates-{number}", list(_rates(of, cell)))
+    for number, start in enumerate(range(0, len(judged.samples), PIECE)):
+        ids = judged.samples[start : start + PIECE]
+        _write(folder, f"questions-{number}", list(_questions(of, ids)))
+    by_view: dict[str, dict[str, Picture]] = {}
+    for (view, name), picture in pictures.items():
+        by_view.setdefault(view, {})[name] = picture
+    for view, made in by_view.items():
+        if places.get(view) in chosen:
+            _write(folder, f"pictures-{places[view]}", made)
+    points = list(of.points)
+    return {
+        "run": of.run.results.name,
+        "task": of.task,
+        "count": len(judged.samples),
+        "pictured": bool(pictured),
+        "piece": PIECE,
+        "topics": topics if len(topics) > 1 else [],
+        "cells": [
+            {
+                "model": cell.model,
+                "codec": cell.codec,
+                "level": cell.level,
+                "base": cell.uncompressed,
+                "point": None if cell.uncompressed else points.index((cell.codec, cell.level)),
+            }
+            for cell in of.cells
+        ],
+    }
+
+
+def _write(folder: Path, name: str, value: Any) -> None:
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    content = f'LOSSYLENS("{folder.name}/{name}",{text});\n'
+    (folder / f"{name}.js").write_text(content, encoding="utf-8")
+
+
+def _characters(verdicts: NDArray[np.float32]) -> str:
+    """Return verdicts as text: ``-`` for none, else tenths, the character after 9 being 1."""
+    tenths = np.rint(10 * np.clip(np.nan_to_num(verdicts), 0, 1))
+    codes = np.where(np.isnan(verdicts), ord("-"), ord("0") + tenths)
+    return codes.astype(np.uint8).tobytes().decode("ascii")
+
+
+def _rates(of: _Set, cell: CellResult) -> Iterator[float | None]:
+    """Yield the rate of each view at a codec and level: of all its images that are encoded."""
+    encodings = of.store.encodings(of.store.cell(cell.key).codec_key)
+    by_key = {view.key: view for view in of.views.values()}
+    for key in of.places:
+        bits, pixels = 0, 0
+        for _, image, context in by_key[key].readable:
+            encoding = encodings.get(image)
+            if not context and encoding is not None and encoding.size is not None:
+                width, height = of.pictures[image].size
+                bits, pixels = bits + 8 * encoding.size, pixels + width * height
+        yield round(bits / pixels, 4) if pixels else None
 
 
 def _of_task(run: RunReading, task: str) -> list[CellResult]:
@@ -177,68 +291,34 @@ def _flips(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[n
     return np.isfinite(before) & np.isfinite(after) & ((before >= 0.5) != (after >= 0.5))
 
 
-@dataclass(frozen=True)
-class _View:
-    """The images of a sample: hashes, and whether each is context; None for one without a file."""
-
-    images: tuple[tuple[str | None, bool], ...]
-
-    @property
-    def readable(self) -> list[tuple[int, str, bool]]:
-        """Number, hash and whether it is context, of those that have a file."""
-        found = enumerate(self.images, 1)
-        return [(number, image, context) for number, (image, context) in found if image]
-
-    @property
-    def key(self) -> str:
-        """The hash of the only image, or one of all."""
-        hashes = [image for _, image, _ in self.readable]
-        if len(hashes) == 1:
-            return hashes[0]
-        return hashlib.sha256(repr(self.images).encode()).hexdigest()
-
-
 def _views(
-    store: Store, run: RunReading, task: str, judged: TaskVerdicts, places: Sequence[int]
-) -> dict[str, _View]:
-    """Return what is shown of the chosen samples, by id."""
-    cells = _of_task(run, task)
-    if not places or not cells:
+    store: Store, cells: Sequence[CellResult], judged: TaskVerdicts
+) -> dict[str, SampleView]:
+    """Return what is shown of all samples, by id."""
+    if not cells or not judged.samples:
         return {}
-    ids = [judged.samples[place] for place in places]
-    found = read_models.sample_images(store, store.cell(cells[0].key).task_key, ids)
-    return {sample: _View(tuple(found[sample])) for sample in ids}
+    found = read_models.sample_images(store, store.cell(cells[0].key).task_key, judged.samples)
+    return {sample: SampleView(tuple(found.get(sample, ()))) for sample in judged.samples}
 
 
-def _items(
-    store: Store,
-    run: RunReading,
-    task: str,
-    judged: TaskVerdicts,
-    places: Sequence[int],
-    views: Mapping[str, _View],
-) -> list[dict[str, Any]]:
-    """Return the questions with the answers of all cells."""
-    cells = _of_task(run, task)
-    if not views:
-        return []
-    ids = [judged.samples[place] for place in places]
-    key = store.cell(cells[0].key).task_key
-    samples = {each.id: each for each in read_models.shown_samples(store, key, ids)}
-    answers = {cell.key: read_models.answers(store, cell.key, ids) for cell in cells}
-    items = []
-    for sample, place in zip(ids, places, strict=True):
+def _questions(of: _Set, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield questions with the answers of all cells, of which most are alike.
+
+    ``texts`` are the distinct answers, each a text or null and the reason of a failure, and
+    ``given`` the place of each cell's among them.
+    """
+    samples = {each.id: each for each in read_models.shown_samples(of.store, of.key, ids)}
+    answers = [read_models.answers(of.store, cell.key, ids) for cell in of.cells]
+    for sample in ids:
         question = _question(samples[sample])
-        found = [
-            _answer(cell, answers[cell.key].get(sample), judged.verdicts[cell.key][place])
-            for cell in cells
-        ]
+        texts: dict[tuple[str | None, str | None], int] = {}
+        given = []
+        for of_cell in answers:
+            text, failure = of_cell.get(sample) or (None, "no prediction")
+            given.append(texts.setdefault((text, failure), len(texts)))
         if question["box"]:
-            for each in found:
-                each["box"] = parse_box(each["text"] or "")
-        shown = {"run": run.results.name, "task": task, "image": views[sample].key}
-        items.append({**shown, **question, "cells": found})
-    return items
+            question["boxes"] = [parse_box(text or "") for text, _ in texts]
+        yield {**question, "texts": list(texts), "given": given}
 
 
 def _question(sample: ShownSample) -> dict[str, Any]:
@@ -251,260 +331,3 @@ def _question(sample: ShownSample) -> dict[str, Any]:
         "answer": answer,
         "box": parse_box(answer) if question["kind"] == QuestionKind.BOX else None,
     }
-
-
-def _answer(
-    cell: CellResult, answer: tuple[str | None, str | None] | None, verdict: float
-) -> dict[str, Any]:
-    text, failure = answer or (None, "no prediction")
-    return {
-        "model": cell.model,
-        "codec": cell.codec,
-        "level": cell.level,
-        "base": cell.uncompressed,
-        "text": text,
-        "failure": failure,
-        "verdict": None if np.isnan(verdict) else round(float(verdict), 3),
-    }
-
-
-@dataclass(frozen=True)
-class _Showing:
-    """Adds the pictures of the chosen samples of a task."""
-
-    store: Store
-    built: _Built
-    cells: Sequence[CellResult]
-    views: Mapping[str, _View]
-    pictures: dict[str, Picture]
-    spent: _Spent
-    decoder: DecoderProcess
-
-    @property
-    def _parity(self) -> bool:
-        return bool(self.built.run.results.manifest.get("evaluator_parity"))
-
-    @property
-    def _distinct(self) -> list[_View]:
-        return list({view.key: view for view in self.views.values()}.values())
-
-    def originals(self) -> Mapping[str, Image.Image] | Failure:
-        """Add uncompressed pictures; return the images by hash, or why there are none."""
-        found = _guarded(lambda: _originals(self.built, self.cells[0], self.views, self._parity))
-        for view in self._distinct:
-            self._add(view, "original", partial(_original, found, view))
-        return found
-
-    def compressed(self, originals: Mapping[str, Image.Image] | Failure) -> None:
-        """Add the pictures of every codec and level."""
-        codecs = {(cell.codec, cell.level): cell for cell in self.cells if not cell.uncompressed}
-        points = {
-            f"{codec} {level}": _Point(self.store, self.built, cell, self._parity, self.decoder)
-            for (codec, level), cell in codecs.items()
-        }
-        for view in self._distinct:
-            for name, point in points.items():
-                self._add(view, name, partial(_compressed, point, originals, view))
-
-    def _add(self, view: _View, name: str, make: Callable[[], tuple[Image.Image, Picture]]) -> None:
-        key = f"{self.built.run.results.name} {view.key} {name}"
-        if key in self.pictures:
-            return
-        over = self.spent.over
-        if over:
-            self.pictures[key] = {"why": over}
-            return
-        made = _guarded(make)
-        if isinstance(made, Failure):
-            self.pictures[key] = {"why": made.reason}
-            return
-        image, more = made
-        alone = len(view.readable) == 1
-        side = SIDE if alone else max(image.size)
-        picture = embedded(image, exact=self.spent.exact and alone, side=side)
-        self.pictures[key] = {**picture, **more}
-        self.spent.size += len(str(picture["src"]))
-
-
-def _original(
-    originals: Mapping[str, Image.Image] | Failure, view: _View
-) -> tuple[Image.Image, Picture]:
-    if isinstance(originals, Failure):
-        raise DataError(originals.reason)
-    return _shown([(number, originals[image]) for number, image, _ in view.readable]), {}
-
-
-def _compressed(
-    point: _Point, originals: Mapping[str, Image.Image] | Failure, view: _View
-) -> tuple[Image.Image, Picture]:
-    """Return the images as the model was given them: context as it is."""
-    shown, bits, pixels = [], 0.0, 0
-    for number, image, context in view.readable:
-        if context:
-            if isinstance(originals, Failure):
-                raise DataError(originals.reason)
-            shown.append((number, originals[image]))
-            continue
-        picture, size = point.picture(image)
-        shown.append((number, picture))
-        bits += 8 * size
-        pixels += picture.width * picture.height
-    return _shown(shown), {"bpp": round(bits / pixels, 4)} if pixels else {}
-
-
-def _shown(images: Sequence[tuple[int, Image.Image]]) -> Image.Image:
-    return images[0][1] if len(images) == 1 else sheet(images)
-
-
-def _guarded(make: Callable[[], T]) -> T | Failure:
-    """Return what *make* makes, or why it cannot: plugins, weights or data may be gone."""
-    try:
-        return make()
-    except (Exception, SystemExit) as error:
-        return Failure(" ".join(describe(error).split()))
-
-
-@dataclass(frozen=True)
-class _Built:
-    """Builds the parts of a run again, with the options that they had."""
-
-    store: Store
-    registry: Registry
-    run: RunReading
-
-    @cached_property
-    def pictures(self) -> Mapping[str, StoredPicture]:
-        return self.store.pictures()
-
-    def task(self, cell: CellResult) -> Task:
-        described = made_of(self.store, self.store.cell(cell.key).task_key)
-        options = self._options(described, "task", cell.task)
-        return self.registry.build_task(described["name"], options)
-
-    def codec(self, cell: CellResult) -> CodecRecipe:
-        described = made_of(self.store, self.store.cell(cell.key).codec_key)
-        found = self.registry.find("codec", described["name"])
-        options = self.registry.options(found, self._options(described, "codec", cell.codec))
-        building.check_requirements(found, options)
-        return CodecRecipe(
-            # All codecs of the report are kept side by side.
-            where="report",
-            name=found.spec.name,
-            key=f"{cell.codec} {cell.level}",
-            factory=found.spec.factory,
-            level=Level(described["level"], described["parameters"]),
-            options=options,
-            square=_square(described.get("square")),
-        )
-
-    def _options(self, described: Mapping[str, Any], kind: str, label: str) -> dict[str, Any]:
-        """Return the options that decide results, and those that the configuration gave besides."""
-        known = {
-            each.name for each in fields(self.registry.find(kind, described["name"]).spec.options)
-        }
-        entries = self.run.results.manifest["config"].get(f"{kind}s") or {}
-        for key, entry in entries.items():
-            given = dict(entry or {})
-            if label == (key if given.get("plugin") else self._canonical(kind, key)):
-                given = {name: value for name, value in given.items() if name in known}
-                return {**given, **described["options"]}
-        return dict(described["options"])
-
-    def _canonical(self, kind: str, name: str) -> str:
-        try:
-            return self.registry.find(kind, name).spec.name
-        except PluginError:  # of another entry, whose plugin is no longer installed
-            return name
-
-
-def _square(described: Mapping[str, Any] | None) -> Square | None:
-    return Square(**{**described, "border": tuple(described["border"])}) if described else None
-
-
-def _originals(
-    built: _Built, cell: CellResult, views: Mapping[str, _View], parity: bool
-) -> dict[str, Image.Image]:
-    """Return uncompressed images by hash, read from the task's data again.
-
-    Those that are shown on sheets alone are as large as they need be there.
-    """
-    task = built.task(cell)
-    whole = {view.key for view in views.values() if len(view.readable) == 1}
-    found: dict[str, Image.Image] = {}
-    left = {image for view in views.values() for _, image, _ in view.readable}
-    for sample in task.samples():
-        if sample.id not in views:
-            continue
-        for number, image, _ in views[sample.id].readable:
-            if image not in left:
-                continue
-            data = sample.images[number - 1].read()
-            if content_hash(data) != image:
-                raise DataError("the task's data have changed since the run")
-            found[image] = source_image(data, parity=parity)
-            if image not in whole:
-                found[image].thumbnail((WIDTH, WIDTH))
-            left.discard(image)
-        if not left:
-            break
-    return found
-
-
-class _Point:
-    """One codec and level of a run."""
-
-    def __init__(
-        self, store: Store, built: _Built, cell: CellResult, parity: bool, decoder: DecoderProcess
-    ) -> None:
-        self._store, self._built, self._cell = store, built, cell
-        self._parity, self._decoder = parity, decoder
-        self._encodings = store.encodings(store.cell(cell.key).codec_key)
-        self._codec: CodecRecipe | None = None
-        self._failure = ""
-
-    def picture(self, image: str) -> tuple[Image.Image, int]:
-        """Return the image as the model was given it, and the bytes of its bitstream."""
-        encoding = self._encodings.get(image)
-        if encoding is None or encoding.bitstream is None or encoding.size is None:
-            raise DataError(encoding.failure or "" if encoding else "it was not encoded")
-        size = self._built.pictures[image].size
-        job = DecodeJob(
-            StoredPicture(image, 0, *size),
-            self._ready(),
-            Bitstream(encoding.bitstream, self._store.folder),
-            self._parity,
-        )
-        [decoded] = self._decoder.decode([job])
-        shown = None if isinstance(decoded, Failure) else decoded.image()
-        if isinstance(decoded, Failure) or shown is None:
-            raise DataError(decoded.reason if isinstance(decoded, Failure) else "no picture")
-        return shown, encoding.size
-
-    def _ready(self) -> CodecRecipe:
-        """Return the codec's recipe; if it cannot be built, that fails at once the next time."""
-        if self._failure:
-            raise DataError(self._failure)
-        if self._codec is None:
-            try:
-                self._codec = self._built.codec(self._cell)
-            except LossylensError as error:
-                self._failure = str(error)
-                raise
-        return self._codec
-
-
-def embedded(image: Image.Image, *, exact: bool, side: int = SIDE) -> Picture:
-    """Return *image* as a data URI.
-
-    Args:
-        image: RGB.
-        exact: keep every pixel, unless the image is larger than *side*.
-        side: the longest that a side may be.
-    """
-    exact = exact and max(image.size) <= side
-    small = image.copy()
-    small.thumbnail((side, side))
-    stream = io.BytesIO()
-    small.save(stream, "WEBP", lossless=exact, exact=exact, quality=QUALITY)
-    source = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
-    return {"src": source, **({"exact": True} if exact else {})}

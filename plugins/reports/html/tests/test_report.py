@@ -25,7 +25,7 @@ from lossylens_report.run_results import SourceResults
 from lossylens_report.table import to_csv, to_latex, to_markdown
 from lossylens_report.tables import all_tables
 
-NO_SAMPLES = {"items": [], "pictures": {}, "notes": []}
+NO_SAMPLES = {"sets": [], "notes": []}
 RATES = {"q1": 0.1, "q5": 0.2, "q10": 0.3, "q20": 0.4}
 
 

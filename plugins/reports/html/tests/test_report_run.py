@@ -16,14 +16,16 @@ pytest.importorskip("scipy")
 
 from lossylens.cells import CellResult
 from lossylens.cli import main
-from lossylens.errors import StoreError
+from lossylens.errors import ConfigError, StoreError
 from lossylens.run.driver import run
 from lossylens.store.database import Store
 from lossylens_report import write_report
 from lossylens_report.comparing import Source, compare
 from lossylens_report.reading import read_run
-from lossylens_report.samples import SIDE, Budget, browse, choose, embedded
+from lossylens_report.sample_pictures import SIDE, Budget, embedded
+from lossylens_report.samples import choose, write_samples
 from lossylens_report.verdicts import TaskVerdicts
+from lossylens_report.watching import INTERVAL, watch_runs
 from PIL import Image
 
 
@@ -82,7 +84,7 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
         write_report(tmp_path)
 
 
-def test_browser_shows_pictures_answers_and_flips(finished):
+def test_browser_shows_pictures_answers_and_flips(finished, browse):
     content = browse([read_run(finished())])
     [item, *_] = content["items"]
     assert {each["level"] for each in item["cells"]} == {"raw", "b64", "b16"}
@@ -92,14 +94,14 @@ def test_browser_shows_pictures_answers_and_flips(finished):
     assert content["pictures"][f"run {item['image']} original"]["src"].startswith("data:")
 
 
-def test_browser_says_what_the_budget_left_out(finished):
+def test_browser_says_what_the_budget_left_out(finished, browse):
     content = browse([read_run(finished())], Budget(size=1))
     reasons = [each["why"] for each in content["pictures"].values() if "why" in each]
     assert len(reasons) == len(content["pictures"]) - 1
-    assert "are in this file already" in reasons[0]
+    assert "MB of pictures are there already" in reasons[0]
 
 
-def test_browser_says_why_a_picture_cannot_be_decoded(finished):
+def test_browser_says_why_a_picture_cannot_be_decoded(finished, browse):
     folder = finished()
     for path in (folder / "bitstreams").glob("*/*"):
         path.write_bytes(b"damaged")
@@ -117,7 +119,7 @@ def pixels(picture):
 
 @pytest.mark.parametrize("parity", [False, True])
 def test_pictures_have_the_very_pixels_that_the_model_was_given(
-    finished, monkeypatch, tmp_path, parity
+    finished, monkeypatch, tmp_path, browse, parity
 ):
     path = tmp_path / "given"
     monkeypatch.setenv("SAMPLE_GIVEN", str(path))
@@ -153,7 +155,7 @@ def test_options_that_change_no_result_are_as_in_the_run(
     folder = finished(*overrides)
     path = tmp_path / "built"
     monkeypatch.setenv("SAMPLE_BUILT", str(path))
-    browse([read_run(folder)])
+    write_samples([read_run(folder)], tmp_path / "browser")
     seen = {tuple(line.split()) for line in path.read_text().splitlines()}
     programs = {"b64": "here" if len(overrides[0]) < 40 else "no", "b16": "here"}
     assert seen == {("task", "there"), *programs.items()}
@@ -317,7 +319,7 @@ def test_images_with_flips_come_first_and_some_without():
     assert places == [30, 31, 32, 33, 34, 35, 0, 1]
 
 
-def test_boxes_are_there_to_be_drawn(finished):
+def test_boxes_are_there_to_be_drawn(finished, browse):
     folder = finished()
     truth, given = "[0.1000, 0.2000, 0.3000, 0.4000]", "[0.1000, 0.2000, 0.3000, 0.5000]"
     database = sqlite3.connect(folder / "run.sqlite")
@@ -330,9 +332,9 @@ def test_boxes_are_there_to_be_drawn(finished):
     database.commit()
     database.close()
     [item, *_] = browse([read_run(folder)])["items"]
-    assert item["box"] == (0.1, 0.2, 0.3, 0.4)
-    boxes = {each["level"]: each["box"] for each in item["cells"]}
-    assert boxes == {"raw": None, "b64": None, "b16": (0.1, 0.2, 0.3, 0.5)}
+    assert item["box"] == [0.1, 0.2, 0.3, 0.4]
+    boxes = {each["level"]: item["boxes"][each["place"]] for each in item["cells"]}
+    assert boxes == {"raw": None, "b64": None, "b16": [0.1, 0.2, 0.3, 0.5]}
 
 
 def test_rates_of_films_are_per_second(finished):
@@ -351,3 +353,45 @@ def test_rates_of_films_are_per_second(finished):
     assert "mean over 6 films" in notes[0]
     found = float(re.search(r"b16 (\d+\.?\d*)", notes[0])[1])
     assert found == pytest.approx(8 * sizes[0] / 6 / 0.5 / 1000, rel=0.01)
+
+
+def test_watching_writes_whenever_the_run_has_gone_on_and_at_its_end(finished, monkeypatch):
+    folder = finished()
+    change(folder, "UPDATE runs SET ended = NULL, outcome = NULL")
+    written, said, looks = [], [], iter(range(10))
+
+    def sleep(_seconds):
+        # The second look finds nothing new, the third a run that has ended.
+        if next(looks) == 1:
+            change(folder, "UPDATE runs SET ended = started, outcome = 'done'")
+
+    monkeypatch.setattr("lossylens_report.watching.time.sleep", sleep)
+    watch_runs([folder], written.append, said.append)
+    assert written == [INTERVAL, 0]
+    assert said == []
+
+
+def test_watching_waits_for_a_run_and_ends_by_the_keyboard(tmp_path, monkeypatch):
+    said = []
+
+    def sleep(_seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lossylens_report.watching.time.sleep", sleep)
+    watch_runs([tmp_path], lambda _reload: pytest.fail("there is nothing to write"), said.append)
+    assert [line.partition(";")[0] for line in said] == [
+        "waiting for the run to begin",
+        "no longer watched",
+    ]
+    with pytest.raises(ConfigError, match="no run folder is among these"):
+        watch_runs(["published"], said.append, said.append)
+
+
+def test_a_watched_page_reloads_itself_until_the_run_has_ended(finished, capsys):
+    folder = finished()
+    write_report(folder, reload=10, pictures=0)
+    page = folder / "report" / "index.html"
+    assert '<meta http-equiv="refresh" content="10">' in page.read_text()
+    out, _ = reported(capsys, folder, "--watch")
+    assert out == f"{page}\n"
+    assert 'http-equiv="refresh"' not in page.read_text()
