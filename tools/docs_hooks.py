@@ -23,7 +23,7 @@ from lossylens.cli.commands import build
 from lossylens.cli.config_command import section_docs
 from lossylens.cli.plugins_command import spec_details
 from lossylens.grid.config import PLUGIN_SECTIONS, SETTINGS
-from lossylens.options.optiondocs import option_docs
+from lossylens.options.optiondocs import OptionDoc, option_docs
 from lossylens.registry.plugin_info import Registered
 from lossylens.registry.plugins import Registry, load_registry
 from mkdocs.config.defaults import MkDocsConfig
@@ -248,17 +248,22 @@ def needs(found: Registered[Any], registry: Registry) -> list[str]:
 
 def options_table(title: str, options: type) -> Iterator[str]:
     """Yield a table of the options, if there are any."""
-    rows = [
+    rows = option_rows(option_docs(options))
+    if rows:
+        yield table((title, "type", "default", "meaning"), rows)
+
+
+def option_rows(docs: Iterable[OptionDoc]) -> list[tuple[str, str, str, str]]:
+    """Return name, type, default and meaning of each, as cells of a table."""
+    return [
         (
             f"`{each.name}`",
             f"`{each.type}`",
             f"`{each.shown}`" if each.shown else "",
             cell(each.text),
         )
-        for each in option_docs(options)
+        for each in docs
     ]
-    if rows:
-        yield table((title, "type", "default", "meaning"), [tuple(map(piped, row)) for row in rows])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -271,11 +276,6 @@ def cell(text: str) -> str:
     """Return plain text as a cell of a table, with nothing in it that Markdown would read."""
     escaped = html.escape(text, quote=False).replace("\n", " ")
     return re.sub(r"([\\*_\[\]|])", r"\\\1", escaped) if "`" not in text else escaped
-
-
-def piped(text: str) -> str:
-    """Return a cell with its bars escaped, which would end it."""
-    return re.sub(r"(?<!\\)\|", r"\\|", text)
 
 
 def commands() -> str:
@@ -296,17 +296,7 @@ def configuration() -> str:
         " a mapping, under its own name or another with `plugin:`.",
     ]
     for section in [*PLUGIN_SECTIONS, *SETTINGS]:
-        rows = [
-            (
-                f"`{each.name}`",
-                f"`{each.type}`",
-                f"`{each.shown}`" if each.shown else "",
-                cell(each.text),
-            )
-            for each in section_docs(section)
-        ]
+        rows = option_rows(section_docs(section))
         parts.append(f"## {section}")
-        parts.append(
-            table(("key", "type", "default", "meaning"), [tuple(map(piped, r)) for r in rows])
-        )
+        parts.append(table(("key", "type", "default", "meaning"), rows))
     return "\n\n".join(parts)

@@ -36,7 +36,7 @@ def path_if(is_path: Callable[[str], bool]) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FileSource:
     """Where missing files come from.
 
     Attributes:
@@ -75,7 +75,7 @@ class Missing:
 
     what: str
     remedy: str
-    source: Source | None = None
+    source: FileSource | None = None
 
 
 @dataclass

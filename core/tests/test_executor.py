@@ -22,6 +22,10 @@ from lossylens.errors import ImageError, RequirementError
 def work(job):
     if job == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if job.startswith("kill"):
+        print("killed", file=open(os.environ["PIDS"], "a"), flush=True)
+        if job == "kill always" or len(open(os.environ["PIDS"]).readlines()) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
     if job == "exit":
         os._exit(3)
     if job == "image":
@@ -95,6 +99,18 @@ def test_a_dead_worker_fails_its_job_alone(work) -> None:
     killed, ended = "the worker process was killed by SIGSEGV", "ended with exit code 3"
     assert sorted(reasons) == [f"the worker process {ended}", killed, killed]
     assert sorted(job for job, _ in results) == sorted(jobs)
+
+
+@pytest.mark.parametrize(("job", "result"), [("kill once", "KILL ONCE"), ("kill always", None)])
+def test_a_worker_killed_from_outside_gets_its_job_once_more(
+    work, monkeypatch, tmp_path, job: str, result: str | None
+) -> None:
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    results = dict(run_jobs(work, [["a", job, "b"]], 1))
+    assert (results.pop("a"), results.pop("b")) == ("A", "B")
+    words = "the worker process was killed by SIGKILL, perhaps for want of memory"
+    assert results[job] == (result or Failure(words, transient=True))
+    assert len((tmp_path / "pids").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])

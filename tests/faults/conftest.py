@@ -28,11 +28,16 @@ ROUNDS = int(os.environ.get("ROUNDS", "2"))
 SEED = int(os.environ.get("SEED", "21"))
 LONG = ROUNDS >= 10
 
+#: The short form has the first alone.
+CODECS = (
+    "blocky: {levels: [b64, b16]}",
+    "shifted: {plugin: blocky, offset: 3, levels: [b16]}",
+    "turned: {plugin: blocky, offset: 9, levels: [b64]}",
+)
+
 CONFIG = """
 codecs:
-  blocky: {levels: [b64, b16]}
-  shifted: {plugin: blocky, offset: 3, levels: [b16]}
-  turned: {plugin: blocky, offset: 9, levels: [b64]}
+  CODECS
 vlms:
   seer: {batch_images: 3}
 tasks:
@@ -70,6 +75,7 @@ class HarmedRun:
         self.folder, self.out = folder, folder / "run"
         folder.mkdir(parents=True)
         text = CONFIG.replace("IMAGES", str(images)).replace("TROUBLES", troubles)
+        text = text.replace("CODECS", "\n  ".join(CODECS if LONG else CODECS[:1]))
         (folder / "config.yaml").write_text(text)
 
     def start(self, *overrides: str, **environment: str) -> subprocess.Popen[str]:

@@ -74,7 +74,7 @@ def test_every_trouble_is_recorded_as_on_this_machine(harmed: Any, on_ray: str) 
 def test_ended_at_random_moments(
     harmed: Any, harness: Any, chance: Any, tools: Any, cluster: Any, on_ray: str
 ) -> None:
-    images = 40 if tools.LONG else 8
+    images = 40 if tools.LONG else 4
     undisturbed = harmed(images)
     assert undisturbed.end()[0] == 0
 

@@ -9,7 +9,7 @@ from lossylens.errors import RequirementError
 from lossylens.registry.import_paths import import_object
 
 if TYPE_CHECKING:
-    from lossylens.spec import Source
+    from lossylens.spec import FileSource
 
 #: Weights in PyTorch's own format, which are left alone where there are safetensors.
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -18,7 +18,7 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _OTHERS = ("*.h5", "*.msgpack", "*.onnx", "*.gguf", "*.tflite", "*.mlmodel")
 
 
-def fetch_source(source: Source) -> Path:
+def fetch_source(source: FileSource) -> Path:
     """Get a file or repository, going on where an earlier attempt broke off; return where it is.
 
     Args:
@@ -43,7 +43,7 @@ def fetch_source(source: Source) -> Path:
     return target
 
 
-def _from_hub(source: Source) -> Path:
+def _from_hub(source: FileSource) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 

@@ -25,14 +25,14 @@ FILES = {
 PLUGIN = """
 from lossylens.codec import CodecSpec, Level
 from lossylens.hookspecs import hookimpl
-from lossylens.spec import Missing, Source
+from lossylens.spec import Missing, FileSource
 from pathlib import Path
 
 def missing(options):
     target = Path({target!r})
     if target.exists():
         return []
-    source = Source({url!r}, str(target), 0.5, "CC0-1.0", {sha256!r})
+    source = FileSource({url!r}, str(target), 0.5, "CC0-1.0", {sha256!r})
     return [Missing("checkpoint far", "get it", source), *{others}]
 
 @hookimpl
@@ -137,7 +137,7 @@ def test_another_file_is_refused(far, capsys):
 
 
 def test_what_cannot_be_got_by_a_program_is_said(far, capsys):
-    page = 'Missing("checkpoint near", "get it at example.org", Source("example.org"))'
+    page = 'Missing("checkpoint near", "get it at example.org", FileSource("example.org"))'
     far(others=f"[{page}]")
     assert main(["fetch", "far"]) == 1
     said = capsys.readouterr().out
@@ -153,10 +153,12 @@ def test_an_unknown_name(far, capsys):
 
 def test_a_repository_comes_from_the_hub_without_its_pickles(server, tmp_path):
     pytest.importorskip("huggingface_hub")
+    target = str(tmp_path / "x.bin")
     program = (
-        "from lossylens.spec import Source; from lossylens_toolkit.fetching import fetch_source;"
-        "print(fetch_source(Source('hf:org/net')));"
-        f"print(fetch_source(Source('hf:org/net/model.safetensors', {str(tmp_path / 'x.bin')!r})))"
+        "from lossylens.spec import FileSource as S\n"
+        "from lossylens_toolkit.fetching import fetch_source\n"
+        "print(fetch_source(S('hf:org/net')))\n"
+        f"print(fetch_source(S('hf:org/net/model.safetensors', {target!r})))\n"
     )
     environment = {
         **os.environ,

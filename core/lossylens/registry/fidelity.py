@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lossylens.errors import RequirementError
 from lossylens.registry.import_paths import import_object
-from lossylens.spec import Missing, Source
+from lossylens.spec import FileSource, Missing
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class BackboneWeights:
     def missing(self) -> Missing | None:
         """Return what is wrong with the file, None if it is there and whole."""
         get = f"download {self.source} to {self.path}"
-        source = Source(
+        source = FileSource(
             self.source, str(self.path), self.megabytes / 1000, self.licence, self.digits
         )
         if not self.path.is_file():

@@ -68,8 +68,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the suites of the kinds of which nothing is to be checked."""
-    if collection_path.parent != _FOLDER or not any(config.getoption(f"--{k}") for k in _KINDS):
-        return None
+    """Leave out the suites of the kinds of which nothing is to be checked.
+
+    Raises:
+        pytest.UsageError: nothing is.
+    """
     kind = collection_path.stem.removeprefix("test_")
-    return (kind in _KINDS and not config.getoption(f"--{kind}")) or None
+    if collection_path.parent != _FOLDER or kind not in _KINDS:
+        return None
+    if not any(config.getoption(f"--{each}") for each in _KINDS):
+        wanted = ", ".join(f"--{each}" for each in _KINDS)
+        raise pytest.UsageError(f"what is to be checked? Say one of {wanted}, with a name")
+    return True if not config.getoption(f"--{kind}") else None

@@ -234,7 +234,7 @@ run("x = bytearray(500 << 20)")
     assert 500 <= much < 550
 
 
-def test_no_codec_is_named(site: Path) -> None:
+def test_nothing_is_named(site: Path) -> None:
     done = check(site, "--pyargs", "lossylens.testing")
     assert done.returncode != 0
-    assert "which codec is to be checked? Say --codec NAME" in done.stdout + done.stderr
+    assert "what is to be checked? Say one of --codec, --vlm" in done.stdout + done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lossylens.codec import Level
 from lossylens.errors import ConfigError, RequirementError
-from lossylens.spec import Missing, Source
+from lossylens.spec import FileSource, Missing
 
 from lossylens_toolkit.cache_folder import cache_folder
 from lossylens_toolkit.neural_codec.neural_options import (
@@ -250,19 +250,19 @@ def missing_files(
             Missing(
                 f"checkpoint {file.name} of {codec}",
                 f"get it from {file.source} ({file.size}); put it into {folder} under that name",
-                Source(file.source, gigabytes=_gigabytes(file.size)),
+                FileSource(file.source, gigabytes=_gigabytes(file.size)),
             )
             for file in files
         ),
     ]
 
 
-def _base_source(base: Base) -> Source:
+def _base_source(base: Base) -> FileSource:
     """Return the single file, which the hub has beside the folder."""
     name = base.files[-1]
     repository = base.source.removeprefix("https://huggingface.co/")
     target = cache_folder() / "checkpoints" / name
-    return Source(f"hf:{repository}/{name}", str(target), _gigabytes(base.size), base.licence)
+    return FileSource(f"hf:{repository}/{name}", str(target), _gigabytes(base.size), base.licence)
 
 
 def _gigabytes(size: str) -> float:

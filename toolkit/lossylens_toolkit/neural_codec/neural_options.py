@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from lossylens.codec import Level
 from lossylens.errors import RequirementError
-from lossylens.spec import Missing, Source
+from lossylens.spec import FileSource, Missing
 
 from lossylens_toolkit.cache_folder import cache_folder
 
@@ -185,7 +185,7 @@ def missing_checkpoints(
         return ()
     names = ", ".join(f"{level.name}{SUFFIXES[1]}" for level in levels)
     remedy = f"get them from {source}; put them into {folder} as {names}"
-    return (Missing(f"checkpoints of {codec}", remedy, Source(source)),)
+    return (Missing(f"checkpoints of {codec}", remedy, FileSource(source)),)
 
 
 def missing_checkpoint_files(
@@ -222,4 +222,4 @@ def _missing_file(what: str, folder: Path, level: Level, source: str) -> Missing
     if not source.startswith("https://"):
         return Missing(what, f"{source}; {where}")
     target = folder / source.rpartition("/")[2]
-    return Missing(what, f"get {source}; {where}", Source(source, str(target)))
+    return Missing(what, f"get {source}; {where}", FileSource(source, str(target)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.spec import Missing, Source
+from lossylens.spec import FileSource, Missing
 
 from lossylens_toolkit.checkpoint_file import Kind, kind, safetensors_header
 from lossylens_toolkit.checksums import file_checksums
@@ -79,7 +79,7 @@ def lacking(checkpoint: str, gigabytes: float, reason: RequirementError) -> Miss
         gigabytes: of its download.
         reason: what :func:`find` or :func:`weight_files` raised.
     """
-    source = Source(f"hf:{checkpoint}", gigabytes=gigabytes) if _is_hub_id(checkpoint) else None
+    source = FileSource(f"hf:{checkpoint}", gigabytes=gigabytes) if _is_hub_id(checkpoint) else None
     return Missing(str(reason), remedy(checkpoint, gigabytes), source)
 
 

@@ -44,7 +44,10 @@ class Chain(Codec):
         assert isinstance(last, Codec)
         self._last = last
         codecs = [each for _, each in self._steps if isinstance(each, Codec)]
-        whole = len(codecs) == len(self._steps) and all(each.keeps_size for each in codecs)
+        kept = all(each.keeps_size for each in codecs)
+        if options.restore and not kept:
+            raise ConfigError("chain: restore needs codecs that keep the size of pictures")
+        whole = kept and len(codecs) == len(self._steps)
         self._restores = options.restore and not whole
         self.keeps_size = options.restore or whole
         self.wants_device = any(each.wants_device for each in codecs)
@@ -81,11 +84,18 @@ class Chain(Codec):
         if not 0 < width * height <= MAX_PIXELS:
             raise BitstreamError(f"chain: {width}x{height} pixels, 1 to {MAX_PIXELS} are allowed")
         image = self._last.decode(bitstream[_SIZE.size :])
-        if image.width > width or image.height > height:
+        if image.size != self._sent(width, height):
             raise BitstreamError(
                 f"chain: a picture of {image.width}x{image.height} for one of {width}x{height}"
             )
         return image.resize((width, height), Resampling.LANCZOS)
+
+    def _sent(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size in which a picture is sent."""
+        for _, each in self._steps:
+            if isinstance(each, Scaling):
+                width, height = each.size(width, height)
+        return width, height
 
     def provenance(self) -> Mapping[str, str]:
         """Return what every step is made of: plugin, version, options, level, provenance."""

@@ -13,7 +13,7 @@ from lossylens_toolkit.neural_codec.checkpoints import load_parameters, paramete
 from lossylens_toolkit.neural_codec.coding import Coder
 from lossylens_toolkit.neural_codec.compressai import EntropyBottleneck, GaussianConditional
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
-from lossylens_toolkit.neural_codec.slices import slice_transform
+from lossylens_toolkit.neural_codec.slice_transform import slice_transform
 from torch import Tensor, nn
 
 from lossylens_codec_dcae.blocks import Stage, doubling, down, halving, up

@@ -46,7 +46,8 @@ class TestHific(HighFidelityCodecChecks):
     def test_each_missing_file_is_named_with_its_source(self, tmp_path):
         found = missing(GenerativeCodecOptions(tmp_path))
         assert [each.what.split()[-1] for each in found] == list(self.level_names)
-        assert "get hific_low.pt from zenodo.org" in found[-1].remedy
+        assert "get https://zenodo.org/records/4026003/files/hific_low.pt;" in found[-1].remedy
+        assert found[-1].source.target == str(tmp_path / "hific_low.pt")
         assert "lossylens train codec hific" in found[0].remedy
 
     def test_other_levels(self):

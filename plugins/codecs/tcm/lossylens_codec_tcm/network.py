@@ -21,7 +21,7 @@ from lossylens_toolkit.neural_codec.compressai import (
     subpel_conv3x3,
 )
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
-from lossylens_toolkit.neural_codec.slices import slice_transform
+from lossylens_toolkit.neural_codec.slice_transform import slice_transform
 from torch import Tensor, nn
 
 from lossylens_codec_tcm.attention import MixedBlock, SwinAttention

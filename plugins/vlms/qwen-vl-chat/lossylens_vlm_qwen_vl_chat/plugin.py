@@ -38,7 +38,7 @@ def missing(options: QwenVLChatOptions) -> Sequence[Missing]:
     try:
         checkpoint_files(find(options.checkpoint))
     except RequirementError as error:
-        return (lacking(options.checkpoint, 19.3, error),)
+        return (lacking(HUB_ID, 19.3, error),)
     return ()
 
 
