@@ -546,7 +546,7 @@ KIND_HOOKS = {
     "register_adaptors": ("adaptor", "AdaptorSpec", "Adaptor", "picture", ""),
     "register_results": ("result", "ResultSpec", "PublishedResults", "load", ""),
     "register_reports": ("report", "ReportSpec", "Report", "write", ""),
-    "register_executors": ("executor", "ExecutorSpec", "Executor", "run", ""),
+    "register_executors": ("executor", "ExecutorSpec", "Executor", "run room", ""),
 }
 
 
