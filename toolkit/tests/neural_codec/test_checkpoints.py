@@ -5,7 +5,7 @@ import pytest
 import torch
 from lossylens.codec import Level
 from lossylens.errors import ConfigError, RequirementError
-from lossylens.spec import Missing
+from lossylens.spec import FileSource, Missing
 from lossylens_toolkit.cache_folder import CACHE_VARIABLE
 from lossylens_toolkit.neural_codec.checkpoints import (
     METADATA,
@@ -161,6 +161,7 @@ class TestFinding:
         assert lacking == Missing(
             "checkpoints of tiny",
             f"get them from example.org; put them into {folder} as lambda0.004.pth.tar",
+            FileSource("example.org"),
         )
         folder.mkdir(parents=True)
         (folder / "anything.pt").touch()
