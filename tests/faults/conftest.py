@@ -93,7 +93,7 @@ class HarmedRun:
         """Run to the end; return exit code and messages."""
         process = self.start(*overrides, **environment)
         try:
-            _, errors = process.communicate(timeout=1200)
+            _, errors = process.communicate(timeout=_MOST_SECONDS)
         finally:
             process.kill()
         return process.returncode, errors
@@ -141,6 +141,10 @@ def chance() -> random.Random:
     return random.Random(SEED)
 
 
+#: Seconds within which a run that is left alone ends.
+_MOST_SECONDS = 900
+
+
 class Harness:
     """Harms a run at random moments until it was harmed often enough, and lets it end.
 
@@ -180,7 +184,7 @@ class Harness:
                 if self._victims[name](process, chance):
                     self.harms.append(name)
                     assert used[-1].stored() >= before
-            if len(self.harms) < rounds and process.wait() == 0:
+            if len(self.harms) < rounds and process.wait(_MOST_SECONDS) == 0:
                 used.append(self._make())
             _finish(process)
         for run in used:
@@ -195,7 +199,7 @@ class Harness:
 
 def _finish(process: subprocess.Popen[str]) -> None:
     """Let a run that was harmed go on to its end, unless it has been ended."""
-    _, errors = process.communicate(timeout=1200)
+    _, errors = process.communicate(timeout=_MOST_SECONDS)
     assert "Traceback" not in errors, errors
 
 

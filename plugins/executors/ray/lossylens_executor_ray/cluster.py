@@ -71,6 +71,10 @@ class Cluster:
         """Return how many workers the nodes have room for, others' work aside."""
         return sum(room_on(node["Resources"], wanted) for node in self.nodes)
 
+    def is_free(self, wanted: Mapping[str, Any]) -> bool:
+        """Whether what a worker needs is set aside for nobody, on whatever nodes."""
+        return bool(room_on(ray.available_resources(), wanted))
+
     # Content that travels
 
     def put(self, sha256: str, data: bytes) -> Any:
