@@ -61,4 +61,4 @@ def test_training_goes_on_where_it_stopped(tmp_path, short_start) -> None:
     assert second.steps == first.steps > 0
     second.write_weights(tmp_path / "weights")
     options = NanoLlavaOptions(checkpoint=str(tmp_path / "weights"), device="cpu")
-    assert NanoLlavaVlm(options).vision.layout((100, 50)).tokens == TOKENS
+    assert NanoLlavaVlm(options).vision.layout((100, 50)).tokens == TOKENS + 1

@@ -104,7 +104,7 @@ def clean(nano_llava: NanoLlavaVlm) -> dict[str, float]:
     return evaluate(nano_llava, None, 60, HELD_OUT_SEED)
 
 
-@pytest.mark.parametrize(("topic", "least"), [("all", 0.62), ("existence", 0.87), ("color", 0.8)])
+@pytest.mark.parametrize(("topic", "least"), [("all", 0.62), ("existence", 0.81), ("color", 0.72)])
 def test_it_sees(clean: dict[str, float], topic: str, least: float) -> None:
     """Bounds leave three standard errors to what 250 scenes gave."""
     assert clean[topic] >= least
