@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from lossylens.errors import LossylensError, RequirementError, describe
+from lossylens.errors import LossylensError, RequirementError, TransientError, describe
 from lossylens.executor import Need
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -45,6 +45,7 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         _connect(address)
+        self._own = ray.get_runtime_context().get_node_id()
         self._nodes: list[dict[str, Any]] = []
         self._seen = 0.0
         self._kept: dict[str, set[str]] = {}
@@ -71,9 +72,19 @@ class Cluster:
         """Return how many workers the nodes have room for, others' work aside."""
         return sum(room_on(node["Resources"], wanted) for node in self.nodes)
 
-    def is_free(self, wanted: Mapping[str, Any]) -> bool:
-        """Whether what a worker needs is set aside for nobody, on whatever nodes."""
-        return bool(room_on(ray.available_resources(), wanted))
+    def check_own_node(self) -> None:
+        """Make sure that the node that this process is connected to is there.
+
+        Without it Ray starts nothing more for this process, and does not say so.
+
+        Raises:
+            TransientError: it is gone.
+        """
+        if not any(node["NodeID"] == self._own for node in self.nodes):
+            raise TransientError(
+                "the Ray node that this run is connected to has died; what was finished is kept:"
+                " run the same command again on a machine of the cluster"
+            )
 
     # Content that travels
 

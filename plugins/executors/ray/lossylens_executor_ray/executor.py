@@ -73,7 +73,7 @@ class RayExecutor(Executor[Any, Any]):
         def start(alive: Sequence[RemoteWorker[Any, Any]]) -> RemoteWorker[Any, Any]:
             return RemoteWorker(recipe, resources, wanted, self._cluster, self.options.images)
 
-        pool = Pool(self._take_kept(recipe), lambda: self.room(resources), start, _reporting)
+        pool = Pool(self._take_kept(recipe), lambda: self.room(resources), start, self._wait)
         whole = False
         try:
             yield from pool.run(iter(chunks))
@@ -83,6 +83,20 @@ class RayExecutor(Executor[Any, Any]):
                 self._kept += pool.workers
             else:
                 _stop(pool.workers)
+
+    def _wait(self, busy: Sequence[RemoteWorker[Any, Any]]) -> list[RemoteWorker[Any, Any]]:
+        """Wait for a while until workers report; return those that have."""
+        if not busy:
+            return []
+        workers = {worker.report: worker for worker in busy}
+        ready, waiting = ray.wait(list(workers), timeout=TICK)
+        if ready and waiting:
+            # At most one is told at first.
+            more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            ready += more
+        if not ready:
+            self._cluster.check_own_node()
+        return [workers[report] for report in ready]
 
     def _take_kept(self, recipe: Recipe[J, R]) -> list[RemoteWorker[J, R]]:
         kept, self._kept = self._kept, []
@@ -104,16 +118,3 @@ class RayExecutor(Executor[Any, Any]):
 def _stop(workers: Iterable[RemoteWorker[Any, Any]]) -> None:
     for worker in workers:
         worker.stop()
-
-
-def _reporting(busy: Sequence[RemoteWorker[Any, Any]]) -> list[RemoteWorker[Any, Any]]:
-    """Wait for a while until workers report; return those that have."""
-    if not busy:
-        return []
-    workers = {worker.report: worker for worker in busy}
-    ready, waiting = ray.wait(list(workers), timeout=TICK)
-    if ready and waiting:
-        # At most one is told at first.
-        more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        ready += more
-    return [workers[report] for report in ready]

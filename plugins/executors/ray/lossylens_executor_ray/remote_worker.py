@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -18,10 +17,6 @@ from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError, RayTa
 from lossylens_executor_ray.cluster import Cluster
 from lossylens_executor_ray.node_worker import NodeWorker, Report
 from lossylens_executor_ray.parcels import Packing
-
-#: Seconds after which an actor that is not there, though there is room for it, is given up: Ray
-#: waits for ever for one whose process was killed while it began.
-_MOST_BEGINNING = 60.0
 
 # Ray's type of it knows classes alone.
 _remote: Any = ray.remote
@@ -49,7 +44,6 @@ class RemoteWorker(Worker[J, R]):
     ) -> None:
         super().__init__(recipe)
         self.started = False
-        self._wanted = wanted
         self._cluster = cluster
         self._node: str | None = None
         self._begun: int | None = None
@@ -58,8 +52,6 @@ class RemoteWorker(Worker[J, R]):
         self._packing = Packing(self._put, self._is_there)
         self._travelling: dict[str, Any] = {}
         self._actor: Any = _Actor.options(**wanted).remote(pickle.dumps(recipe), resources, images)
-        self._ready: Any = self._actor.__ray_ready__.remote()
-        self._begins = time.monotonic()
         self.report = self._take()
 
     @property
@@ -137,16 +129,7 @@ class RemoteWorker(Worker[J, R]):
         return [(self._next_job(), result) for result in report.results]
 
     def check(self) -> list[tuple[J, R | Failure]]:
-        """Nothing: the actor keeps to the limits itself; give it up if it never begins."""
-        if self._ready is None or time.monotonic() - self._begins < _MOST_BEGINNING:
-            return []
-        there, _ = ray.wait([self._ready], timeout=0)
-        if there:
-            self._ready = None
-        elif self._cluster.is_free(self._wanted):
-            self.stop()
-        # Else it may wait for others' work to end.
-        self._begins = time.monotonic()
+        """Nothing: the actor keeps to the limits itself."""
         return []
 
     def _gone(self, error: RayError) -> list[tuple[J, R | Failure]]:
