@@ -20,6 +20,7 @@ from lossylens_toolkit.training.klt import begin_as_klt, quantisation_step
 from lossylens_toolkit.training.klt_high_fidelity import begin_high_fidelity
 from lossylens_toolkit.training.objective import psnr
 from lossylens_toolkit.training.perceptual import EncoderDistance, perceptual_distance
+from lossylens_toolkit.training.tensor_pictures import prepared_tensors
 from lossylens_toolkit.training.training_options import (
     AdversarialOptions,
     CodecTrainingOptions,
@@ -195,7 +196,7 @@ def test_perceptual_distance_of_the_vision_encoder(registry):
     tower = registry.build_vlm("nano").vision
     distance = EncoderDistance(tower, torch.device("cpu"), "nano")
     (expected,) = tower.hidden_states(tower.prepare([image]), [2])[2]
-    (found,) = tower.hidden_states([distance._picture(x[0])], [2])[2]
+    (found,) = tower.hidden_states(prepared_tensors(tower, x, "nano"), [2])[2]
     assert torch.allclose(found, expected, atol=1e-4)
     assert distance(x, x).item() == pytest.approx(0, abs=1e-5)
     near = (x + 0.05 * torch.rand_like(x)).requires_grad_()

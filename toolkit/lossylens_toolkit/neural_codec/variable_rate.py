@@ -114,7 +114,11 @@ class VariableRateCodec(NeuralCodec):
         return (VARIABLE_RATE,)
 
     def _nano_checkpoint(self, folder: Path) -> Path:
-        return nano_checkpoint(folder, Level(VARIABLE_RATE))
+        # Codecs of one plugin share the folder.
+        path = nano_checkpoint(folder, Level(self.name))
+        if not path.is_file():
+            raise RequirementError("there is no nano checkpoint of it")
+        return path
 
     # ---------------------------------------------------------------- level maps
 

@@ -77,12 +77,16 @@ def _requirements(codec: str) -> Callable[[CotamOptions], Sequence[Missing]]:
         """Say what of checkpoint and guidance is not here."""
         lacking: list[Missing] = []
         folder = checkpoint_folder(codec, __package__, options)
+        nano = options.variant == NANO
         try:
-            find_checkpoint(folder, Level(VARIABLE_RATE))
+            find_checkpoint(folder, Level(codec if nano else VARIABLE_RATE))
         except RequirementError:
-            source = "none is published: train one with `lossylens train codec`"
-            remedy = f"{source}, and put it into {folder} as {VARIABLE_RATE}.safetensors"
-            lacking.append(Missing(f"checkpoint of {codec}", remedy))
+            remedy = "none is published: train one with `lossylens train codec`, and "
+            if nano:
+                remedy += "name its folder in checkpoints, without variant"
+            else:
+                remedy += f"put it into {folder} as {VARIABLE_RATE}.safetensors"
+            lacking.append(Missing(f"{options.variant} checkpoint of {codec}", remedy))
         if options.guidance == "clip":
             lacking += clip_checkpoint.missing(options.clip)
         elif options.maps is not None and not options.maps.is_file():
