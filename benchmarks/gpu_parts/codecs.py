@@ -148,7 +148,7 @@ def measure(record: Record, clock: Clock, setting: Setting) -> None:
                     _rates(record, part, weights, setting)
                     _across(record, part, weights, setting.device, pool)
                 except (ConfigError, RequirementError) as error:
-                    record.skip(PART, subject, "all", str(error))
+                    record.skip(PART, subject, "all", " ".join(str(error).split()))
             free(setting.device)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from lossylens.codec import Level
-from lossylens.errors import BitstreamError, ConfigError
+from lossylens.errors import BitstreamError, ConfigError, RequirementError
 from lossylens.registry.import_paths import import_object
 from torch import Tensor, nn
 
