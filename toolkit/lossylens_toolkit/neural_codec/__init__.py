@@ -7,7 +7,7 @@
 :mod:`.checkpoints`         finding, reading and loading of checkpoints
 :mod:`.probability_tables`  integer probability tables of the range coder
 :mod:`.coding`              latents to strings and back
-:mod:`.slice_transform`     what networks have that code latents slice by slice
+:mod:`.channelwise_network` what networks have that code latents slice by slice
 :mod:`.window_attention`    attention within windows
 :mod:`.winograd`            fast convolutions in float64
 :mod:`.hyperprior_network`  forward, compress and decompress of a hyperprior network

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from lossylens_toolkit.neural_codec.channelwise_network import ChannelwiseNetwork
 from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens_toolkit.neural_codec.coding import Coder
 from lossylens_toolkit.neural_codec.compressai import EntropyBottleneck, GaussianConditional
-from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
-from lossylens_toolkit.neural_codec.slice_transform import slice_transform
 from torch import Tensor, nn
 
 from lossylens_codec_dcae.blocks import Stage, doubling, down, halving, up
@@ -23,7 +22,7 @@ _WINDOW = 8
 _HYPER_WINDOW = 4
 
 
-class Dcae(HyperpriorNetwork):
+class Dcae(ChannelwiseNetwork):
     """DCAE; see :func:`build` for the arguments."""
 
     def __init__(
@@ -71,13 +70,7 @@ class Dcae(HyperpriorNetwork):
         self.dt_cross_attention = nn.ModuleList(
             DictionaryAttention(each, M, heads, head_width) for each in queries
         )
-        known = [each + M for each in queries]
-        self.cc_mean_transforms, self.cc_scale_transforms = (
-            nn.ModuleList(slice_transform(each, context, width) for each in known) for _ in range(2)
-        )
-        self.lrp_transforms = nn.ModuleList(
-            slice_transform(each + width, context, width) for each in known
-        )
+        self.build_slices([each + M for each in queries], width, context)
         self.entropy_bottleneck = EntropyBottleneck(z_channels)
         self.gaussian_conditional = GaussianConditional(None)
 
@@ -96,28 +89,15 @@ class Dcae(HyperpriorNetwork):
             self.lrp_transforms,
         ]
 
-    def residual_predictions(self) -> Sequence[nn.Module]:
-        """See the base."""
-        return list(self.lrp_transforms)
-
     def walk(self, side: Tensor, y: Tensor | None, coder: Coder) -> Tensor:
         """See the base: slice by slice, each predicted from all slices before it."""
-        parts = [None] * self.slices if y is None else y.chunk(self.slices, 1)
         entries = self.dt.to(side.dtype)
         done: list[Tensor] = []
-        for i, part in enumerate(parts):
+        for i, part in enumerate(self.parts(y)):
             query = torch.cat([side, *done], 1)
             known = torch.cat([query, self.dt_cross_attention[i](query, entries)], 1)
-            mean = self.cc_mean_transforms[i](known)
-            scale = self.cc_scale_transforms[i](known)
-            rounded = coder.code(scale, mean, part)
-            residual = self.lrp_transforms[i](torch.cat([known, rounded], 1))
-            done.append(rounded + 0.5 * torch.tanh(residual))
+            done.append(self.code_slice(i, coder, part, known, known))
         return torch.cat(done, 1)
-
-    def in_channel_order(self, segments: Sequence[Tensor]) -> Tensor:
-        """See the base."""
-        return torch.cat(list(segments), 1)
 
 
 def build(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from lossylens_toolkit.neural_codec.channelwise_network import ChannelwiseNetwork
 from lossylens_toolkit.neural_codec.checkpoints import load_parameters, parameters
 from lossylens_toolkit.neural_codec.coding import Coder
 from lossylens_toolkit.neural_codec.compressai import (
@@ -20,8 +21,6 @@ from lossylens_toolkit.neural_codec.compressai import (
     conv3x3,
     subpel_conv3x3,
 )
-from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
-from lossylens_toolkit.neural_codec.slice_transform import slice_transform
 from torch import Tensor, nn
 
 from lossylens_codec_tcm.attention import MixedBlock, SwinAttention
@@ -33,7 +32,7 @@ _HYPER_HEAD_WIDTH = 32
 _HEADS = 8
 
 
-class Tcm(HyperpriorNetwork):
+class Tcm(ChannelwiseNetwork):
     """TCM; see :func:`build` for the arguments."""
 
     def __init__(
@@ -88,12 +87,7 @@ class Tcm(HyperpriorNetwork):
 
         self.atten_mean = nn.ModuleList(map(attention, known))
         self.atten_scale = nn.ModuleList(map(attention, known))
-        self.cc_mean_transforms, self.cc_scale_transforms = (
-            nn.ModuleList(slice_transform(each, context, width) for each in known) for _ in range(2)
-        )
-        self.lrp_transforms = nn.ModuleList(
-            slice_transform(each + width, context, width) for each in known
-        )
+        self.build_slices(known, width, context)
 
     def hyper_synthesis(self, z_hat: Tensor) -> Tensor:
         """See the base; means come first, then scales."""
@@ -111,28 +105,15 @@ class Tcm(HyperpriorNetwork):
             self.lrp_transforms,
         ]
 
-    def residual_predictions(self) -> Sequence[nn.Module]:
-        """See the base."""
-        return list(self.lrp_transforms)
-
     def walk(self, side: Tensor, y: Tensor | None, coder: Coder) -> Tensor:
         """See the base: slice by slice, each predicted from all slices before it."""
         means, scales = side.chunk(2, 1)
-        parts = [None] * self.slices if y is None else y.chunk(self.slices, 1)
         done: list[Tensor] = []
-        for i, part in enumerate(parts):
+        for i, part in enumerate(self.parts(y)):
             known_means = self.atten_mean[i](torch.cat([means, *done], 1))
             known_scales = self.atten_scale[i](torch.cat([scales, *done], 1))
-            mean = self.cc_mean_transforms[i](known_means)
-            scale = self.cc_scale_transforms[i](known_scales)
-            rounded = coder.code(scale, mean, part)
-            residual = self.lrp_transforms[i](torch.cat([known_means, rounded], 1))
-            done.append(rounded + 0.5 * torch.tanh(residual))
+            done.append(self.code_slice(i, coder, part, known_means, known_scales))
         return torch.cat(done, 1)
-
-    def in_channel_order(self, segments: Sequence[Tensor]) -> Tensor:
-        """See the base."""
-        return torch.cat(list(segments), 1)
 
 
 def _stage(blocks: int, head_width: int, channels: int, window: int) -> list[nn.Module]:
