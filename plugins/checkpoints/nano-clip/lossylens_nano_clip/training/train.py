@@ -11,12 +11,11 @@ arXiv:2204.03610).  The head is thrown away afterwards.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from lossylens_toolkit.checkpoint_file import load
 from lossylens_toolkit.clip.templates import TEMPLATES
 from lossylens_vlm_nano.training.data import HELD_OUT_SEED
 from lossylens_vlm_nano.training.optimizer import MuonWithAdamW
+from lossylens_vlm_nano.training.settings_parser import settings_parser
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 from torch.utils.data import DataLoader
@@ -241,20 +241,7 @@ class ClipTraining:
 
 def main() -> None:
     """Command line: every field of :class:`ClipSettings` is an option."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    for field in fields(ClipSettings):
-        if field.name == "out":
-            continue
-        option = f"--{field.name.replace('_', '-')}"
-        if isinstance(field.default, bool):
-            parser.add_argument(
-                option, action=argparse.BooleanOptionalAction, default=field.default
-            )
-        else:
-            parser.add_argument(option, type=type(field.default), default=field.default)
+    parser = settings_parser(ClipSettings, __doc__)
     training = ClipTraining(ClipSettings(**vars(parser.parse_args())))
     training.run()
     training.write_weights(training.settings.out / "weights")

@@ -57,15 +57,8 @@ def new_llava(
     model = LlavaForConditionalGeneration(llava_configuration(tokenizer, clip))
     seen: Any = clip.vision_model
     tower: Any = model.model.vision_tower
-    tower.load_state_dict(clip_weights(seen.state_dict(), tower.state_dict()))
+    tower.load_state_dict(seen.state_dict())
     return model
-
-
-def clip_weights(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return *found* under the names of *wanted*, which may have a module more around them."""
-    prefix = "vision_model."
-    inside = all(name.startswith(prefix) for name in wanted)
-    return {f"{prefix}{name}" if inside else name: weight for name, weight in found.items()}
 
 
 class TrainedLlava(TrainedVlm):

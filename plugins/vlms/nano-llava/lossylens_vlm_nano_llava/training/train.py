@@ -8,9 +8,7 @@ The vision encoder is that of nano-clip and stays as it is.  The last state is w
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
-from dataclasses import fields
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from lossylens_task_scenes.scene import Scene
 from lossylens_vlm_nano.prompt import prompt_prefix
 from lossylens_vlm_nano.training.data import Batch, RowBuilder, RowPrefix
 from lossylens_vlm_nano.training.loop import Settings, Training
+from lossylens_vlm_nano.training.settings_parser import settings_parser
 from lossylens_vlm_nano.training.text import RememberedScenes
 from lossylens_vlm_nano.vlm import BUNDLED as NANO
 from numpy.typing import NDArray
@@ -108,21 +107,8 @@ class LlavaTraining(Training[TrainedLlava]):
 
 def main() -> None:
     """Command line: every field of :class:`Settings` is an option."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
+    parser = settings_parser(Settings, __doc__)
     parser.add_argument("--clip", type=Path, default=WEIGHTS, help="folder of another CLIP")
-    for field in fields(Settings):
-        if field.name == "out":
-            continue
-        option = f"--{field.name.replace('_', '-')}"
-        if isinstance(field.default, bool):
-            parser.add_argument(
-                option, action=argparse.BooleanOptionalAction, default=field.default
-            )
-        else:
-            parser.add_argument(option, type=type(field.default), default=field.default)
     arguments = vars(parser.parse_args())
     clip = arguments.pop("clip")
     training = LlavaTraining(Settings(**arguments), clip)

@@ -11,13 +11,12 @@ The last writes ``nano/joint/weights``, which the option ``checkpoint`` of the V
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import fields
 from pathlib import Path
 
 from lossylens_vlm_nano.architecture import SIDE
 from lossylens_vlm_nano.training.joint import JointTraining
 from lossylens_vlm_nano.training.loop import NanoTraining, Settings
+from lossylens_vlm_nano.training.settings_parser import settings_parser
 from lossylens_vlm_nano.training.text import TextTraining
 from lossylens_vlm_nano.training.vision import VisionTraining
 
@@ -43,23 +42,10 @@ def write_weights(training: NanoTraining, folder: Path) -> None:
 
 def main() -> None:
     """Command line: every field of :class:`Settings` is an option."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = settings_parser(Settings, __doc__)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--vision", type=Path, help="state whose vision encoder is taken")
     parser.add_argument("--text", type=Path, help="state whose language model is taken")
-    for field in fields(Settings):
-        if field.name == "out":
-            continue
-        option = f"--{field.name.replace('_', '-')}"
-        if isinstance(field.default, bool):
-            parser.add_argument(
-                option, action=argparse.BooleanOptionalAction, default=field.default
-            )
-        else:
-            parser.add_argument(option, type=type(field.default), default=field.default)
     arguments = vars(parser.parse_args())
     part, vision, text = (arguments.pop(name) for name in ("part", "vision", "text"))
     training = PARTS[part](Settings(**arguments), vision, text)
