@@ -14,6 +14,9 @@ from lossylens.errors import ConfigError
 if TYPE_CHECKING:
     from lossylens.registry.plugins import Registered, Registry
 
+#: Levels of a codec that are written.
+_FEW = 4
+
 #: What is suggested, as far as it is installed.
 _SUGGESTED = {"vlm": ("nano",), "task": ("scenes",), "codec": ("jpeg", "webp")}
 
@@ -70,7 +73,7 @@ def _answer(registry: Registry, kind: str, yes: bool) -> list[str]:
     installed = [each.spec.name for each in registry.all(kind)]
     suggested = [name for name in _SUGGESTED[kind] if name in installed] or installed[:1]
     if not installed:
-        raise ConfigError(f"no {kind} is installed: pip install 'lossylens[all]'")
+        raise ConfigError(f"no {kind} is installed: install the plugin of one first")
     if yes:
         return suggested
     if not sys.stdin.isatty():
@@ -124,9 +127,6 @@ def _levels(spec: Any) -> list[str]:
     if len(names) <= _FEW:
         return names
     return [names[round(place * (len(names) - 1) / (_FEW - 1))] for place in range(_FEW)]
-
-
-_FEW = 4
 
 
 def _entry(found: Registered[Any], *lines: str) -> Iterator[str]:
