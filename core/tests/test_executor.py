@@ -51,6 +51,13 @@ def work(job):
             time.sleep(0.01)
     if job == "print":
         print("a plugin's own words")
+    if job == "swallow":
+        class Swallowing:
+            def __del__(self):
+                print(os.getpid(), file=open(os.environ["PIDS"], "a"), flush=True)
+                time.sleep(60)
+        Swallowing()
+        time.sleep(60)
     if job == "sleep":
         child = subprocess.Popen(["sleep", "60"])
         print(os.getpid(), child.pid, file=open(os.environ["PIDS"], "a"), flush=True)
@@ -237,16 +244,23 @@ class Counting:
 """
 
 
-def test_a_worker_that_takes_several_jobs_at_once(tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A recipe that does three jobs at once."""
     (tmp_path / "counting_of_test.py").write_text(COUNTING)
     monkeypatch.syspath_prepend(tmp_path)
     from counting_of_test import Counting
 
+    yield Counting()
+    del sys.modules["counting_of_test"]
+
+
+def test_a_worker_that_takes_several_jobs_at_once(counting) -> None:
     jobs = ["a", "b", "c", "d", "crash", "e", "f", "g"]
     resources = Resources(kept=True)
     with LocalExecutor() as executor:
-        results = list(executor.run(Counting(), [jobs[:5], jobs[5:]], resources))
-        again = list(executor.run(Counting(), [["h"]], resources))
+        results = list(executor.run(counting, [jobs[:5], jobs[5:]], resources))
+        again = list(executor.run(counting, [["h"]], resources))
     assert [job for job, _ in results] == jobs
     failed = [result for _, result in results if isinstance(result, Failure)]
     # The jobs that it had at hand, and no others.
@@ -254,7 +268,14 @@ def test_a_worker_that_takes_several_jobs_at_once(tmp_path, monkeypatch) -> None
     assert [job for job, result in results if isinstance(result, Failure)] == ["d", "crash", "e"]
     # What is kept does the next jobs.
     assert again[0][1][0] == results[-1][1][0] != results[0][1][0]
-    del sys.modules["counting_of_test"]
+
+
+def test_chunks_that_several_jobs_at_once_do_not_divide(counting) -> None:
+    jobs = [str(number) for number in range(40)]
+    chunks = [jobs[start : start + 4] for start in range(0, 40, 4)]
+    with LocalExecutor() as executor:
+        results = list(executor.run(counting, chunks, Resources(workers=2)))
+    assert sorted(job for job, _ in results) == sorted(jobs)
 
 
 def test_stopping_ends_workers_and_what_they_started(
@@ -269,6 +290,21 @@ def test_stopping_ends_workers_and_what_they_started(
     results.close()
     for pid in map(int, pids.read_text().split()):
         assert ended(pid)
+
+
+def test_stopping_ends_a_worker_that_swallows_it(work, tmp_path, monkeypatch, capfd) -> None:
+    """As the interpreter does with what is raised in a finaliser."""
+    pids = tmp_path / "pids"
+    monkeypatch.setenv("PIDS", str(pids))
+    results = run_jobs(work, [["swallow"], ["a"], ["b"]], 2)
+    assert next(results)[0] == "a"
+    while not pids.exists() or not pids.read_text().endswith("\n"):
+        time.sleep(0.05)
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 4, "it was killed, for it did not end by itself"
+    assert ended(int(pids.read_text()))
+    assert capfd.readouterr().err == ""
 
 
 def ended(pid: int) -> bool:

@@ -165,6 +165,10 @@ class Pool(Generic[W]):
             if hungry is None and len(self.workers) >= self._most():
                 hungry = next(filter(self._short_of_work, self.workers), None)
                 if hungry is None:
+                    # What does several jobs at once would wait for more before it answers any.
+                    for worker in self.workers:
+                        if not worker.has_two:
+                            worker.end()
                     return
             chunk = self._next_chunk(supply, idle)
             self._exhausted = chunk is None

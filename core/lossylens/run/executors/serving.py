@@ -32,6 +32,9 @@ TAKEN, END = b"", b"e"
 #: driver loses, however slow it was.
 _AHEAD = 3
 
+#: Seconds after which leaving is tried again.
+_MOMENT = 0.01
+
 
 class _Leave(BaseException):
     """Ends a process by an exception, so that temporary files are removed."""
@@ -41,6 +44,7 @@ def serve(descriptor: int) -> None:
     """Do the jobs that come from a pipe, until the driver is gone."""
     pipe: Connection[Any, Any] = Connection(descriptor)
     signal.signal(signal.SIGTERM, _leave)
+    sys.unraisablehook = _tell_unless_leaving
     # What plugins print must not end up in tables and JSON.
     os.dup2(2, 1)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -116,3 +120,12 @@ def _receive(
 def _leave(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _Leave
+
+
+def _tell_unless_leaving(unraisable: sys.UnraisableHookArgs) -> None:
+    """Leave a moment later where the interpreter has swallowed it, as in a finaliser."""
+    if unraisable.exc_type is not _Leave:
+        sys.__unraisablehook__(unraisable)
+        return
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Timer(_MOMENT, os.kill, (os.getpid(), signal.SIGTERM)).start()
