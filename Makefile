@@ -46,8 +46,9 @@ benchmark: $(VENV)/installed
 faults: $(VENV)/installed-dev
 	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -x tests/faults
 
+# A file's tests run in one process, so that fixtures are made once.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 $(DEMO)/report/index.html: $(VENV)/installed
 	$(MAKE) demo
