@@ -47,8 +47,8 @@ class Work(Protocol[J_contra, R_co]):
         """Yield the result of each job.
 
         Args:
-            jobs: waits for the next one where it has to; ends when there is no more for
-                the time being.  The worker is called again when there is.
+            jobs: those that the worker has; ends when there is no more for the time being.
+                The worker is called again when there is.
             begin: see :data:`Begin`; a worker that never calls it works on one at a time.
                 When it ends by a crash, these are the jobs that fail, and the others are
                 done by another worker.

@@ -270,11 +270,14 @@ def test_a_worker_that_takes_several_jobs_at_once(counting) -> None:
     assert again[0][1][0] == results[-1][1][0] != results[0][1][0]
 
 
-def test_chunks_that_several_jobs_at_once_do_not_divide(counting) -> None:
-    jobs = [str(number) for number in range(40)]
-    chunks = [jobs[start : start + 4] for start in range(0, 40, 4)]
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("size", [1, 4])
+def test_chunks_that_several_jobs_at_once_do_not_divide(counting, workers: int, size: int) -> None:
+    """A worker does what it has; it would have waited for a third job for ever."""
+    jobs = [str(number) for number in range(20)]
+    chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     with LocalExecutor() as executor:
-        results = list(executor.run(counting, chunks, Resources(workers=2)))
+        results = list(executor.run(counting, chunks, Resources(workers=workers)))
     assert sorted(job for job, _ in results) == sorted(jobs)
 
 
