@@ -16,7 +16,7 @@ from lossylens.run.executors.local import LocalExecutor
 from lossylens.run.jobs import JobByJob
 
 JOBS = """
-import os, signal, subprocess, sys, tempfile, time
+import ctypes, os, signal, subprocess, sys, tempfile, time
 from lossylens.errors import ImageError, RequirementError
 
 def work(job):
@@ -51,6 +51,9 @@ def work(job):
             time.sleep(0.01)
     if job == "print":
         print("a plugin's own words")
+    if job == "hold":
+        # Without letting other threads run, so that nothing is taken in either.
+        ctypes.PyDLL(None).sleep(60)
     if job == "swallow":
         class Swallowing:
             def __del__(self):
@@ -268,6 +271,16 @@ def test_a_worker_that_takes_several_jobs_at_once(counting) -> None:
     assert [job for job, result in results if isinstance(result, Failure)] == ["d", "crash", "e"]
     # What is kept does the next jobs.
     assert again[0][1][0] == results[-1][1][0] != results[0][1][0]
+
+
+def test_a_worker_that_takes_nothing_in_keeps_nobody_waiting(work) -> None:
+    """More is sent to it than a pipe holds."""
+    long = "a" * 2**20
+    start = time.monotonic()
+    results = dict(run_jobs(work, [["hold"], [long], ["b"]], 1, seconds=8))
+    assert time.monotonic() - start < 50
+    assert results.pop("hold") == Failure("it took longer than 8 s (run.timeout)")
+    assert results == {long: long.upper(), "b": "B"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -9,7 +9,6 @@ decoding beside a model, decoders in native libraries, and what the conformance 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import pickle
@@ -103,12 +102,7 @@ class WorkerProcess(Worker[J, R]):
         self._send(self._take_on(chunk))
 
     def _send(self, message: Any) -> None:
-        self._send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
-
-    def _send_bytes(self, message: bytes) -> None:
-        # If it died just now, that shows when the next answer is taken.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send_bytes(message)
+        self._child.send(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
     def take(self) -> list[tuple[J, R | Failure]]:
         """Return what the next message says is done; waits for it.
@@ -129,7 +123,7 @@ class WorkerProcess(Worker[J, R]):
         if kind == "begun":
             self.begun = content
             return []
-        self._send_bytes(TAKEN)
+        self._child.send(TAKEN)
         if self.begun:
             self.begun -= 1
         return [(self._next_job(), content)]
