@@ -65,6 +65,8 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(SAMPLE), str(Path(__file__).with_name("on_nodes"))]),
     "LOSSYLENS_PLUGINS": "sample,report,ray",
     "OMP_NUM_THREADS": "1",
+    # Servers of tests are on this machine.
+    "NO_PROXY": "127.0.0.1",
 }
 
 

@@ -64,9 +64,7 @@ class Child:
         writer = threading.Thread(target=_write, args=(self.pipe, self._outbox), daemon=True)
         writer.start()
         # At the latest when this interpreter ends.
-        self._end = weakref.finalize(
-            self, _stop, self.pipe, self._process, self._outbox, writer
-        )
+        self._end = weakref.finalize(self, _stop, self.pipe, self._process, self._outbox, writer)
 
     @property
     def alive(self) -> bool:
