@@ -223,6 +223,32 @@ def test_workers_compute_in_one_thread(work, monkeypatch: pytest.MonkeyPatch) ->
     assert dict(run_jobs(work, [["threads"]], 1))["threads"] == ("3", "ACTIVE")
 
 
+@pytest.mark.parametrize(
+    ("memory", "gpus", "room"),
+    [
+        # As many cards as there are.
+        ([81559] * 4, 1, 4),
+        ([81559] * 4, 2, 2),
+        # Smaller ones: as many together as are asked for.
+        ([24576] * 8, 1, 2),
+        ([24576, 81559, 24576], 2, 1),
+        ([], 2, 1),
+    ],
+)
+def test_room_on_gpus(tmp_path, monkeypatch, memory: list[int], gpus: float, room: int) -> None:
+    """Of a stand-in for NVIDIA's program."""
+    cards = "\n".join(map(str, memory))
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' '{cards}'\n" if memory else "#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    wanted = Resources(workers=None, gpus=gpus, gpu_memory=80_000_000_000)
+    assert LocalExecutor().room(wanted) == room
+    # What says nothing of memory gets a card each.
+    assert LocalExecutor().room(Resources(workers=None, gpus=1)) == max(1, len(memory))
+
+
 COUNTING = """
 import os
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ LASTING = {
 #: Environment of all processes of a run, on whatever node.
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(SAMPLE), str(Path(__file__).with_name("on_nodes"))]),
-    "LOSSYLENS_PLUGINS": "sample,report,ray",
+    "LOSSYLENS_PLUGINS": "sample,report,ray,hm,openai",
     "OMP_NUM_THREADS": "1",
     # Servers of tests are on this machine.
     "NO_PROXY": "127.0.0.1",
