@@ -21,11 +21,20 @@ from lossylens_task_scenes.questions.attributes import (
     texture_questions,
 )
 from lossylens_task_scenes.questions.choosing import choice_questions
-from lossylens_task_scenes.questions.counting import count_questions
+from lossylens_task_scenes.questions.counting import count_questions, count_yes_no
 from lossylens_task_scenes.questions.existence import existence_questions
 from lossylens_task_scenes.questions.full_set import ask
-from lossylens_task_scenes.questions.placing import position_questions
-from lossylens_task_scenes.questions.reading import word_questions
+from lossylens_task_scenes.questions.placing import (
+    half_questions,
+    position_questions,
+    relation_questions,
+    size_questions,
+)
+from lossylens_task_scenes.questions.reading import (
+    first_letter_questions,
+    word_questions,
+    word_yes_no,
+)
 from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import Box, Scene, make_scene
@@ -259,9 +268,35 @@ def choosing_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQues
     return [*choice_questions(scene, rng, 5, topics), *searching_questions(scene, rng)]
 
 
+def practice_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
+    """Return the scene's questions or, half of the time, those that are learned slowest."""
+    if rng.random() < 0.5:
+        return questions_of(scene, rng)
+    questions = [
+        *choice_questions(scene, rng, 4),
+        *count_questions(scene, rng, 3),
+        *count_yes_no(scene, rng, 1),
+        *position_questions(scene, rng, 3),
+        *half_questions(scene, rng, 2),
+        *relation_questions(scene, rng, 3),
+        *size_questions(scene, rng, 1),
+        *word_questions(scene, rng, 2),
+        *word_yes_no(scene, rng, 1),
+        *first_letter_questions(scene, rng, 1),
+    ]
+    rng.shuffle(questions)  # type: ignore[arg-type]
+    return questions
+
+
 #: What is asked in each lesson; yes/no questions alone teach to look very slowly, and
 #: among many others multiple choice is learned very slowly.
-LESSONS = (looking_questions, searching_questions, choosing_questions, questions_of)
+LESSONS = (
+    looking_questions,
+    searching_questions,
+    choosing_questions,
+    questions_of,
+    practice_questions,
+)
 
 
 def crowded(scene: Scene, others: Iterable[Scene]) -> Scene:

@@ -64,6 +64,8 @@ class RememberedScenes:
 class TextTraining(NanoTraining):
     """Trains the language model; the features of the last scenes are remembered."""
 
+    lesson_steps: Sequence[int] = _LESSON_STEPS
+
     def begin(self) -> None:
         """Start the language model from what the vision encoder has learned."""
         super().begin()
@@ -78,7 +80,7 @@ class TextTraining(NanoTraining):
     def batches(self) -> Iterator[Batch]:
         """Yield scenes with questions, most of them known."""
         self._scenes = RememberedScenes(
-            self.builder(self.settings.length), self.settings, _LESSON_STEPS
+            self.builder(self.settings.length), self.settings, self.lesson_steps
         )
         return self._scenes.batches(count(self.steps))
 
