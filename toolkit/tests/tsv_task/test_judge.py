@@ -260,5 +260,5 @@ def test_without_httpx2_it_says_what_to_install(monkeypatch):
 
 def test_options_without_a_judge_are_named(write, pictures):
     path = write(f"index\timage\tquestion\tanswer\n0\t{pictures[0]}\tIs it?\tYes\n")
-    with pytest.raises(PluginError, match="YesNo: .* has JudgedOptions, not TsvOptions"):
+    with pytest.raises(PluginError, match=r"YesNo: .* has JudgedOptions, not TsvOptions"):
         YesNo(TsvOptions(data=str(path)))
