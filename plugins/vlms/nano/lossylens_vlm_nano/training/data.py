@@ -268,10 +268,26 @@ def choosing_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQues
     return [*choice_questions(scene, rng, 5, topics), *searching_questions(scene, rng)]
 
 
+def placing_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
+    """Return questions for places, and some others that are read off one cell."""
+    questions = [
+        *position_questions(scene, rng, 5),
+        *position_questions(scene, rng, 5),
+        *half_questions(scene, rng, 4),
+        *relation_questions(scene, rng, 3),
+        *looking_questions(scene, rng)[:3],
+    ]
+    rng.shuffle(questions)  # type: ignore[arg-type]
+    return questions
+
+
 def practice_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
-    """Return the scene's questions or, half of the time, those that are learned slowest."""
-    if rng.random() < 0.5:
+    """Return the scene's questions or, more often, those that are learned slowest."""
+    drawn = rng.random()
+    if drawn < 0.4:
         return questions_of(scene, rng)
+    if drawn < 0.75:
+        return placing_questions(scene, rng)
     questions = [
         *choice_questions(scene, rng, 4),
         *count_questions(scene, rng, 3),
