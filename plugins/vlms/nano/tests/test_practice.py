@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 from pathlib import Path
 
@@ -52,6 +54,9 @@ def test_a_training_that_is_stopped_goes_on(
     losses = training.losses
 
     def stopped(batch):
+        # As one who stops a group of processes does.
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         return losses(batch)
 

@@ -8,6 +8,7 @@ the picture is computed once for all of them, as in answering.
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,7 +41,7 @@ from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import Box, Scene, make_scene
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from lossylens_vlm_nano.architecture import IMAGE_PAD, MERGE, PATCH, SIDE
@@ -223,6 +224,22 @@ def collate(rows: list[dict[str, object]]) -> Batch:
         topics=[row["topics"] for row in rows],  # type: ignore[misc]
         numbers=stack("number"),
     )
+
+
+def made_ahead(scenes: IterableDataset[Batch]) -> DataLoader[Batch]:
+    """Return the batches of *scenes*, made ahead by a process of its own."""
+    return DataLoader(
+        scenes, batch_size=None, num_workers=1, prefetch_factor=8, worker_init_fn=_stop_later
+    )
+
+
+def _stop_later(number: int) -> None:
+    """Pass over a SIGTERM that is meant for the training, which then ends this process.
+
+    Who stops a group of processes sends it to all, and the training, which needs a moment to
+    write its state, must not find its data gone.  The next one ends the process.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def questions_of(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
