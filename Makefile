@@ -53,7 +53,7 @@ test: $(VENV)/installed-dev
 $(DEMO)/report/index.html: $(VENV)/installed
 	$(MAKE) demo
 
-# Every link to a page or a heading is checked.
+# Every link to a page or a heading is checked, and the form of links to elsewhere.
 docs: $(VENV)/installed-dev $(DEMO)/report/index.html
 	$(BIN)/lossylens report $(DEMO) --format svg
 	DEMO_FIGURES=$(DEMO)/report/figures $(BIN)/python -m mkdocs build --strict --quiet
