@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -153,7 +152,7 @@ class FeatureTraining(AdaptorTraining):
         return scale * normalize(embedding, dim=-1) @ self._vectors.T
 
     def _labels(self, pictures: Sequence[TrainingPicture], numbers: Sequence[int]) -> Tensor:
-        found = [self._classes.index(_class_of(pictures[number])) for number in numbers]
+        found = [self._classes.index(pictures[number].label) for number in numbers]
         return torch.tensor(found, device=self.accelerator.device)
 
     # ---------------------------------------------------------------- loss
@@ -248,9 +247,9 @@ class FeatureTraining(AdaptorTraining):
         done, (first, second) = self.step / self.steps, self._features.stages
         if done < first:
             return terms["cross_entropy"]
-        if done < second:
-            return terms["cross_entropy"] + self._features.distillation * terms["distillation"]
-        return terms["distillation"]
+        # With the same weight to the end, as Adam remembers how large gradients were.
+        distillation = self._features.distillation * terms["distillation"]
+        return terms["cross_entropy"] + distillation if done < second else distillation
 
     @property
     def is_staged(self) -> bool:
@@ -314,23 +313,20 @@ class FeatureTraining(AdaptorTraining):
         return super().export(name or f"{self.point.level}.safetensors")
 
 
-def _class_of(picture: TrainingPicture) -> str:
-    return Path(picture.name).parent.name.replace("_", " ")
-
-
 def _class_names(training: Training) -> list[str]:
-    """Return the classes, which are the folders that pictures lie in.
+    """Return the classes, which are the labels of pictures.
 
     Raises:
         ConfigError: there is none, or but one; a picture of the validation is of no class.
     """
-    found = sorted({_class_of(each) for each in training.pictures})
+    found = sorted({each.label for each in training.pictures})
     if len(found) < 2 or not all(found):
         raise ConfigError(
             "training.classes: pictures must lie in folders that are named as their class, of"
-            " which there are two or more; leave out classes.clip for distillation alone"
+            " which there are two or more, or come from a task that labels them (scenes); leave"
+            " out classes.clip for distillation alone"
         )
     for each in training.validation:
-        if _class_of(each) not in found:
-            raise ConfigError(f"validation: {each.name} is in no folder of a class of the training")
+        if each.label not in found:
+            raise ConfigError(f"validation: {each.name} is of no class of the training")
     return found

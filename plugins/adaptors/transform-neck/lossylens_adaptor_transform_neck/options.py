@@ -121,7 +121,7 @@ class FeatureTrainingOptions(AdaptorTrainingOptions):
             which distillation alone begins; [0, 0] for distillation, [1, 1] for
             classification all along.
         later_rate: with classes, learning rate from the end of the first stage on, as a share.
-        distillation: weight of the distillation beside the cross-entropy.
+        distillation: with classes, weight of the distillation.
         classes: what the cross-entropy classifies.
 
     Raises:
