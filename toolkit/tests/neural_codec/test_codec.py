@@ -83,7 +83,9 @@ class TestRoundTrip:
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_latents_without_coding(self, folder, dtype):
-        codec = TinyCodec(LEVELS[0], NeuralCodecOptions(checkpoints=folder, device="cpu", dtype=dtype))
+        codec = TinyCodec(
+            LEVELS[0], NeuralCodecOptions(checkpoints=folder, device="cpu", dtype=dtype)
+        )
         # Of two padded sizes, and more of one than are computed together.
         sizes = [(70, 50), (64, 64), *[(60, 60)] * 9, (128, 40)]
         images = [picture(*size, seed) for seed, size in enumerate(sizes)]
@@ -98,10 +100,15 @@ class TestRoundTrip:
             def compress(self, network, x):
                 return network.compress(x.flip(-1))
 
-        codec, image = Mirrored(LEVELS[0], NeuralCodecOptions(checkpoints=folder, device="cpu")), picture(64, 64)
+        codec, image = (
+            Mirrored(LEVELS[0], NeuralCodecOptions(checkpoints=folder, device="cpu")),
+            picture(64, 64),
+        )
         [found] = codec.quantised([image])
         assert np.array_equal(found.values, codec.latents(codec.encode(image)).values)
-        plain = TinyCodec(LEVELS[0], NeuralCodecOptions(checkpoints=folder, device="cpu")).quantised([image])[0]
+        plain = TinyCodec(
+            LEVELS[0], NeuralCodecOptions(checkpoints=folder, device="cpu")
+        ).quantised([image])[0]
         assert not np.array_equal(found.values, plain.values)
 
     def test_provenance(self, codec, other_level):

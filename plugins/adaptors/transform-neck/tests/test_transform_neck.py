@@ -99,9 +99,7 @@ def identity(vlm) -> VlmIdentity:
 
 
 def training(vlm, identity, folder: Path, where: CodecPoint, level: str = "lambda0.004"):
-    pictures = [
-        TrainingPicture(f"{n}", partial(png, n), label=CLASSES[n % 2]) for n in range(6)
-    ]
+    pictures = [TrainingPicture(f"{n}", partial(png, n), label=CLASSES[n % 2]) for n in range(6)]
     build = partial(built, level, variant="nano")
     points = [TrainingPoint(where, build)]
     return Training(vlm, identity, points, pictures[:4], pictures[4:], 3, folder)
