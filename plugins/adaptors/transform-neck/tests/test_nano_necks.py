@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ LEVELS = ("lambda0.004", "lambda0.008", "lambda0.016", "lambda0.032")
 SQUARE = Square(192)
 SCENES = 10
 OTHERS = ("shuffled", "wrong")
+SIZE = (192, 192)
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,8 @@ def coded(level: str, originals: Sequence[Image.Image]) -> Coded:
         codec,
         point,
         [codec.decode(each) for each in bitstreams],
-        [Condition(point, SQUARE_SIZE, None, codec.latents(each)) for each in bitstreams],
+        [Condition(point, SIZE, None, codec.latents(each)) for each in bitstreams],
     )
-
-
-SQUARE_SIZE = (192, 192)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +60,8 @@ def originals() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="module")
-def vlm() -> Iterator[Vlm]:
-    yield load_registry().build_vlm("nano-llava", {"device": "cpu"})
+def vlm() -> Vlm:
+    return load_registry().build_vlm("nano-llava", {"device": "cpu"})
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +120,4 @@ def test_each_is_refused_at_another_level(originals, vlm: Vlm, identity: VlmIden
         alone = NeckAdaptor(NeckOptions([file.path]))
         other = next(each for each in LEVELS if each != file.level)
         reason = alone.fits(identity, coded(other, originals[:1]).point)
-        assert reason == (
-            f"no transform-neck for elic {other}, there is one for elic {file.level}"
-        )
+        assert reason == (f"no transform-neck for elic {other}, there is one for elic {file.level}")
