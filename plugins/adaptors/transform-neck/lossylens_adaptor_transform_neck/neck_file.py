@@ -18,6 +18,10 @@ from lossylens_adaptor_transform_neck.trained_for import STRIDE, TrainedFor
 
 METHOD = "transform-neck"
 
+#: Tensor of a file with latents of some pictures of the training, ``(N, C, H, W)``, which are
+#: given to the neck as those of other pictures.
+OTHERS = "others"
+
 #: Where the authors' necks enter CLIP, counted from 0: "the third layer".
 _AUTHORS_ENTRY = 2
 
@@ -53,13 +57,26 @@ class NeckFile(TrainedFor):
         Raises:
             ConfigError: its weights are of another neck than it says.
         """
-        state = _official_state(self.path) if self.official else read_checkpoint(self.path).state
+        state = dict(_official_state(self.path) if self.official else read_checkpoint(self.path).state)
+        state.pop(OTHERS, None)
         neck = TransformNeck(self.shape)
         own = {name: tuple(value.shape) for name, value in neck.state_dict().items()}
         if own != {name: tuple(value.shape) for name, value in state.items()}:
             raise ConfigError(f"{self.path}: its weights are of another neck than it says")
-        neck.load_state_dict(dict(state))
+        neck.load_state_dict(state)
         return neck.eval().requires_grad_(False)
+
+    def others(self) -> Tensor:
+        """Return latents of other pictures, ``(N, C, H, W)``.
+
+        Raises:
+            ConfigError: the file has none.
+        """
+        found = None if self.official else _others(self.path)
+        shape = (self.shape.channels, self.shape.rows, self.shape.columns)
+        if found is None or found.shape[1:] != shape or not len(found):
+            raise ConfigError(f"latents: other: {self.path} holds none of other pictures")
+        return found
 
 
 @lru_cache
@@ -79,6 +96,12 @@ def read_neck(path: Path) -> NeckFile:
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ConfigError(f"{path}: it holds no transform-neck: {error}") from error
     return NeckFile(path, METHOD, "", "", file_hash(path), None, {}, shape, _AUTHORS_ENTRY)
+
+
+@lru_cache
+def _others(path: Path) -> Tensor | None:
+    found = read_checkpoint(path).state.get(OTHERS)
+    return None if found is None else found.float()
 
 
 def _official_state(path: Path) -> Mapping[str, Tensor]:

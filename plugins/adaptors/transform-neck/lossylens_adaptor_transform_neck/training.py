@@ -33,9 +33,12 @@ from torch.nn.functional import mse_loss
 
 from lossylens_adaptor_transform_neck.feature_training import FeatureTraining, Hidden
 from lossylens_adaptor_transform_neck.neck import NeckShape, TransformNeck
-from lossylens_adaptor_transform_neck.neck_file import METHOD, read_neck
+from lossylens_adaptor_transform_neck.neck_file import METHOD, OTHERS, read_neck
 from lossylens_adaptor_transform_neck.options import NeckTrainingOptions
 from lossylens_adaptor_transform_neck.trained_for import STRIDE
+
+#: Pictures whose latents a checkpoint holds.
+_OTHERS = 16
 
 #: Options without which it would be another training.
 _IDENTITY = ("phase", "entry", "blocks", "hidden")
@@ -256,8 +259,17 @@ class NeckTraining(FeatureTraining):
     # ---------------------------------------------------------------- what comes of it
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return the weights of the neck."""
-        return self._trained.neck.state_dict()
+        """Return the weights of the neck, and latents of some pictures for a control."""
+        return {**self._trained.neck.state_dict(), OTHERS: self._others()}
+
+    @torch.no_grad()
+    def _others(self) -> Tensor:
+        """Return latents of the first pictures, as the codec makes them now."""
+        numbers = range(min(_OTHERS, len(self.training.pictures)))
+        variants = [self.coded.variant(each, self.training.points[0]) for each in numbers]
+        given = self.given([self.coded.original(each) for each in numbers], variants)
+        network = self._trained.network
+        return given if network is None else network(given)["y_hat"]
 
     def about(self) -> Mapping[str, Any]:
         """Return what the adaptor needs to know."""

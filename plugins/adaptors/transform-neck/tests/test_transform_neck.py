@@ -207,6 +207,19 @@ def test_three_stages(trained: Path, identity) -> None:
     assert set(rows[2]["validation"]) == {"distillation", "accuracy"}
 
 
+def test_its_control_with_other_pictures(trained: Path, vlm) -> None:
+    where = point()
+    encode = adaptor(trained, latents="other").encoder(vlm.vision)
+    [found] = encode([None], [condition(where)])
+    [again] = encode([None], [condition(where)])
+    [own] = adaptor(trained).encoder(vlm.vision)([None], [condition(where)])
+    assert torch.equal(found.features, again.features)
+    assert not torch.allclose(found.features, own.features)
+    others = read_neck(trained).others()
+    assert others.shape[1:] == condition(where).latents.values.shape
+    assert len(others.unique(dim=0)) > 1
+
+
 def test_it_answers_from_latents_alone(trained: Path, vlm) -> None:
     where = point()
     [encoded] = adaptor(trained).encoder(vlm.vision)([None], [condition(where)])
