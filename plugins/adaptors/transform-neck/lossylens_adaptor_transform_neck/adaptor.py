@@ -137,6 +137,8 @@ class NeckAdaptor(Adaptor):
                 f"the latents are {tuple(values.shape)}, and the neck takes"
                 f" {(shape.channels, shape.rows, shape.columns)}"
             )
+        if self.options.latents == "none":
+            return torch.zeros_like(values)
         if self.options.latents != "shuffled":
             return values
         order = torch.randperm(values[0].numel(), generator=torch.Generator().manual_seed(0))

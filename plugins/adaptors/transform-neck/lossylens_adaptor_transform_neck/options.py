@@ -32,12 +32,12 @@ class NeckOptions:
             (``d1_1.pth.tar``); by default those of the package, which are for the VLM
             ``nano-llava`` behind codec ``elic``, ``variant: nano``, ``square: {side: 192}``.
         latents: which the neck gets: ``true``, or, to see what it makes of them, those of the
-            same picture in random order (``shuffled``), or its own given to the neck of
-            another level (``wrong``).
+            same picture in random order (``shuffled``), its own given to the neck of another
+            level (``wrong``), or zeros, which are of no picture (``none``).
     """
 
     checkpoints: list[Path] = field(default_factory=list)
-    latents: Literal["true", "shuffled", "wrong"] = "true"
+    latents: Literal["true", "shuffled", "wrong", "none"] = "true"
 
     def files(self) -> list[Path]:
         """Return the files of all necks that are there, in the order of their names."""
