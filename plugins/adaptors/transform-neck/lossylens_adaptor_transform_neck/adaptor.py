@@ -141,6 +141,8 @@ class NeckAdaptor(Adaptor):
         if self.options.latents == "other":
             others = file.others()
             return others[zlib.crc32(values.numpy().tobytes()) % len(others)]
+        if self.options.latents == "none":
+            return torch.zeros_like(values)
         if self.options.latents != "shuffled":
             return values
         order = torch.randperm(values[0].numel(), generator=torch.Generator().manual_seed(0))

@@ -57,11 +57,11 @@ class NeckFile(TrainedFor):
         Raises:
             ConfigError: its weights are of another neck than it says.
         """
-        state = dict(_official_state(self.path) if self.official else read_checkpoint(self.path).state)
-        state.pop(OTHERS, None)
+        own = _official_state(self.path) if self.official else read_checkpoint(self.path).state
+        state = {name: value for name, value in own.items() if name != OTHERS}
         neck = TransformNeck(self.shape)
-        own = {name: tuple(value.shape) for name, value in neck.state_dict().items()}
-        if own != {name: tuple(value.shape) for name, value in state.items()}:
+        wanted = {name: tuple(value.shape) for name, value in neck.state_dict().items()}
+        if wanted != {name: tuple(value.shape) for name, value in state.items()}:
             raise ConfigError(f"{self.path}: its weights are of another neck than it says")
         neck.load_state_dict(state)
         return neck.eval().requires_grad_(False)

@@ -33,12 +33,12 @@ class NeckOptions:
             ``nano-llava`` behind codec ``elic``, ``variant: nano``, ``square: {side: 192}``.
         latents: which the neck gets: ``true``, or, to see what it makes of them, those of the
             same picture in random order (``shuffled``), which still say what is in it, those
-            of some other picture (``other``), or its own given to the neck of another level
-            (``wrong``).
+            of some other picture (``other``), its own given to the neck of another level
+            (``wrong``), or zeros, which are of no picture (``none``).
     """
 
     checkpoints: list[Path] = field(default_factory=list)
-    latents: Literal["true", "shuffled", "other", "wrong"] = "true"
+    latents: Literal["true", "shuffled", "other", "wrong", "none"] = "true"
 
     def files(self) -> list[Path]:
         """Return the files of all necks that are there, in the order of their names."""

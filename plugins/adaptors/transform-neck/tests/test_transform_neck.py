@@ -228,6 +228,12 @@ def test_it_answers_from_latents_alone(trained: Path, vlm) -> None:
     )
     assert encoded.features.shape == shuffled.features.shape
     assert not torch.allclose(encoded.features, shuffled.features)
+    # Without latents, any picture is the same.
+    given = condition(where)
+    other = replace(given, latents=replace(given.latents, values=given.latents.values + 1))
+    blind = adaptor(trained, latents="none").encoder(vlm.vision)([None, None], [given, other])
+    assert torch.equal(blind[0].features, blind[1].features)
+    assert not torch.allclose(encoded.features, blind[0].features)
     # Of 80x60 the square shows a border above and below.
     [(left, top, right, bottom)] = encoded.layout.rectangles
     assert (left, right) == (0, 1)
