@@ -99,10 +99,13 @@ def clean(nano: Nano) -> dict[str, float]:
         ("existence", 0.88),
         ("color", 0.8),
         ("shape", 0.75),
-        ("texture", 0.7),
-        ("count", 0.45),
+        ("texture", 0.75),
+        ("size", 0.8),
+        ("count", 0.5),
         ("word", 0.45),
-        ("multiple choice", 0.4),
+        ("multiple choice", 0.5),
+        # Half of them are for halves, half for one of nine places: a third is guessed.
+        ("position", 0.5),
     ],
 )
 def test_it_sees(clean: dict[str, float], topic: str, least: float) -> None:
