@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
 import sqlite3
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -276,7 +278,11 @@ def cluster() -> Iterator[Any]:
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
         yield cluster
-        cluster.shutdown()
+        # Ray leaves files open, which whatever test comes last would be blamed for.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cluster.shutdown()
+            gc.collect()
 
 
 @pytest.fixture

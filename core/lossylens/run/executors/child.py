@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -26,8 +27,11 @@ import psutil
 #: Seconds that a process gets to end when it is asked to.
 _PATIENCE = 5.0
 
+#: Bytes for which every system has room in a pipe of which it says that it can be written to.
+_SMALL = 1024
+
 #: Messages to a child, and None when there are no more.
-_Outbox = queue.SimpleQueue[bytes | None]
+_Outbox = queue.Queue[bytes | None]
 
 # With the parent's path, before anything is imported from it.
 _BEGIN = (
@@ -60,7 +64,9 @@ class Child:
                 env={**os.environ, **environment},
             )
         self._watched: psutil.Process | None = None
-        self._outbox: _Outbox = queue.SimpleQueue()
+        self._room = select.poll()
+        self._room.register(self.pipe, select.POLLOUT)
+        self._outbox: _Outbox = queue.Queue()
         writer = threading.Thread(target=_write, args=(self.pipe, self._outbox), daemon=True)
         writer.start()
         # At the latest when this interpreter ends.
@@ -84,9 +90,14 @@ class Child:
     def send(self, message: bytes) -> None:
         """Send it a message; does not wait, as it may hang without taking any in.
 
-        If it has died, that shows when its pipe is read.
+        If it has died, that shows when its pipe is read.  For one thread at a time.
         """
-        self._outbox.put(message)
+        # Another thread costs more than the rest of a small job.
+        if len(message) > _SMALL or self._outbox.unfinished_tasks or not self._room.poll(0):
+            self._outbox.put(message)
+            return
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send_bytes(message)
 
     def wait(self) -> int | None:
         """Return how a process ended whose pipe did, None if it has not."""
@@ -107,6 +118,7 @@ def _write(pipe: Connection[Any, Any], outbox: _Outbox) -> None:
     with contextlib.suppress(OSError):
         while (message := outbox.get()) is not None:
             pipe.send_bytes(message)
+            outbox.task_done()
 
 
 def _stop(
