@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -58,7 +58,8 @@ class NeuralCodec(Codec):
         package: import name of its plugin, in which nano checkpoints lie.
         levels: the published ones, to name the level of a foreign bitstream.
         padding: of pictures.
-        side_bytes: length of the side information of a bitstream that has any; 0 for none.
+        side_length: of a bitstream's side information, given what begins with it; None where
+            there is never any.
         stems: other names of checkpoint files; see
             :func:`~lossylens_toolkit.neural_codec.neural_options.find_checkpoint`.
     """
@@ -67,7 +68,7 @@ class NeuralCodec(Codec):
     package: ClassVar[str]
     levels: ClassVar[Sequence[Level]]
     padding: ClassVar[Padding]
-    side_bytes: ClassVar[int] = 0
+    side_length: ClassVar[Callable[[bytes], int] | None] = None
 
     options: NeuralCodecOptions
 
@@ -364,7 +365,7 @@ class NeuralCodec(Codec):
                 self._identity(self.level),
                 others,
                 self.options.max_pixels,
-                self.side_bytes,
+                self.side_length,
             )
         except BitstreamError as error:
             raise BitstreamError(f"{self.name}: {error}") from error
