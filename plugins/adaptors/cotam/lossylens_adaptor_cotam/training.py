@@ -121,8 +121,8 @@ class CotamTraining(AdaptorTraining):
         clip = load_host_clip(options.pooled_by, self._vision, pictures, self.accelerator.device)
         if clip is None:
             raise ConfigError(
-                f"training.pooled_by: {options.pooled_by} is not the CLIP whose image encoder is that of"
-                f" {self.training.identity.label}; match: tokens needs none"
+                f"training.pooled_by: {options.pooled_by} is not the CLIP whose image encoder is"
+                f" that of {self.training.identity.label}; match: tokens needs none"
             )
         return clip
 
