@@ -29,8 +29,11 @@ Fit = Literal["crop", "pad", "squash"]
 #: Texts that are encoded at once.
 _TEXTS = 256
 
-#: Beginnings of the names of what encodes texts.
-_OF_TEXTS = ("text_model.", "text_projection.", "logit_scale")
+#: A tensor of a layer, and its number where it is one of the image encoder.
+_LAYER = re.compile(r"(?:vision_model\.encoder\.layers\.(\d+)|text_model\.encoder\.layers\.\d+)\.")
+
+#: The vectors of tokens, most of what is left of a text encoder without layers.
+_VOCABULARY = "text_model.embeddings.token_embedding.weight"
 
 
 class ClipPreprocessor:
@@ -261,11 +264,8 @@ def load_clip(
     model, notes = loader.from_pretrained(
         None, config=config, state_dict=weights, output_loading_info=True, dtype=dtype
     )
-    lacking = [
-        name for name in notes["missing_keys"] if layers is None or not name.startswith(_OF_TEXTS)
-    ]
-    if lacking:
-        some = ", ".join(sorted(lacking)[:3])
+    if notes["missing_keys"]:
+        some = ", ".join(sorted(notes["missing_keys"])[:3])
         raise RequirementError(f"the weights in {folder} lack {some}")
     return Clip(
         model.to(device),
@@ -279,10 +279,10 @@ def _image_encoder(weights: Mapping[str, Tensor], config: Any, layers: int) -> d
     vision, text = config.vision_config, config.text_config
     vision.num_hidden_layers = min(layers, vision.num_hidden_layers)
     text.num_hidden_layers, text.vocab_size = 0, 1
-    numbered = re.compile(r"vision_model\.encoder\.layers\.(\d+)\.")
-    return {
-        name: value
-        for name, value in weights.items()
-        if not name.startswith(_OF_TEXTS)
-        and not ((found := numbered.match(name)) and int(found[1]) >= layers)
-    }
+    text.bos_token_id = text.eos_token_id = text.pad_token_id = 0
+    kept = {}
+    for name, value in weights.items():
+        of_layer = _LAYER.match(name)
+        if of_layer is None or (of_layer[1] is not None and int(of_layer[1]) < layers):
+            kept[name] = value[:1] if name == _VOCABULARY else value
+    return kept

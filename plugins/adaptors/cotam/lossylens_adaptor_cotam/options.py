@@ -10,8 +10,9 @@ from typing import Literal
 from lossylens.spec import Missing
 from lossylens_toolkit.training.adaptor_options import AdaptorTrainingOptions
 
-#: Checkpoint of the package, for the VLM ``nano`` behind ``cotam-elic`` nano; see ``nano.yaml``.
-BUNDLED = Path(__file__).with_name("nano.safetensors")
+#: VLMs for which the package has a checkpoint, each behind ``cotam-elic`` nano; see ``nano.yaml``
+#: and ``nano_llava.yaml``.
+HOSTS = ("nano", "nano-llava")
 
 
 @dataclass
@@ -20,15 +21,26 @@ class CotamAdaptorOptions:
 
     Attributes:
         checkpoint: file that ``lossylens train adaptor cotam`` wrote; by default that of the
-            package, which is for the VLM ``nano`` behind the nano codec ``cotam-elic``.
+            package for *host*, behind the nano codec ``cotam-elic``.
+        host: VLM whose checkpoint of the package is meant, ``nano`` or ``nano-llava``.
+
+    Raises:
+        ValueError: the package has no checkpoint for such a VLM.
     """
 
     checkpoint: Path | None = None
+    host: str = "nano"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.host not in HOSTS:
+            raise ValueError(f"host {self.host!r} is not one of {', '.join(HOSTS)}")
 
     @property
     def path(self) -> Path:
         """The checkpoint."""
-        return self.checkpoint or BUNDLED
+        file = f"{self.host.replace('-', '_')}.safetensors"
+        return self.checkpoint or Path(__file__).with_name(file)
 
 
 def missing(options: CotamAdaptorOptions) -> Sequence[Missing]:
