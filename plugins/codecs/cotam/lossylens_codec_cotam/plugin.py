@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lossylens.codec import CodecSpec, Level
 from lossylens.errors import RequirementError
@@ -133,24 +134,30 @@ def _requirements(codec: str) -> Callable[[CotamOptions], Sequence[Missing]]:
     return missing
 
 
+def _with_its_levels(
+    spec: CodecSpec, options: CotamOptions, registry: Any, place: str
+) -> tuple[CodecSpec, CotamOptions]:
+    """Return the declaration with the levels of the nano checkpoints, where these are meant."""
+    return (replace(spec, levels=NANO_LEVELS) if options.variant == NANO else spec), options
+
+
 @hookimpl
 def register_codecs(register: Callable[[CodecSpec], None]) -> None:
     """Register the codecs."""
     for base in ("elic", "dcae"):
         name = f"cotam-{base}"
-        register(
-            CodecSpec(
-                name=name,
-                summary=f"{base.upper()} with many rates in one network, better where CLIP looks",
-                citation="Liu et al., arXiv:2509.24258, ICLR 2026",
-                licence="Apache-2.0",
-                parse_level=lambda_level,
-                level_help="lambda0.0008 and the like, within those of the checkpoint",
-                factory=f"lossylens_codec_cotam.codec:Cotam{base.capitalize()}Codec",
-                category="learned",
-                options=CotamOptions,
-                requirements=_requirements(name),
-                levels=LEVELS,
-                level_sets={NANO: tuple(level.name for level in NANO_LEVELS)},
-            )
+        spec = CodecSpec(
+            name=name,
+            summary=f"{base.upper()} with many rates in one network, better where CLIP looks",
+            citation="Liu et al., arXiv:2509.24258, ICLR 2026",
+            licence="Apache-2.0",
+            parse_level=lambda_level,
+            level_help="lambda0.0008 and the like, within those of the checkpoint",
+            factory=f"lossylens_codec_cotam.codec:Cotam{base.capitalize()}Codec",
+            category="learned",
+            options=CotamOptions,
+            requirements=_requirements(name),
+            levels=LEVELS,
+            level_sets={NANO: tuple(level.name for level in NANO_LEVELS)},
         )
+        register(replace(spec, compose=functools.partial(_with_its_levels, spec)))

@@ -275,6 +275,17 @@ def test_tiles_that_make_no_sense_are_refused(given, said):
         CotamOptions(**given)
 
 
+def test_the_nano_checkpoint_has_levels_of_its_own():
+    registry = load_registry(strict=False)
+    found = registry.find("codec", "cotam-elic")
+    for variant, first, last in (
+        ("nano", "lambda0.2048", "lambda0.0032"),
+        ("official", "lambda0.0128", "lambda0.00002"),
+    ):
+        spec = registry.configured(found, {"variant": variant})[0].spec
+        assert (spec.levels[0].name, spec.levels[-1].name) == (first, last)
+
+
 def test_what_is_missing_is_said_before_anything_is_coded(folder, tmp_path):
     spec = load_registry(strict=False).find("codec", "cotam-elic").spec
     checkpoint, clip = spec.requirements(CotamOptions(checkpoints=tmp_path))
