@@ -16,6 +16,7 @@ from lossylens.vlm import Condition, VlmIdentity
 from lossylens_adaptor_cotam.adaptor import AdaptedEncoder, LatentFeatureAdaptor
 from lossylens_adaptor_cotam.network import LatentFeatureAdapter, at_patches
 from lossylens_adaptor_cotam.options import (
+    HOSTS,
     CotamAdaptorOptions,
     CotamTrainingOptions,
     FineTuningOptions,
@@ -343,3 +344,11 @@ def test_latents_of_squares_lie_in_the_square(vlm, checkpoint) -> None:
     assert placed[0, 0, 0].tolist() == sorted(placed[0, 0, 0].tolist())
     assert placed.max() == 3  # and not the few that a picture of 640x320 would have there
     assert placed.min() == 0
+
+
+def test_checkpoints_of_the_package_are_chosen_by_host() -> None:
+    for host in HOSTS:
+        options = CotamAdaptorOptions(host=host)
+        assert read_checkpoint(options.path).about["vlm"] == host
+    with pytest.raises(ValueError, match="host 'qwen' is not one of nano, nano-llava"):
+        CotamAdaptorOptions(host="qwen")
