@@ -46,13 +46,14 @@ benchmark: $(VENV)/installed
 faults: $(VENV)/installed-dev
 	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -x tests/faults
 
+# A file's tests run in one process, so that fixtures are made once.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 $(DEMO)/report/index.html: $(VENV)/installed
 	$(MAKE) demo
 
-# Every link to a page or a heading is checked.
+# Every link to a page or a heading is checked, and the form of links to elsewhere.
 docs: $(VENV)/installed-dev $(DEMO)/report/index.html
 	$(BIN)/lossylens report $(DEMO) --format svg
 	DEMO_FIGURES=$(DEMO)/report/figures $(BIN)/python -m mkdocs build --strict --quiet

@@ -12,7 +12,8 @@ with.  Target: 2000.  A grid of ``--encodings`` and ``--answers`` by workers tha
 ``--seconds`` for each then says how many workers keep one driver busy.
 
 *memory*: what a million pending jobs add to the driver: images at 20 levels, and as many images
-at one.  Target: 500 MB.
+at one; with what is known of each image, and without the samples of the task, which are there
+whether or not anything is to be done.  Target: 500 MB.
 
     python benchmarks/executors.py [--ray] [--jobs 300] [--no-memory]
 
@@ -29,18 +30,25 @@ import importlib
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psutil
 from lossylens.executor import Executor, Resources
+from lossylens.images import SourceFormat
+from lossylens.run.collect import Asked, Material
+from lossylens.run.encoding import pending_encodings
 from lossylens.run.executors.local import LocalExecutor
 from lossylens.run.jobs import JobByJob
-from lossylens.run.schedule import ImageWork, Schedule
+from lossylens.run.schedule import Schedule
 from lossylens.store.database import Store
 from lossylens.store.records import Picture, Prediction, Timing
+from lossylens.task import ImageRef, Sample
+from lossylens.vlm import Question, QuestionKind
+from lossylens_toolkit.tsv_task.place import Place
+from lossylens_toolkit.tsv_task.tsv_images import ImageFile
 
 DURATIONS = (0.001, 0.01, 1.0)
 
@@ -147,28 +155,68 @@ def limit(name: str, each: float, arguments: argparse.Namespace) -> None:
     )
 
 
-def pending(images: int, levels: int) -> float:
-    """Return the megabytes that pending jobs add to this process."""
-    codec = SimpleNamespace(choice=SimpleNamespace(where="codecs.jpeg"))
-    gc.collect()
-    before = psutil.Process().memory_info().rss
-    works = list(_works(images, (codec,) * levels))
-    schedule = Schedule([works], 100)
+def pending(images: int, levels: int) -> tuple[float, float]:
+    """Return the megabytes that pending jobs add to this process, and those of their task."""
+    codecs = [_level(number) for number in range(levels)]
+    start = _resident()
+    references = [_reference(number) for number in range(images)]
+    before = _resident()
+    pictures = dict(_pictures(references))
+    sample = Sample("0", (), Question(QuestionKind.CAPTION, ""))
+    material = Material({"task": (_Shown(sample, tuple(pictures)),)}, pictures, {})
+    nothing: Any = SimpleNamespace(encoded=lambda key: set())
+    schedule = Schedule(pending_encodings(codecs, material, nothing), 100)
     chunks = iter(schedule)
-    for _ in range(100):
-        next(chunks)
-    grown = psutil.Process().memory_info().rss - before
-    assert len(works) == images
-    return grown / 1e6
+    drawn = sum(len(next(chunks)) for _ in range(100))
+    assert drawn >= 100
+    grown = _resident() - before
+    assert len(material.pictures) == len(references) == images
+    return grown / 1e6, (before - start) / 1e6
 
 
-def _works(images: int, levels: Sequence[Any]) -> Iterator[ImageWork]:
-    form = {"format": "JPEG", "mode": "RGB", "quality": 90}
-    for number in range(images):
-        name = hashlib.sha256(str(number).encode()).hexdigest()
-        read = partial(Path.read_bytes, Path(f"/data/images/{number:09d}.jpg"))
-        picture = Picture(name, 150_000, 640, 480, dict(form), read=read)
-        yield ImageWork(picture, tuple(levels))
+class _Shown(Asked):
+    """One sample that shows all images, since there may be any number of questions."""
+
+    @property
+    def compressed(self) -> tuple[str, ...]:
+        return tuple(each for each in self.images if each)
+
+
+def _resident() -> int:
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)
+
+
+def _level(number: int) -> Any:
+    return SimpleNamespace(
+        choice=SimpleNamespace(where="codecs.jpeg"),
+        part=SimpleNamespace(key=f"level{number}"),
+        encodes=True,
+    )
+
+
+def _reference(number: int) -> ImageRef:
+    """Return an image as a file that a TSV file names."""
+    name = f"train2017/{number:012d}.jpg"
+    place = Place(str(_TABLE), number, str(number), "image_path")
+    return ImageRef(name, ImageFile(name, _TABLE, "COCO", place))
+
+
+_TABLE = Path("/data/tasks/task.tsv")
+
+
+def _pictures(references: Sequence[ImageRef]) -> Iterator[tuple[str, Picture]]:
+    """Yield what is known of the images: a thousand sizes, none with the content of another."""
+    for number, reference in enumerate(references):
+        name = hashlib.sha256(reference.key.encode()).hexdigest()
+        form = _form(300 + number % 40, 300 + number // 40 % 25)
+        size = form.width, form.height
+        yield name, Picture(name, 150_000 + number, *size, form, read=reference.read)
+
+
+@lru_cache(maxsize=1000)
+def _form(width: int, height: int) -> SourceFormat:
+    return SourceFormat("JPEG", "RGB", 8, width, height, False, 1, 90, True, "4:2:0")
 
 
 def main() -> None:
@@ -181,8 +229,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs=2, default=(10.0, 0.5))
     arguments = parser.parse_args()
     for images, levels in () if arguments.no_memory else ((50_000, 20), (1_000_000, 1)):
-        grown = pending(images, levels)
-        print(f"memory: {images} images at {levels} levels pending: {grown:.0f} MB", flush=True)
+        grown, task = pending(images, levels)
+        print(
+            f"memory: {images} images at {levels} levels pending: {grown:.0f} MB,"
+            f" beside {task:.0f} MB of the task that names them",
+            flush=True,
+        )
     with LocalExecutor() as local:
         overhead("local", local, arguments.jobs)
         limit("local", per_result(local, 10 * arguments.jobs), arguments)

@@ -93,3 +93,21 @@ def test_every_command_is_documented(hooks: ModuleType) -> None:
     told = hooks.commands()
     for name in ("run", "report", "new adaptor", "train codec", "scenes export", "analyze layers"):
         assert f"`lossylens {name}`" in told
+
+
+@pytest.mark.parametrize(
+    ("address", "right"),
+    [
+        ("https://arxiv.org/abs/2509.24258", True),
+        ("https://example.org", True),
+        ("https://example.org/a/b?c=d#e", True),
+        ("https://arxiv.org/abs/250.24258", False),
+        ("http://example.org/", False),
+        ("https://example/", False),
+        ("https://example.org/a b", False),
+    ],
+)
+def test_links_to_elsewhere_have_the_form_of_addresses(
+    hooks: ModuleType, address: str, right: bool
+) -> None:
+    assert hooks.well_formed(address) == right

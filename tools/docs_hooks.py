@@ -94,7 +94,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn formulas into MathML."""
+    """Turn formulas into MathML, and refuse malformed links to elsewhere.
+
+    Raises:
+        PluginError: a link is no address of the web.
+    """
+    for _, _, target in _LINK.findall(markdown):
+        if re.match(r"https?:", target) and not well_formed(target):
+            raise PluginError(f"{page.file.src_uri}: {target} is no address of the web")
     parts = re.split(r"(^```.*?^```)", markdown, flags=re.DOTALL | re.MULTILINE)
     return "".join(part if part.startswith("```") else formulas(part) for part in parts)
 
@@ -108,6 +115,13 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
 
     content = re.sub(r"\.\. versionadded:: (\S+?)(?=<|\s)", r"Since version \1.", content)
     return _ROLE.sub(named, content)
+
+
+def well_formed(address: str) -> bool:
+    """Whether an address of the web is one by its form; nothing is asked of the web."""
+    if address.startswith("https://arxiv.org/"):
+        return re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{4,5}", address) is not None
+    return re.fullmatch(r"https://([a-z0-9-]+\.)+[a-z]{2,}(/[^\s<>()]*)?", address) is not None
 
 
 def formulas(text: str) -> str:

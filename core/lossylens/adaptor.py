@@ -136,10 +136,12 @@ class TrainingPicture:
     Attributes:
         name: for messages.
         read: returns the content of the file; picklable.
+        label: class of what it shows; ``""`` where its source knows none.
     """
 
     name: str
     read: Callable[[], bytes]
+    label: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ class Work(Protocol[J_contra, R_co]):
         """Yield the result of each job.
 
         Args:
-            jobs: waits for the next one where it has to; ends when there is no more for
-                the time being.  The worker is called again when there is.
+            jobs: those that the worker has; ends when there is no more for the time being.
+                The worker is called again when there is.
             begin: see :data:`Begin`; a worker that never calls it works on one at a time.
                 When it ends by a crash, these are the jobs that fail, and the others are
                 done by another worker.
@@ -88,6 +88,8 @@ class Resources:
         workers: how many there are at most; None for as many as there is room for.
         threads: of the libraries in each worker; None for as many as they like.
         gpus: that each needs.
+        gpu_memory: bytes that these are taken to have, and smaller ones are to have together;
+            0 for any.
         seconds: that the jobs at hand may take before the worker is ended; None for no limit.
         memory: bytes that a worker may take before it is ended; None for no limit, and
             :data:`HALF_OF_MACHINE` for half of those of the machine that it is on.
@@ -98,6 +100,7 @@ class Resources:
     workers: int | None = 1
     threads: int | None = None
     gpus: float = 0
+    gpu_memory: int = 0
     seconds: float | None = None
     memory: int | None = None
     kept: bool = False

@@ -24,11 +24,13 @@ class ImageRef:
             the samples.
         context: whether it is shown as it is, and does not count into the rate: an example
             that the model is given, say, and not what it is asked about.
+        label: class of what it shows, where the data know one; trainings may ask for it.
     """
 
     key: str
     read: Callable[[], bytes]
     context: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,15 @@ class Answer:
     usage: Mapping[str, float] = field(default_factory=dict)
 
 
+#: Bytes of a GPU by which a VLM says how many it needs.
+GPU_MEMORY = 80_000_000_000
+
+
+def no_gpus(options: Any) -> float:
+    """Say that none is needed; for :class:`VlmSpec`."""
+    return 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class VlmSpec(PluginSpec):
     """Declaration of a vision-language model.
@@ -216,8 +225,8 @@ class VlmSpec(PluginSpec):
         parameters: number of parameters, in millions.
         max_images: how many images a question may be about.
         grounds: whether it answers questions of kind ``BOX``.
-        gpus: how many it needs, for executors that place workers; 0 where it works
-            without.
+        gpus: how many GPUs of :data:`GPU_MEMORY` it needs, given an instance of ``options``;
+            0 where it works without, or is told which to use.
     """
 
     kind: ClassVar[str] = "vlm"
@@ -225,7 +234,7 @@ class VlmSpec(PluginSpec):
     parameters: float
     max_images: int = 1
     grounds: bool = False
-    gpus: float = 0.0
+    gpus: Callable[[Any], float] = no_gpus
 
 
 @dataclass(frozen=True)

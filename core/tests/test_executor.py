@@ -16,7 +16,7 @@ from lossylens.run.executors.local import LocalExecutor
 from lossylens.run.jobs import JobByJob
 
 JOBS = """
-import os, signal, subprocess, sys, tempfile, time
+import ctypes, os, signal, subprocess, sys, tempfile, time
 from lossylens.errors import ImageError, RequirementError
 
 def work(job):
@@ -51,6 +51,9 @@ def work(job):
             time.sleep(0.01)
     if job == "print":
         print("a plugin's own words")
+    if job == "hold":
+        # Without letting other threads run, so that nothing is taken in either.
+        ctypes.PyDLL(None).sleep(60)
     if job == "swallow":
         class Swallowing:
             def __del__(self):
@@ -220,6 +223,32 @@ def test_workers_compute_in_one_thread(work, monkeypatch: pytest.MonkeyPatch) ->
     assert dict(run_jobs(work, [["threads"]], 1))["threads"] == ("3", "ACTIVE")
 
 
+@pytest.mark.parametrize(
+    ("memory", "gpus", "room"),
+    [
+        # As many cards as there are.
+        ([81559] * 4, 1, 4),
+        ([81559] * 4, 2, 2),
+        # Smaller ones: as many together as are asked for.
+        ([24576] * 8, 1, 2),
+        ([24576, 81559, 24576], 2, 1),
+        ([], 2, 1),
+    ],
+)
+def test_room_on_gpus(tmp_path, monkeypatch, memory: list[int], gpus: float, room: int) -> None:
+    """Of a stand-in for NVIDIA's program."""
+    cards = "\n".join(map(str, memory))
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' '{cards}'\n" if memory else "#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    wanted = Resources(workers=None, gpus=gpus, gpu_memory=80_000_000_000)
+    assert LocalExecutor().room(wanted) == room
+    # What says nothing of memory gets a card each.
+    assert LocalExecutor().room(Resources(workers=None, gpus=1)) == max(1, len(memory))
+
+
 COUNTING = """
 import os
 from dataclasses import dataclass
@@ -270,11 +299,24 @@ def test_a_worker_that_takes_several_jobs_at_once(counting) -> None:
     assert again[0][1][0] == results[-1][1][0] != results[0][1][0]
 
 
-def test_chunks_that_several_jobs_at_once_do_not_divide(counting) -> None:
-    jobs = [str(number) for number in range(40)]
-    chunks = [jobs[start : start + 4] for start in range(0, 40, 4)]
+def test_a_worker_that_takes_nothing_in_keeps_nobody_waiting(work) -> None:
+    """More is sent to it than a pipe holds."""
+    long = "a" * 2**20
+    start = time.monotonic()
+    results = dict(run_jobs(work, [["hold"], [long], ["b"]], 1, seconds=8))
+    assert time.monotonic() - start < 50
+    assert results.pop("hold") == Failure("it took longer than 8 s (run.timeout)")
+    assert results == {long: long.upper(), "b": "B"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("size", [1, 4])
+def test_chunks_that_several_jobs_at_once_do_not_divide(counting, workers: int, size: int) -> None:
+    """A worker does what it has; it would have waited for a third job for ever."""
+    jobs = [str(number) for number in range(20)]
+    chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     with LocalExecutor() as executor:
-        results = list(executor.run(counting, chunks, Resources(workers=2)))
+        results = list(executor.run(counting, chunks, Resources(workers=workers)))
     assert sorted(job for job, _ in results) == sorted(jobs)
 
 

@@ -62,9 +62,11 @@ LASTING = {
 
 #: Environment of all processes of a run, on whatever node.
 ENVIRONMENT = {
-    "PYTHONPATH": str(SAMPLE),
-    "LOSSYLENS_PLUGINS": "sample,report,ray",
+    "PYTHONPATH": os.pathsep.join([str(SAMPLE), str(Path(__file__).with_name("on_nodes"))]),
+    "LOSSYLENS_PLUGINS": "sample,report,ray,hm,openai",
     "OMP_NUM_THREADS": "1",
+    # Servers of tests are on this machine.
+    "NO_PROXY": "127.0.0.1",
 }
 
 
@@ -241,6 +243,45 @@ def kill_one(processes: list[psutil.Process], chance: random.Random) -> bool:
 @pytest.fixture
 def harness() -> type[Harness]:
     return Harness
+
+
+#: The least that Ray takes.
+OBJECT_STORE = 80 * 2**20
+
+#: A node that is gone is missed within seconds; workers are not put behind all that else
+#: runs on the machine, as Ray does, or a test would take minutes on a busy one.
+_QUICK = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 1000,
+    "worker_niceness": 0,
+}
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """Ray's own test cluster: nodes that are processes, two of one CPU and a head of none."""
+    cluster_utils = pytest.importorskip(
+        "ray.cluster_utils", reason="needs Ray: pip install ./plugins/executors/ray"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        head = {
+            "num_cpus": 0,
+            "object_store_memory": OBJECT_STORE,
+            "include_dashboard": False,
+            "_system_config": _QUICK,
+        }
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+        yield cluster
+        cluster.shutdown()
+
+
+@pytest.fixture
+def on_ray(cluster: Any) -> str:
+    return f"run.executor={{plugin: ray, address: '{cluster.address}'}}"
 
 
 @pytest.fixture

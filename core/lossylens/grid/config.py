@@ -664,11 +664,16 @@ def _codec(registry: Registry, where: str, key: str, given: dict[str, Any]) -> C
         choice.options,
         levels,
         written=choice.written,
-        square=None if square is None else _square(square, f"{where}.square"),
+        square=None if square is None else read_square(square, f"{where}.square"),
     )
 
 
-def _square(given: Any, where: str) -> Square:
+def read_square(given: Any, where: str) -> Square:
+    """Return what the key ``square`` of a codec says.
+
+    Raises:
+        ConfigError: it is malformed; *where* is its place.
+    """
     if not isinstance(given, dict) or "side" not in given:
         raise ConfigError(f"{where}: expected {{side: 384, fit: pad}}, got {given!r}.")
     # A mapping of options, checked as a plugin's are.

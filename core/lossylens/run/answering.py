@@ -23,7 +23,7 @@ from lossylens.run.progress import Step
 from lossylens.store.database import Store
 from lossylens.store.jsonable import short_hash
 from lossylens.store.records import Cell, Picture, Prediction, StoredEncoding, Timing
-from lossylens.vlm import Answer, Question
+from lossylens.vlm import GPU_MEMORY, Answer, Question
 
 #: Stages at which a sample can fail, as stored.
 IMAGE, ENCODE, DECODE, ANSWER = "image", "encode", "decode", "answer"
@@ -32,7 +32,7 @@ IMAGE, ENCODE, DECODE, ANSWER = "image", "encode", "decode", "answer"
 _CHUNK = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Todo:
     """Images with the samples about them that await an answer, at one codec and level.
 
@@ -213,17 +213,17 @@ class _Session:
         resources = Resources(
             workers=None,
             seconds=run.timeout,
-            gpus=self._model.choice.spec.gpus,
+            gpus=self._model.choice.spec.gpus(self._model.choice.options),
+            gpu_memory=GPU_MEMORY,
             kept=True,
             plugin=self._model.choice.where,
         )
         # Those that have crashed the model come last, so that they can spoil nothing.
         ordered = sorted(todos, key=lambda todo: todo.key in self._crashed)
-        by_number = dict(enumerate(ordered))
-        chunks = _chunks(self._jobs(by_number))
+        chunks = _chunks(self._jobs(ordered))
         died: list[tuple[Todo, Failure]] = []
         for job, result in self._executor.run(recipe, chunks, resources):
-            todo = by_number[job.number]
+            todo = ordered[job.number]
             if not isinstance(result, Failure):
                 self._keep(todo, result)
             elif job.alone or not result.died:
@@ -235,9 +235,9 @@ class _Session:
         self._decoding.release()
         self._answering.release()
 
-    def _jobs(self, todos: dict[int, Todo]) -> Iterator[AnswerJob]:
+    def _jobs(self, todos: Sequence[Todo]) -> Iterator[AnswerJob]:
         adaptor = _adaptor_recipe(self._model)
-        for number, todo in todos.items():
+        for number, todo in enumerate(todos):
             distinct = list(dict.fromkeys(todo.images))
             yield AnswerJob(
                 number=number,

@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from lossylens.errors import DataError
 from lossylens.failure import Failure, attempt, guarded
 from lossylens.grid.plan import Benchmark, Demand
 from lossylens.grid.shard import Shard
-from lossylens.images import content_hash, read_image, source_format
+from lossylens.images import SourceFormat, content_hash, read_image, source_format
 from lossylens.run.progress import Step
 from lossylens.store.records import Picture
 from lossylens.task import ImageRef, Sample
 from lossylens.vlm import QuestionKind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A sample with its images.
 
@@ -183,8 +183,14 @@ def _examine(sha256: str, data: bytes) -> Picture:
     form = attempt(source_format, data)
     if isinstance(form, Failure):
         return Picture(sha256, len(data), failure=form.reason)
-    described = dataclasses.asdict(form)
+    form = _shared(form)
     image = attempt(read_image, data)
     if isinstance(image, Failure):
-        return Picture(sha256, len(data), format=described, failure=image.reason)
-    return Picture(sha256, len(data), image.width, image.height, described)
+        return Picture(sha256, len(data), format=form, failure=image.reason)
+    return Picture(sha256, len(data), image.width, image.height, form)
+
+
+@lru_cache(maxsize=4096)
+def _shared(form: SourceFormat) -> SourceFormat:
+    """Return the same object for the same format, of which a million images may be."""
+    return form

@@ -106,16 +106,14 @@ def pending_encodings(
     codecs: Sequence[CodecLevel], material: Material, store: Store
 ) -> list[list[ImageWork]]:
     """Return what is not in the store, apart for each codec of the configuration."""
-    readable = [
+    readable = (
         each
         for each in material.pictures.values()
         if not each.failure and each.sha256 in material.compressed
-    ]
-    hashes = {each.sha256 for each in readable}
-    pending = {
-        codec.part.key: hashes - store.encoded(codec.part.key) for codec in codecs if codec.encodes
-    }
-    return backlogs(codecs, readable, pending)
+    )
+    # What is done, since it is little when there is most to do.
+    done = {codec.part.key: store.encoded(codec.part.key) for codec in codecs if codec.encodes}
+    return backlogs(codecs, readable, lambda key, image: image not in done[key])
 
 
 def encode_all(

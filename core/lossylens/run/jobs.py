@@ -7,7 +7,7 @@ which keeps the codecs that it has built and the image that it has read for the 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -139,14 +139,14 @@ class JobByJob(Generic[A, B]):
 def backlogs(
     codecs: Iterable[CodecLevel],
     pictures: Iterable[Picture],
-    pending: Mapping[str, Iterable[str]],
+    is_pending: Callable[[str, str], bool],
 ) -> list[list[ImageWork]]:
     """Return images with the levels at which they are pending, apart for each codec.
 
     Args:
         codecs: with their levels.
         pictures: the images.
-        pending: hashes of images, by key of codec and level.
+        is_pending: is given the key of codec and level, and the hash of an image.
     """
     pictures = list(pictures)
     encoding = [codec for codec in codecs if codec.encodes]
@@ -154,10 +154,13 @@ def backlogs(
     for _, group in groupby(encoding, lambda codec: codec.choice.where):
         levels = list(group)
         works = []
+        # Most images have the same levels before them, of which one tuple is enough.
+        tuples: dict[tuple[str, ...], tuple[CodecLevel, ...]] = {}
         for picture in pictures:
-            due = tuple(each for each in levels if picture.sha256 in pending[each.part.key])
+            due = [each for each in levels if is_pending(each.part.key, picture.sha256)]
             if due:
-                works.append(ImageWork(picture, due))
+                keys = tuple(each.part.key for each in due)
+                works.append(ImageWork(picture, tuples.setdefault(keys, tuple(due))))
         if works:
             found.append(works)
     return found

@@ -70,7 +70,8 @@ class Measuring:
 
     def _measure_images(self, executor: Executor[Any, Any]) -> None:
         lacking = {codec.part.key: self._lacking(codec) for codec in self._codecs}
-        works = backlogs(self._codecs, self._material.pictures.values(), lacking)
+        pictures = self._material.pictures.values()
+        works = backlogs(self._codecs, pictures, lambda key, image: image in lacking[key])
         count = count_images(works)
         if not count:
             return

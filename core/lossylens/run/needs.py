@@ -32,11 +32,12 @@ def needs(config: Config, plan: Plan) -> Iterator[Need]:
         yield need(codec, gpus, arguments)
     for models in plan.families:
         vlm = models[0].choice
-        yield need(vlm, vlm.spec.gpus, [(vlm.spec.name, vlm.options)])
+        gpus = vlm.spec.gpus(vlm.options)
+        yield need(vlm, gpus, [(vlm.spec.name, vlm.options)])
         for model in models:
             if model.adaptor is not None:
                 adaptor = model.adaptor.choice
-                yield need(adaptor, vlm.spec.gpus, [(adaptor.spec.name, adaptor.options)])
+                yield need(adaptor, gpus, [(adaptor.spec.name, adaptor.options)])
 
 
 def versions(config: Config) -> Mapping[str, str]:

@@ -30,8 +30,9 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from typing import Any
 from filelock import lock_descriptor
 
 from lossylens.errors import StoreError
+from lossylens.images import SourceFormat
 from lossylens.store.bitstreams import (
     bitstream_path,
     has_size,
@@ -224,7 +226,7 @@ class Store:
                 file_bytes=row["bytes"],
                 width=row["width"] or 0,
                 height=row["height"] or 0,
-                format=json.loads(row["format"] or "null"),
+                format=_source_format(row["format"]) if row["format"] else None,
                 failure=row["failure"] or "",
             )
             for row in self.rows("SELECT * FROM images")
@@ -238,7 +240,7 @@ class Store:
                 each.file_bytes,
                 each.width or None,
                 each.height or None,
-                to_json(each.format) if each.format else None,
+                to_json(asdict(each.format)) if each.format else None,
                 plain(each.failure) or None,
             )
             for each in pictures
@@ -633,6 +635,12 @@ def _read_only(path: Path) -> str:
     # not be read.
     log = path.with_name(f"{path.name}-wal")
     return f"{path.absolute().as_uri()}?mode=ro" + ("" if log.exists() else "&immutable=1")
+
+
+@lru_cache(maxsize=4096)
+def _source_format(text: str) -> SourceFormat:
+    """Return what a cell says; the same object for the same text, as many images are alike."""
+    return SourceFormat(**json.loads(text))
 
 
 def _check(database: sqlite3.Connection, path: Path, writable: bool) -> None:

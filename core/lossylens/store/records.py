@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from lossylens.errors import DataError
-from lossylens.images import content_hash
+from lossylens.images import SourceFormat, content_hash
 from lossylens.store.jsonable import plain, short_hash, to_json
 
 #: Part of every key; raised when the core itself changes pixels or prompts.
@@ -130,7 +130,7 @@ class Picture:
         sha256: of the file.
         file_bytes: size of the file.
         width, height: of the decoded image; 0 if it cannot be decoded.
-        format: :class:`~lossylens.images.SourceFormat` as a mapping.
+        format: of the file; None where it is not known.
         failure: why it cannot be decoded, or ``""``.
         read: returns the file's content.
     """
@@ -139,7 +139,7 @@ class Picture:
     file_bytes: int
     width: int = 0
     height: int = 0
-    format: Mapping[str, Any] | None = field(hash=False, default=None)
+    format: SourceFormat | None = None
     failure: str = ""
     read: Callable[[], bytes] = field(repr=False, compare=False, default=bytes)
 

@@ -24,6 +24,9 @@ from lossylens.adaptor import (
 )
 from lossylens.codec import SOURCE, Codec, CodecPoint
 from lossylens.errors import ConfigError, LossylensError
+from lossylens.grid.config import read_square
+from lossylens.images.pixels import squared
+from lossylens.options.overrides import parse_pairs
 from lossylens.options.resolving import resolve_options
 from lossylens.registry.import_paths import import_object
 from lossylens.spec import PluginSpec
@@ -53,8 +56,8 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
         vlm: name of the VLM that it is to adapt.
         vlm_options: of the VLM.
         points: codecs and levels, such as ``jpeg/q5``.
-        codec_options: by codec.
-        naming: returns the options that name a checkpoint.
+        codec_options: by codec, as in a configuration, ``square`` among them.
+        naming: returns the options that name a checkpoint; nothing for the usual ones.
         training: options of the trainer; those that are not given make it two steps.  None for
             an adaptor that needs no training with these options.
         folder: for the training.
@@ -75,7 +78,13 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
     ) -> None:
         super().__init__("adaptor", name, given)
         self.vlm_name, self._vlm_options = vlm, dict(vlm_options)
-        self._points, self._codec_options, self._naming = points, codec_options, naming
+        self._points, self._naming = points, naming
+        given_codecs = {name: dict(each) for name, each in codec_options.items()}
+        squares = {name: each.pop("square", None) for name, each in given_codecs.items()}
+        self._codec_options: Mapping[str, Mapping[str, Any]] = given_codecs
+        self._squares = {
+            name: read_square(each, f"{name}.square") for name, each in squares.items() if each
+        }
         self._training, self.folder = training, folder
         self.is_trained = bool(self.spec.trainer) and training is not None
 
@@ -127,6 +136,7 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
                 parameters=codec.level.parameters,
                 provenance=codec.provenance(),
                 space=codec.space,
+                square=self._squares.get(name),
             )
             found.append((point, codec))
         return found
@@ -141,8 +151,16 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
 
     def build(self, checkpoint: Path | None = None) -> Adaptor:
         """Return a new instance, with a checkpoint or as it is without."""
-        named = self._naming(checkpoint) if checkpoint else {}
+        named: Mapping[str, Any] = {}
+        if checkpoint is not None:
+            named = self._naming(checkpoint) or self._usual(checkpoint)
         return self.registry.build_adaptor(self.spec.name, {**self.given, **named})
+
+    def _usual(self, checkpoint: Path) -> Mapping[str, Any]:
+        """Return the option ``checkpoint``, or ``checkpoints`` where there is only that."""
+        names = {field.name for field in dataclasses.fields(self.spec.options)}
+        single = "checkpoint" in names or "checkpoints" not in names
+        return {"checkpoint": checkpoint} if single else {"checkpoints": [checkpoint]}
 
     @cached_property
     def trained(self) -> Trained:
@@ -179,13 +197,14 @@ class AdaptorSubject(PluginSubject[AdaptorSpec]):
     def shown(self, point: CodecPoint, seed: int = 0) -> tuple[Image.Image, Condition]:
         """Return a picture behind *point*, and its condition."""
         image = picture(*_SIZE, seed)
+        size = image.size
         codec = next((codec for each, codec in self.pairs if each is point), None)
         if codec is None:
-            return image, Condition(point, image.size)
-        bitstream = codec.encode(image)
+            return image, Condition(point, size)
+        bitstream = codec.encode(squared(image, point.square) if point.square else image)
         latents = codec.latents(bitstream) if Needs.LATENTS in self.adaptor.needs else None
         wanted = bitstream if Needs.BITSTREAM in self.adaptor.needs else None
-        return codec.decode(bitstream), Condition(point, image.size, wanted, latents)
+        return codec.decode(bitstream), Condition(point, size, wanted, latents)
 
 
 def _png(seed: int) -> bytes:
@@ -205,7 +224,8 @@ class AdaptorConformance(ConformanceSuite):
         vlm: name of the VLM; without one, that of the option ``--adaptor-vlm``.
         vlm_options: of the VLM.
         points: codecs and levels; without any, those of the option ``--adaptor-point``.
-        codec_options: of these codecs, by their names.
+        codec_options: of these codecs, by their names, and their ``square``, as in a
+            configuration; without any, what ``--adaptor-codec-option`` says.
         training: options of the trainer, beside those that make it two steps; None where the
             options need no training.
     """
@@ -220,8 +240,11 @@ class AdaptorConformance(ConformanceSuite):
 
     @classmethod
     def checkpoint_options(cls, path: Path) -> Mapping[str, Any]:
-        """Return the options that name a checkpoint."""
-        return {"checkpoint": path}
+        """Return the options that name a checkpoint.
+
+        By default the adaptor's ``checkpoint``, or a list where it has only ``checkpoints``.
+        """
+        return {}
 
     @classmethod
     def make_subject(
@@ -229,13 +252,18 @@ class AdaptorConformance(ConformanceSuite):
     ) -> AdaptorSubject:
         """Return the adaptor under test."""
         config = request.config
+        points = cls.points or tuple(config.getoption("--adaptor-point")) or (POINT,)
+        codec_options = cls.codec_options
+        option = "--adaptor-codec-option"
+        if not codec_options and (pairs := parse_pairs(config.getoption(option), option)):
+            codec_options = {each.partition("/")[0]: pairs for each in points}
         return AdaptorSubject(
             name,
             given,
             vlm=cls.vlm or config.getoption("--adaptor-vlm"),
             vlm_options=cls.vlm_options,
-            points=cls.points or tuple(config.getoption("--adaptor-point")) or (POINT,),
-            codec_options=cls.codec_options,
+            points=points,
+            codec_options=codec_options,
             naming=cls.checkpoint_options,
             training=cls.training,
             folder=request.getfixturevalue("tmp_path_factory").mktemp("training"),

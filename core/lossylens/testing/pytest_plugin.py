@@ -65,6 +65,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="codec and level behind which an adaptor is checked; can be repeated; by default"
         " jpeg/q5",
     )
+    group.addoption(
+        "--adaptor-codec-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the codecs behind which an adaptor is checked, such as variant=nano, or"
+        " the square that they are given: square.side=192; can be repeated",
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -297,6 +297,17 @@ class Wordy(Darker):
         return "A sentence."
 
 
+class Cornered(Darker):
+    """Serves squares alone, which it is shown in place of pictures of other sizes."""
+
+    def fits(self, vlm, point):
+        return "" if point.square else "pictures are coded as they are"
+
+    def changed(self, image):
+        assert image.size == (32, 32)
+        return super().changed(image)
+
+
 class Checkpointed(Adaptor):
     """Has a checkpoint for one VLM."""
 
@@ -366,7 +377,7 @@ class TrainCareless(TrainLoyal):
         pass
 
 
-PICTURES = (Darker, Grey, Moody, Scratching, Smearing, Useless, Wordy)
+PICTURES = (Darker, Cornered, Grey, Moody, Scratching, Smearing, Useless, Wordy)
 ENCODERS = (Loyal, Anybodys, Nameless, Restless, Careless)
 
 

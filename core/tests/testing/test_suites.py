@@ -89,6 +89,19 @@ def test_sound_ones_pass(site: Path) -> None:
     assert "failed" not in done.stdout
 
 
+def test_codecs_are_given_what_an_adaptor_needs(site: Path) -> None:
+    bare = check(site, "lossylens.testing", "--adaptor=cornered")
+    assert "it serves none of plain q1: pictures are coded as they are" in bare.stdout
+    done = check(
+        site, "lossylens.testing", "--adaptor=cornered", "--adaptor-codec-option=square.side=32"
+    )
+    assert done.returncode == 0, done.stdout
+    wrong = check(
+        site, "lossylens.testing", "--adaptor=cornered", "--adaptor-codec-option=square.size=32"
+    )
+    assert "plain.square: expected {side: 384, fit: pad}" in wrong.stdout
+
+
 def test_each_broken_rule_is_noticed(site: Path) -> None:
     ids, named = [], []
     for kind, cases in NOTICED.items():

@@ -1,10 +1,10 @@
 """Latents to strings and back, and what they would cost.
 
 A network walks through its latents once, segment by segment (a slice, or half of
-one), and hands each segment with its scales and means to a coder.  Three coders
+one), and hands each segment with its scales and means to a coder.  Four coders
 share that walk: :class:`Likelihoods` for training and estimation, :class:`Encoder`
-and :class:`Decoder` for bitstreams.  So all of them run the same operations in the
-same order, and the quantised latents agree.
+and :class:`Decoder` for bitstreams, :class:`Rounding` for latents alone.  So all of
+them run the same operations in the same order, and the quantised latents agree.
 
 Values outside a table are escaped as in CompressAI's coder, at the same cost: an
 escape symbol, the number of groups of four bits, and the groups.  Here these are
@@ -72,6 +72,15 @@ class Likelihoods:
         return quantize_ste(y - means) + means
 
 
+class Rounding:
+    """Quantises as :class:`Encoder` does, and codes nothing."""
+
+    def code(self, scales: Tensor, means: Tensor, y: Tensor | None) -> Tensor:
+        """See :meth:`Coder.code`."""
+        assert y is not None
+        return _rounded(y, means) + means
+
+
 class Encoder:
     """Collects the symbols of one image; :meth:`finish` codes them.
 
@@ -91,7 +100,7 @@ class Encoder:
     def code(self, scales: Tensor, means: Tensor, y: Tensor | None) -> Tensor:
         """See :meth:`Coder.code`."""
         assert y is not None
-        rounded = torch.round(y.to(means.dtype) - means).clamp_(-_LIMIT, _LIMIT)
+        rounded = _rounded(y, means)
         symbols, indexes = _flat(rounded), _indexes(scales)
         self.checksum = _checksum(symbols, indexes, self.checksum)
         for part, index in _with_escapes(symbols, indexes, self._tables):
@@ -134,7 +143,7 @@ class Decoder:
 
 def encode_bottleneck(z: Tensor, medians: Tensor, tables: Tables) -> tuple[bytes, Tensor]:
     """Code *z* ``(1, C, h, w)`` with one table for each channel; return string and values."""
-    rounded = torch.round(z - medians).clamp_(-_LIMIT, _LIMIT)
+    rounded = _rounded(z, medians)
     parts = _with_escapes(_flat(rounded), _channels(z.shape), tables)
     symbols = np.concatenate([symbols for symbols, _ in parts])
     indexes = np.concatenate([indexes for _, indexes in parts])
@@ -153,6 +162,15 @@ def decode_bottleneck(
     symbols = _decode(_open(string, full.numel()), _channels(full), tables)
     values = torch.from_numpy(symbols).to(device=medians.device, dtype=medians.dtype)
     return values.reshape(full) + medians
+
+
+def quantised_bottleneck(z: Tensor, medians: Tensor) -> Tensor:
+    """Return the values that :func:`encode_bottleneck` returns, of any number of pictures."""
+    return _rounded(z, medians) + medians
+
+
+def _rounded(values: Tensor, means: Tensor) -> Tensor:
+    return torch.round(values.to(means.dtype) - means).clamp_(-_LIMIT, _LIMIT)
 
 
 def _flat(values: Tensor) -> NDArray[np.int64]:

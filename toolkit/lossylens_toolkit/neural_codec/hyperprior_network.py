@@ -20,8 +20,10 @@ from lossylens_toolkit.neural_codec.coding import (
     Decoder,
     Encoder,
     Likelihoods,
+    Rounding,
     decode_bottleneck,
     encode_bottleneck,
+    quantised_bottleneck,
 )
 from lossylens_toolkit.neural_codec.compressai import (
     CompressionModel,
@@ -162,6 +164,23 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
             strings[1].append(z_string)
             checksums.append(coder.checksum)
         return {"strings": list(strings), "shape": tuple(z.shape[-2:]), "checksums": checksums}
+
+    @torch.no_grad()
+    def quantise(self, x: Tensor) -> Tensor:
+        """Return the latents that :meth:`decode_latents` finds in the strings of pictures.
+
+        Pictures are computed together, so that the result may differ from what is decoded by
+        what floating point rounds otherwise.
+
+        Args:
+            x: as for :meth:`forward`.
+        """
+        with self._transforming(x.device):
+            y = self._analysed(x)
+            z = self.hyper_analysis(y)
+        z_hat = quantised_bottleneck(z.to(self._dtype), self._medians)
+        with reproducible(x.device), Winograd():
+            return self.walk(self.hyper_synthesis(z_hat), y, Rounding())
 
     @torch.no_grad()
     def decompress(

@@ -165,6 +165,7 @@ def missing_checkpoints(
     levels: Iterable[Level],
     source: str,
     stems: Stems = no_other_stems,
+    gigabytes: float = 0.0,
 ) -> Sequence[Missing]:
     """Say whether *codec* has no checkpoint at all; single levels are checked when used.
 
@@ -175,6 +176,7 @@ def missing_checkpoints(
         levels: the published ones, for the remedy.
         source: where the checkpoints can be had.
         stems: see :func:`find_checkpoint`.
+        gigabytes: of the files that can be had, about; 0 where that is not known.
     """
     folder = checkpoint_folder(codec, package, options)
     if options.variant == NANO:
@@ -184,8 +186,9 @@ def missing_checkpoints(
     if any(path.name.endswith(SUFFIXES) for path in folder.glob("*")):
         return ()
     names = ", ".join(f"{level.name}{SUFFIXES[1]}" for level in levels)
-    remedy = f"get them from {source}; put them into {folder} as {names}"
-    return (Missing(f"checkpoints of {codec}", remedy, FileSource(source)),)
+    about = f" (about {gigabytes:.2g} GB)" if gigabytes else ""
+    remedy = f"get them from {source}{about}; put them into {folder} as {names}"
+    return (Missing(f"checkpoints of {codec}", remedy, FileSource(source, gigabytes=gigabytes)),)
 
 
 def missing_checkpoint_files(
@@ -195,6 +198,7 @@ def missing_checkpoint_files(
     levels: Iterable[Level],
     source: Callable[[Level], str],
     stems: Stems = no_other_stems,
+    gigabytes: float = 0.0,
 ) -> Sequence[Missing]:
     """Say which checkpoints *codec* lacks if it has none, each with a source of its own.
 
@@ -205,6 +209,7 @@ def missing_checkpoint_files(
         levels: the published ones.
         source: address of the checkpoint of a level, or what to do where it is not published.
         stems: see :func:`find_checkpoint`.
+        gigabytes: of each file, about; 0 where that is not known.
     """
     levels = tuple(levels)
     found = missing_checkpoints(codec, package, options, levels, "", stems)
@@ -212,14 +217,16 @@ def missing_checkpoint_files(
         return found
     folder = checkpoint_folder(codec, package, options)
     return tuple(
-        _missing_file(f"checkpoint of {codec} {level.name}", folder, level, source(level))
+        _missing_file(
+            f"checkpoint of {codec} {level.name}", folder, level, source(level), gigabytes
+        )
         for level in levels
     )
 
 
-def _missing_file(what: str, folder: Path, level: Level, source: str) -> Missing:
+def _missing_file(what: str, folder: Path, level: Level, source: str, gigabytes: float) -> Missing:
     where = f"put it into {folder}, as published or as {level.name}{SUFFIXES[0]}"
     if not source.startswith("https://"):
         return Missing(what, f"{source}; {where}")
     target = folder / source.rpartition("/")[2]
-    return Missing(what, f"get {source}; {where}", FileSource(source, str(target)))
+    return Missing(what, f"get {source}; {where}", FileSource(source, str(target), gigabytes))

@@ -40,8 +40,7 @@ from lossylens_toolkit.training.adaptor_options import (
 from lossylens_toolkit.training.loop import TrainingLoop, cosine, make_accelerator
 from lossylens_toolkit.training.pairs import CodedPictures, Pair, Pairs
 from lossylens_toolkit.training.training_memory import check_memory, saved_bytes
-from lossylens_toolkit.training.training_options import PictureOptions
-from lossylens_toolkit.training.training_pictures import find_pictures
+from lossylens_toolkit.training.training_pictures import labelled_pictures
 
 #: Name of the checkpoint in the folder of a training that has come to its end.
 CHECKPOINT = "adaptor.safetensors"
@@ -133,8 +132,8 @@ def _training(
         )
         if level.encodes
     ]
-    pictures = _pictures(sections.pictures, registry, "pictures")
-    validation = _pictures(sections.validation, registry, "validation")
+    pictures = labelled_pictures(sections.pictures, registry, "pictures")
+    validation = labelled_pictures(sections.validation, registry, "validation")
     twice = {each.name for each in pictures} & {each.name for each in validation}
     if twice:
         raise ConfigError(f"validation: {min(twice)} is among the training pictures as well.")
@@ -148,13 +147,6 @@ def _training(
         folder=sections.out,
         cache=sections.cache,
     )
-
-
-def _pictures(
-    options: PictureOptions, registry: Registry, where: str
-) -> tuple[TrainingPicture, ...]:
-    found = find_pictures(options, registry, where)
-    return tuple(TrainingPicture(name, read) for name, read in found.items())
 
 
 class AdaptorTraining(TrainingLoop[Sequence[Pair]]):

@@ -1,7 +1,8 @@
 """Pairs of an original and what a codec leaves of it, on which adaptors are trained.
 
 Each picture is coded once at each codec and level and its bitstream kept, in a folder that
-trainings and runs share, so that later passes only decode.  Which pictures and rate points
+trainings and runs share, so that later passes only decode; of a learned codec whose latents
+alone are asked for, nothing is coded at all.  Which pictures and rate points
 a step gets is a function of the seed and its number: a training that is resumed goes on
 with the pairs that would have come.
 """
@@ -24,6 +25,7 @@ from lossylens.vlm import Condition
 from PIL.Image import Image
 from torch.utils.data import Dataset
 
+from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec
 from lossylens_toolkit.training.training_pictures import read_picture
 
 
@@ -136,8 +138,10 @@ class CodedPictures:
         if point is None:
             return Variant(original, Condition(SOURCE, original.size))
         codec = self._codec(point)
-        if self.needs == Needs.LATENTS and (known := self._latents.get((number, point.point.key))):
-            return Variant(None, Condition(point.point, original.size, None, known))
+        if self.needs == Needs.LATENTS and isinstance(codec, NeuralCodec):
+            key = number, point.point.key
+            latents = self._latents.get(key) or self._quantised([number], point)[0]
+            return Variant(None, Condition(point.point, original.size, None, latents))
         bitstream = self._bitstream(codec, point.point, sha256, original)
         condition = Condition(point.point, original.size)
         if Needs.BITSTREAM in self.needs:
@@ -150,6 +154,29 @@ class CodedPictures:
             size = coded_size(original.size, point.point.square)
             image = self._decode(number, codec, point.point.key, bitstream, size)
         return Variant(image, condition)
+
+    def quantise(self, wanted: Sequence[tuple[int, TrainingPoint | None]]) -> None:
+        """Compute what is asked of pictures at points together, where it is latents alone."""
+        if self.needs != Needs.LATENTS:
+            return
+        lacking: dict[str, tuple[TrainingPoint, set[int]]] = {}
+        for number, point in wanted:
+            if point is not None and (number, point.point.key) not in self._latents:
+                lacking.setdefault(point.point.key, (point, set()))[1].add(number)
+        for point, numbers in lacking.values():
+            if isinstance(self._codec(point), NeuralCodec):
+                self._quantised(sorted(numbers), point)
+
+    def _quantised(self, numbers: Sequence[int], point: TrainingPoint) -> list[Latents]:
+        """Return latents without coding them: nothing else is asked of a bitstream."""
+        codec = self._codec(point)
+        assert isinstance(codec, NeuralCodec)
+        pictures = [_coded(self.original(number), point.point) for number in numbers]
+        found = codec.quantised(pictures)
+        for number, latents in zip(numbers, found, strict=True):
+            if self._latents.getsizeof(latents) <= self._latents.maxsize:
+                self._latents[number, point.point.key] = latents
+        return found
 
     def _read_latents(self, number: int, codec: Codec, key: str, bitstream: bytes) -> Latents:
         found = self._latents.get((number, key))
@@ -188,12 +215,15 @@ class CodedPictures:
         with self._cache.locked(key, sha256):
             found = self._cache.get(key, sha256)
             if found is None:
-                coded = original.copy()
-                if point.square is not None:
-                    coded = squared(coded, point.square)
-                found = codec.encode(coded)
+                found = codec.encode(_coded(original, point))
                 self._cache.put(key, sha256, found)
         return found
+
+
+def _coded(original: Image, point: CodecPoint) -> Image:
+    """Return what the codec is given of a picture."""
+    copy = original.copy()
+    return copy if point.square is None else squared(copy, point.square)
 
 
 class Pairs(Dataset[Pair]):
@@ -217,6 +247,21 @@ class Pairs(Dataset[Pair]):
         return self._count
 
     def __getitem__(self, number: int) -> Pair:
+        picture, points = self._drawn(number)
+        return Pair(
+            picture,
+            self._coded.original(picture),
+            tuple(self._coded.variant(picture, point) for point in points),
+        )
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Pair]:
+        """Return several at once, as PyTorch asks for a batch."""
+        drawn = [self._drawn(number) for number in numbers]
+        self._coded.quantise([(picture, each) for picture, points in drawn for each in points])
+        return [self[number] for number in numbers]
+
+    def _drawn(self, number: int) -> tuple[int, list[TrainingPoint | None]]:
+        """Return the picture, and the points behind which it is shown."""
         if not 0 <= number < self._count:
             raise IndexError(number)
         random = np.random.default_rng([self._seed, number])
@@ -226,8 +271,4 @@ class Pairs(Dataset[Pair]):
             clean = not self._coded.points or random.random() < self._clean
             chosen = int(random.integers(max(1, len(self._coded.points))))
             points.append(None if clean else self._coded.points[chosen])
-        return Pair(
-            picture,
-            self._coded.original(picture),
-            tuple(self._coded.variant(picture, point) for point in points),
-        )
+        return picture, points

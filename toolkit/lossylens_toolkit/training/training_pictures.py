@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lossylens.adaptor import TrainingPicture
 from lossylens.errors import ConfigError, ImageError, RequirementError
 from lossylens.images import read_image
 from lossylens.registry.plugins import Registry
@@ -22,7 +24,17 @@ Pictures = Mapping[str, Callable[[], bytes]]
 
 
 def find_pictures(options: PictureOptions, registry: Registry, where: str) -> Pictures:
-    """Return the pictures of all sources, in a fixed order.
+    """Return the pictures of all sources, in a fixed order; see :func:`labelled_pictures`."""
+    return {each.name: each.read for each in labelled_pictures(options, registry, where)}
+
+
+def labelled_pictures(
+    options: PictureOptions, registry: Registry, where: str
+) -> tuple[TrainingPicture, ...]:
+    """Return the pictures of all sources, in a fixed order, with their labels.
+
+    The label of a file is the name of its folder, ``_`` for a space; tasks may give labels, and
+    photographs have none.
 
     Args:
         options: which.
@@ -34,16 +46,15 @@ def find_pictures(options: PictureOptions, registry: Registry, where: str) -> Pi
             pictures at all.
         RequirementError: a package that brings the photographs is not installed.
     """
-    found: dict[str, Callable[[], bytes]] = {}
-    for folder in options.folders:
-        found.update(_files(folder, f"{where}.folders"))
+    sources = [_files(folder, f"{where}.folders") for folder in options.folders]
     if options.photographs is not None:
-        found.update(_photographs(options.photographs, f"{where}.photographs"))
+        sources.append(_photographs(options.photographs, f"{where}.photographs"))
     for name, given in options.tasks.items():
-        found.update(_task_images(registry, name, given, f"{where}.tasks"))
+        sources.append(_task_images(registry, name, given, f"{where}.tasks"))
+    found = {each.name: each for each in chain.from_iterable(sources)}
     if not found:
         raise ConfigError(f"{where}: no pictures; name folders, photographs or tasks")
-    return found
+    return tuple(found.values())
 
 
 def read_picture(name: str, read: Callable[[], bytes]) -> Image:
@@ -58,18 +69,18 @@ def read_picture(name: str, read: Callable[[], bytes]) -> Image:
         raise ImageError(f"{name}: {error}") from error
 
 
-def _files(folder: Path, where: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _files(folder: Path, where: str) -> Iterator[TrainingPicture]:
     if not folder.is_dir():
         raise ConfigError(f"{where}: there is no folder {folder}")
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file():
-            yield str(path), path.read_bytes
+            yield TrainingPicture(str(path), path.read_bytes, path.parent.name.replace("_", " "))
 
 
-def _photographs(name: str, where: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _photographs(name: str, where: str) -> Iterator[TrainingPicture]:
     try:
         for each in photograph_names(check_photographs(name)):
-            yield f"photograph {each}", photograph_path(each).read_bytes
+            yield TrainingPicture(f"photograph {each}", photograph_path(each).read_bytes)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     except FileNotFoundError as error:
@@ -80,7 +91,7 @@ def _photographs(name: str, where: str) -> Iterator[tuple[str, Callable[[], byte
 
 def _task_images(
     registry: Registry, name: str, given: Any, where: str
-) -> Iterator[tuple[str, Callable[[], bytes]]]:
+) -> Iterator[TrainingPicture]:
     found = registry.find("task", name)
     options = registry.options(found, given or {}, f"{where}.{name}")
     # The same task with other options has other pictures under the same keys.
@@ -88,4 +99,4 @@ def _task_images(
     label = f"{name} ({chosen})" if chosen else name
     for sample in registry.build_task(name, options).samples():
         for image in sample.images:
-            yield f"{label} {image.key}", image.read
+            yield TrainingPicture(f"{label} {image.key}", image.read, image.label)

@@ -112,6 +112,22 @@ class LlavaOnevisionOptions(VlmOptions):
     max_tiles: int | None = None
 
 
+def needs_gpus(cards: int = 1) -> Callable[[VlmOptions], float]:
+    """Return what says how many GPUs of 80 GB a model needs, for ``VlmSpec.gpus``.
+
+    Args:
+        cards: over which its weights in bfloat16 are spread by ``device: all``.
+    """
+
+    def needed(options: VlmOptions) -> float:
+        if options.device == "all":
+            return cards
+        # Which one it uses, a user who names it has decided.
+        return 1 if options.device in ("auto", "cuda") else 0
+
+    return needed
+
+
 def needs_checkpoint(gigabytes: float) -> Callable[[VlmOptions], Sequence[Missing]]:
     """Return the requirement check of a model whose download has *gigabytes*."""
 

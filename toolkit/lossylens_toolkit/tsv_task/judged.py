@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from lossylens.errors import PluginError
 from lossylens.failure import Failure
 
 from lossylens_toolkit.tsv_task.judge import Judge
@@ -28,12 +29,20 @@ class JudgedTask(TsvTask):
 
     Args:
         options: which name the file and the judge.
+
+    Raises:
+        PluginError: the spec names options that have no judge.
     """
 
     #: How often the judge is asked about an answer.
     judge_tries: ClassVar[int]
 
     def __init__(self, options: JudgedOptions) -> None:
+        if not isinstance(options, JudgedOptions):
+            raise PluginError(
+                f"{type(self).__name__}: a task that a judge may help has JudgedOptions, not"
+                f" {type(options).__name__}; name them, or what derives from them, in its TaskSpec"
+            )
         self.judge = Judge(options.judge) if options.judge.url or options.judge.model else None
         super().__init__(options)
 

@@ -110,13 +110,27 @@ class Base64Cell:
 class ImageFile:
     """Reads a picture that the data name by a path; picklable.
 
+    There may be a million of them, so it holds no path of its own.
+
     Attributes:
-        candidates: where the file may lie, in order.
+        name: the path, as the data write it.
+        table: the TSV file.
+        folder: in which the reference evaluator lays out the pictures of these data.
         place: the cell that names it, for error messages.
     """
 
-    candidates: tuple[Path, ...]
+    name: str
+    table: Path
+    folder: str
     place: Place
+
+    @property
+    def candidates(self) -> tuple[Path, ...]:
+        """Where the file may lie, in order."""
+        path, beside = Path(self.name), self.table.parent
+        if path.is_absolute():
+            return (path,)
+        return (beside / path, beside / "images" / self.folder / path)
 
     def __call__(self) -> bytes:
         """Return the bytes of the image file.
@@ -124,13 +138,14 @@ class ImageFile:
         Raises:
             DataError: none of the candidates is a readable file.
         """
-        for path in self.candidates:
+        candidates = self.candidates
+        for path in candidates:
             if path.is_file():
                 try:
                     return path.read_bytes()
                 except OSError as error:
                     raise self.place.error(f"{path}: {error.strerror}") from error
-        tried = ", ".join(map(str, self.candidates))
+        tried = ", ".join(map(str, candidates))
         raise self.place.error(f"no such image file; tried {tried}")
 
 
@@ -145,10 +160,7 @@ def image_files(cell: str, table: Path, folder: str, place: Place) -> tuple[Imag
     """
     files = []
     for name in string_list(cell) or [cell]:
-        path = Path(name)
-        if "\0" in name or ".." in path.parts:
+        if "\0" in name or ".." in Path(name).parts:
             raise place.error(f"{shortened(name)!r} is not the path of an image")
-        beside = (table.parent / path, table.parent / "images" / folder / path)
-        candidates = (path,) if path.is_absolute() else beside
-        files.append(ImageRef(name, ImageFile(candidates, place)))
+        files.append(ImageRef(name, ImageFile(name, table, folder, place)))
     return tuple(files)

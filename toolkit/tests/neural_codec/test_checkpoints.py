@@ -163,6 +163,11 @@ class TestFinding:
             f"get them from example.org; put them into {folder} as lambda0.004.pth.tar",
             FileSource("example.org"),
         )
+        (lacking,) = missing_checkpoints(
+            "tiny", "", options, [LEVEL], "example.org", gigabytes=1.4328
+        )
+        assert lacking.source == FileSource("example.org", gigabytes=1.4328)
+        assert lacking.remedy.startswith("get them from example.org (about 1.4 GB); put them into")
         folder.mkdir(parents=True)
         (folder / "anything.pt").touch()
         assert not missing_checkpoints("tiny", "", options, [LEVEL], "example.org")

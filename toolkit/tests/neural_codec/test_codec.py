@@ -81,6 +81,36 @@ class TestRoundTrip:
         assert (latents.space, latents.stride) == ("tiny/q1", 16)
         assert len(np.unique(latents.values)) > 10
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_latents_without_coding(self, folder, dtype):
+        codec = TinyCodec(
+            LEVELS[0], NeuralCodecOptions(checkpoints=folder, device="cpu", dtype=dtype)
+        )
+        # Of two padded sizes, and more of one than are computed together.
+        sizes = [(70, 50), (64, 64), *[(60, 60)] * 9, (128, 40)]
+        images = [picture(*size, seed) for seed, size in enumerate(sizes)]
+        found = codec.quantised(images)
+        for image, latents in zip(images, found, strict=True):
+            wanted = codec.latents(codec.encode(image))
+            assert (latents.space, latents.stride) == (wanted.space, wanted.stride)
+            np.testing.assert_allclose(latents.values, wanted.values, rtol=0, atol=1e-5)
+
+    def test_latents_of_a_codec_that_codes_otherwise(self, folder):
+        class Mirrored(TinyCodec):
+            def compress(self, network, x):
+                return network.compress(x.flip(-1))
+
+        codec, image = (
+            Mirrored(LEVELS[0], NeuralCodecOptions(checkpoints=folder, device="cpu")),
+            picture(64, 64),
+        )
+        [found] = codec.quantised([image])
+        assert np.array_equal(found.values, codec.latents(codec.encode(image)).values)
+        plain = TinyCodec(
+            LEVELS[0], NeuralCodecOptions(checkpoints=folder, device="cpu")
+        ).quantised([image])[0]
+        assert not np.array_equal(found.values, plain.values)
+
     def test_provenance(self, codec, other_level):
         found = codec.provenance()
         assert set(found) == {"checkpoint", "torch", "compressai"}

@@ -5,10 +5,15 @@ import pytest
 import torch
 from lossylens.errors import ConfigError, ImageError
 from lossylens.registry.plugins import load_registry
+from lossylens_task_scenes.scene import make_scene
 from lossylens_toolkit.neural_codec.padding import Padding
 from lossylens_toolkit.training.crops import Crops, picture_tensor
 from lossylens_toolkit.training.training_options import PictureOptions
-from lossylens_toolkit.training.training_pictures import find_pictures, read_picture
+from lossylens_toolkit.training.training_pictures import (
+    find_pictures,
+    labelled_pictures,
+    read_picture,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +28,21 @@ def test_folders(folder, tmp_path, registry):
     found = find_pictures(PictureOptions(folders=[folder, tmp_path]), registry, "train")
     assert [name.rpartition("/")[2] for name in found] == ["0.png", "1.png", "2.png", "4.PNG"]
     assert {read_picture(*each).size for each in found.items()} == {(150, 100), (90, 140), (40, 30)}
+
+
+def test_labels(tmp_path, folder, registry):
+    (tmp_path / "red_star").mkdir()
+    (tmp_path / "red_star" / "a.png").write_bytes((folder / "0.png").read_bytes())
+    options = PictureOptions(
+        [tmp_path], photographs="held-out", tasks={"scenes": {"images": 20, "seed": 3, "size": 96}}
+    )
+    file, *photographs, last = labelled_pictures(options, registry, "train")[:22]
+    assert file.label == "red star"
+    assert {each.label for each in photographs[:2]} == {""}
+    color, shape = last.label.split()
+    scene = make_scene(3, 18, 96)
+    largest = max(scene.objects, key=lambda each: each.diameter)
+    assert (last.name.split()[-1], color, shape) == ("scene-18", largest.color, largest.shape)
 
 
 def test_photographs_and_tasks(registry):

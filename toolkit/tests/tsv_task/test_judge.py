@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lossylens.errors import ConfigError, RequirementError, TransientError
+from lossylens.errors import ConfigError, PluginError, RequirementError, TransientError
 from lossylens.task import Primary, TaskSpec
 from lossylens_toolkit.cache_folder import cache_folder
 from lossylens_toolkit.tsv_task import (
@@ -23,7 +23,7 @@ from lossylens_toolkit.tsv_task import (
     YesNoTask,
 )
 from lossylens_toolkit.tsv_task.judge import Judge
-from lossylens_toolkit.tsv_task.tsv_options import JudgeOptions
+from lossylens_toolkit.tsv_task.tsv_options import JudgeOptions, TsvOptions
 
 PRIMARY = Primary(name="accuracy", low=0, high=1)
 
@@ -256,3 +256,9 @@ def test_without_httpx2_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx2", None)
     with pytest.raises(RequirementError, match=r"pip install 'lossylens-toolkit\[remote\]'"):
         Judge(JudgeOptions(url="http://localhost/v1", model="wise"))
+
+
+def test_options_without_a_judge_are_named(write, pictures):
+    path = write(f"index\timage\tquestion\tanswer\n0\t{pictures[0]}\tIs it?\tYes\n")
+    with pytest.raises(PluginError, match=r"YesNo: .* has JudgedOptions, not TsvOptions"):
+        YesNo(TsvOptions(data=str(path)))

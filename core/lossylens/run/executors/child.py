@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, Pipe
@@ -23,6 +25,9 @@ import psutil
 
 #: Seconds that a process gets to end when it is asked to.
 _PATIENCE = 5.0
+
+#: Messages to a child, and None when there are no more.
+_Outbox = queue.SimpleQueue[bytes | None]
 
 # With the parent's path, before anything is imported from it.
 _BEGIN = (
@@ -55,8 +60,11 @@ class Child:
                 env={**os.environ, **environment},
             )
         self._watched: psutil.Process | None = None
+        self._outbox: _Outbox = queue.SimpleQueue()
+        writer = threading.Thread(target=_write, args=(self.pipe, self._outbox), daemon=True)
+        writer.start()
         # At the latest when this interpreter ends.
-        self._end = weakref.finalize(self, _stop, self.pipe, self._process)
+        self._end = weakref.finalize(self, _stop, self.pipe, self._process, self._outbox, writer)
 
     @property
     def alive(self) -> bool:
@@ -73,6 +81,13 @@ class Child:
         except psutil.Error:
             return 0
 
+    def send(self, message: bytes) -> None:
+        """Send it a message; does not wait, as it may hang without taking any in.
+
+        If it has died, that shows when its pipe is read.
+        """
+        self._outbox.put(message)
+
     def wait(self) -> int | None:
         """Return how a process ended whose pipe did, None if it has not."""
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -88,8 +103,19 @@ class Child:
         self._end()
 
 
-def _stop(pipe: Connection[Any, Any], process: subprocess.Popen[bytes]) -> None:
-    pipe.close()
+def _write(pipe: Connection[Any, Any], outbox: _Outbox) -> None:
+    with contextlib.suppress(OSError):
+        while (message := outbox.get()) is not None:
+            pipe.send_bytes(message)
+
+
+def _stop(
+    pipe: Connection[Any, Any],
+    process: subprocess.Popen[bytes],
+    outbox: _Outbox,
+    writer: threading.Thread,
+) -> None:
+    outbox.put(None)
     # What it has started may outlive it.
     kill_group(process.pid, signal.SIGTERM)
     try:
@@ -97,6 +123,9 @@ def _stop(pipe: Connection[Any, Any], process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         kill_group(process.pid)
         process.wait()
+    # Nothing may be written to what has this pipe's number next.
+    writer.join(_PATIENCE)
+    pipe.close()
 
 
 def kill_group(leader: int, number: int = signal.SIGKILL) -> None:

@@ -33,10 +33,11 @@ class LocalExecutor(Executor[Any, Any]):
         Each worker is a process, so that a crash is one job's.
         """
         devices = _devices() if resources.gpus else []
-        most = _most(resources, len(devices))
+        each = _gpus(resources, devices)
+        most = _most(resources, len(devices), each)
 
         def start(alive: Sequence[WorkerProcess[Any, Any]]) -> WorkerProcess[Any, Any]:
-            return WorkerProcess(recipe, resources, _free(devices, alive, resources.gpus))
+            return WorkerProcess(recipe, resources, _free(devices, alive, each))
 
         pool = Pool(self._take_kept(recipe), lambda: most, start, _answering)
         whole = False
@@ -51,7 +52,8 @@ class LocalExecutor(Executor[Any, Any]):
 
     def room(self, resources: Resources) -> int:
         """Return how many workers there would be."""
-        return _most(resources, len(_devices()) if resources.gpus else 0)
+        devices = _devices() if resources.gpus else []
+        return _most(resources, len(devices), _gpus(resources, devices))
 
     def _take_kept(self, recipe: Recipe[J, R]) -> list[WorkerProcess[J, R]]:
         """Return the workers that an earlier call has left; end those that do something else."""
@@ -65,12 +67,18 @@ class LocalExecutor(Executor[Any, Any]):
         _stop(kept)
 
 
-def _most(resources: Resources, devices: int) -> int:
-    """Return how many workers this machine has room for."""
+def _gpus(resources: Resources, devices: Sequence[str]) -> float:
+    """Return how many GPUs each worker gets: more of smaller ones than it asks for."""
+    smallest = _smallest_memory() if devices and resources.gpu_memory else 0
+    return resources.gpus * max(1.0, resources.gpu_memory / smallest if smallest else 1.0)
+
+
+def _most(resources: Resources, devices: int, gpus: float) -> int:
+    """Return how many workers this machine has room for, with so many GPUs each."""
     most = resources.workers
-    if resources.gpus:
-        # One worker for each, or one that does without.
-        room = max(1, int(devices / resources.gpus))
+    if gpus:
+        # One worker for each, or one that has to do with what there is.
+        room = max(1, int(devices / gpus))
         return room if most is None else min(most, room)
     if most is not None:
         return most
@@ -110,8 +118,19 @@ def _devices() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [each.strip() for each in visible.split(",") if each.strip()]
+    return [str(number) for number, _ in enumerate(_told("--list-gpus"))]
+
+
+def _smallest_memory() -> int:
+    """Return the bytes of the smallest GPU; 0 where that is not told."""
+    told = _told("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    return 2**20 * min((int(each) for each in told if each.strip().isdigit()), default=0)
+
+
+def _told(*arguments: str) -> list[str]:
+    """Return the lines that NVIDIA's program says, none where there is no such program."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    listed = subprocess.run([program, "--list-gpus"], capture_output=True, text=True, check=False)  # noqa: S603
-    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.splitlines()

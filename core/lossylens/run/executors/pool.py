@@ -90,10 +90,6 @@ class Worker(ABC, Generic[J, R]):
         """Hand over jobs."""
 
     @abstractmethod
-    def end(self) -> None:
-        """Say that there are no more jobs for the time being."""
-
-    @abstractmethod
     def take(self) -> list[tuple[J, R | Failure]]:
         """Return what the next message says is done; waits for it.
 
@@ -165,16 +161,10 @@ class Pool(Generic[W]):
             if hungry is None and len(self.workers) >= self._most():
                 hungry = next(filter(self._short_of_work, self.workers), None)
                 if hungry is None:
-                    # What does several jobs at once would wait for more before it answers any.
-                    for worker in self.workers:
-                        if not worker.has_two:
-                            worker.end()
                     return
             chunk = self._next_chunk(supply, idle)
             self._exhausted = chunk is None
             if chunk is None:
-                for worker in self.workers:
-                    worker.end()
                 return
             if hungry is None:
                 hungry = self._start(self.workers)

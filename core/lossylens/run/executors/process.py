@@ -9,7 +9,6 @@ decoding beside a model, decoders in native libraries, and what the conformance 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import pickle
@@ -28,7 +27,7 @@ from lossylens.executor import HALF_OF_MACHINE, J, R, Recipe, Resources
 from lossylens.failure import Failure
 from lossylens.run.executors.child import Child, ending
 from lossylens.run.executors.pool import Worker
-from lossylens.run.executors.serving import END, TAKEN
+from lossylens.run.executors.serving import TAKEN
 from lossylens.run.threads import WAITING
 
 #: Seconds between two looks at the limits.
@@ -72,7 +71,6 @@ class WorkerProcess(Worker[J, R]):
         self._resources, self.devices = resources, devices
         self._environment, self._starting = environment, starting
         self._killed: list[J] = []
-        self._ending = False
         self._start()
 
     def _start(self) -> None:
@@ -101,22 +99,10 @@ class WorkerProcess(Worker[J, R]):
         """Hand over jobs."""
         if not self._chunks:
             self._active = time.monotonic()
-        self._ending = False
         self._send(self._take_on(chunk))
 
-    def end(self) -> None:
-        """Say that there are no more jobs for the time being."""
-        if not self._ending:
-            self._ending = True
-            self._send_bytes(END)
-
     def _send(self, message: Any) -> None:
-        self._send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
-
-    def _send_bytes(self, message: bytes) -> None:
-        # If it died just now, that shows when the next answer is taken.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send_bytes(message)
+        self._child.send(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
     def take(self) -> list[tuple[J, R | Failure]]:
         """Return what the next message says is done; waits for it.
@@ -137,7 +123,7 @@ class WorkerProcess(Worker[J, R]):
         if kind == "begun":
             self.begun = content
             return []
-        self._send_bytes(TAKEN)
+        self._child.send(TAKEN)
         if self.begun:
             self.begun -= 1
         return [(self._next_job(), content)]
@@ -180,8 +166,6 @@ class WorkerProcess(Worker[J, R]):
             self._start()
             for jobs in self._chunks:
                 self._send(jobs)
-            if self._ending:
-                self._send_bytes(END)
         return lost
 
     @property

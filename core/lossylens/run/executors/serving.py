@@ -8,7 +8,6 @@ with the programs that it has started.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import pickle
 import queue
@@ -16,7 +15,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -26,7 +25,7 @@ from lossylens.errors import LossylensError, PluginError, describe
 from lossylens.executor import Recipe
 
 #: What the driver sends besides jobs; no pickle is as short.
-TAKEN, END = b"", b"e"
+TAKEN = b""
 
 #: Results that the driver need not have taken before the next job is begun; what a killed
 #: driver loses, however slow it was.
@@ -66,12 +65,8 @@ def _work(
         work = recipe.start()
         _say(pipe, "ready", None)
         while True:
-            # Waits for the first job, so that the work is not called for none.
-            jobs = _jobs(inbox)
-            first = next(jobs, None)
-            if first is None:
-                continue
-            results = work(itertools.chain([first], jobs), partial(_say, pipe, "begun"))
+            # Waits for the first jobs, so that the work is not called for none.
+            results = work(_jobs(inbox.get(), inbox), partial(_say, pipe, "begun"))
             # Closed at once, so that processes of its own end before this one.
             with contextlib.closing(results):
                 for result in results:
@@ -90,10 +85,16 @@ def _say(pipe: Connection[Any, Any], kind: str, content: Any, trace: str = "") -
     pipe.send((kind, content, trace))
 
 
-def _jobs(inbox: queue.SimpleQueue[Any]) -> Iterator[Any]:
-    """Yield jobs until there are no more for the time being."""
-    while (chunk := inbox.get()) is not None:
-        yield from chunk
+def _jobs(chunk: Sequence[Any], inbox: queue.SimpleQueue[Any]) -> Iterator[Any]:
+    """Yield the jobs that are there.
+
+    It does not wait for more: what does several at once would not do those that it has until
+    these came, and they may come only when those are done.
+    """
+    with contextlib.suppress(queue.Empty):
+        while True:
+            yield from chunk
+            chunk = inbox.get_nowait()
 
 
 def _receive(
@@ -105,8 +106,6 @@ def _receive(
             message = pipe.recv_bytes()
             if message == TAKEN:
                 ahead.release()
-            elif message == END:
-                inbox.put(None)
             else:
                 try:
                     inbox.put(pickle.loads(message))  # noqa: S301  from the driver

@@ -19,6 +19,9 @@ from lossylens_sample import dawdle, log
 #: Red sample of the first pixel of images that are trouble; see ``task.py``.
 REFUSED, CRASHING, UNDECODABLE, SHRINKING, RAISING, HOPELESS = 250, 251, 252, 253, 254, 255
 
+#: What an encoder can do beside that.
+STUCK, HOARDING = 243, 244
+
 #: What a decoder can do beside raising an error.
 EXITING, KILLED, HANGING, GREEDY, WANDERING = 245, 246, 247, 248, 249
 
@@ -71,6 +74,10 @@ class Blocky(Codec):
             raise ZeroDivisionError("a bug")
         if trouble == (HOPELESS, 0, 0):
             raise RequirementError("blocky lost its binary")
+        if trouble == (STUCK, 0, 0):
+            time.sleep(600)
+        if trouble == (HOARDING, 0, 0):
+            be_greedy()
         if trouble == (CRASHING, 0, 0):
             os.kill(os.getpid(), signal.SIGSEGV)
         step = self.level.parameters["step"]

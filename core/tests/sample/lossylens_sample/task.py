@@ -27,8 +27,10 @@ MARKS = {
     "hanging": codec.HANGING,
     "greedy": codec.GREEDY,
     "wandering": codec.WANDERING,
+    "stuck": codec.STUCK,
+    "hoarding": codec.HOARDING,
 }
-WORDS = ("unanswerable", "impossible", "unbearable", "forbidden", "endless")
+WORDS = ("unanswerable", "impossible", "unbearable", "overwhelming", "forbidden", "endless")
 
 
 def read(seed, index, trouble):

@@ -34,6 +34,8 @@ class Seer(Vlm):
         for item in batch:
             if "unbearable" in item.questions[0].text and len(batch) > 1:
                 raise MemoryError("too much at once")
+            if "overwhelming" in item.questions[0].text:
+                raise MemoryError("too much alone")
             assert item.image.mode == "RGB"
             reference = item.condition.point.codec == "uncompressed"
             assert (item.condition.bitstream is None) == reference

@@ -7,10 +7,10 @@ arXiv:2407.19651: cross-entropy, both, distillation; without classes, distillati
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from lossylens_toolkit.clip.templates import TEMPLATES
 from lossylens_toolkit.training.adaptor_training import AdaptorTraining
 from lossylens_toolkit.training.pairs import Pair, Variant
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 
 from lossylens_adaptor_transform_neck.hosts import host_side, layout_of
@@ -153,7 +154,7 @@ class FeatureTraining(AdaptorTraining):
         return scale * normalize(embedding, dim=-1) @ self._vectors.T
 
     def _labels(self, pictures: Sequence[TrainingPicture], numbers: Sequence[int]) -> Tensor:
-        found = [self._classes.index(_class_of(pictures[number])) for number in numbers]
+        found = [self._classes.index(pictures[number].label) for number in numbers]
         return torch.tensor(found, device=self.accelerator.device)
 
     # ---------------------------------------------------------------- loss
@@ -231,8 +232,9 @@ class FeatureTraining(AdaptorTraining):
         originals = {str(pair.number): pair.original for pair in pairs}
         known = dict(zip(originals, self._wanted(originals), strict=True))
         given = self.given([pair.original for pair in pairs], [pair.variants[0] for pair in pairs])
-        made, out = self.module(given)
-        found, embedded = self._read(self.hidden(made), len(pairs))
+        with self._attention():
+            made, out = self.module(given)
+            found, embedded = self._read(self.hidden(made), len(pairs))
         wanted = [known[str(pair.number)] for pair in pairs]
         terms = {"distillation": self._distance(found, wanted)}
         if embedded is not None:
@@ -241,6 +243,18 @@ class FeatureTraining(AdaptorTraining):
         terms |= self.terms_of_codec(given, out)
         return {"loss": self.total(terms, out), **terms}
 
+    def _attention(self) -> contextlib.AbstractContextManager[None]:
+        """Compute attention in plain steps on a CPU in bf16.
+
+        A step of nano-llava takes 13 ms for a picture and 18 with PyTorch's fused kernel, of
+        whose backward pass most of that is.
+        """
+        accelerator = self.accelerator
+        if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
+            context: contextlib.AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+            return context
+        return contextlib.nullcontext()
+
     def _staged(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of the stage: classification, both, distillation."""
         if "cross_entropy" not in terms:
@@ -248,9 +262,9 @@ class FeatureTraining(AdaptorTraining):
         done, (first, second) = self.step / self.steps, self._features.stages
         if done < first:
             return terms["cross_entropy"]
-        if done < second:
-            return terms["cross_entropy"] + self._features.distillation * terms["distillation"]
-        return terms["distillation"]
+        # With the same weight to the end, as Adam remembers how large gradients were.
+        distillation = self._features.distillation * terms["distillation"]
+        return terms["cross_entropy"] + distillation if done < second else distillation
 
     @property
     def is_staged(self) -> bool:
@@ -314,23 +328,20 @@ class FeatureTraining(AdaptorTraining):
         return super().export(name or f"{self.point.level}.safetensors")
 
 
-def _class_of(picture: TrainingPicture) -> str:
-    return Path(picture.name).parent.name.replace("_", " ")
-
-
 def _class_names(training: Training) -> list[str]:
-    """Return the classes, which are the folders that pictures lie in.
+    """Return the classes, which are the labels of pictures.
 
     Raises:
         ConfigError: there is none, or but one; a picture of the validation is of no class.
     """
-    found = sorted({_class_of(each) for each in training.pictures})
+    found = sorted({each.label for each in training.pictures})
     if len(found) < 2 or not all(found):
         raise ConfigError(
             "training.classes: pictures must lie in folders that are named as their class, of"
-            " which there are two or more; leave out classes.clip for distillation alone"
+            " which there are two or more, or come from a task that labels them (scenes); leave"
+            " out classes.clip for distillation alone"
         )
     for each in training.validation:
-        if _class_of(each) not in found:
-            raise ConfigError(f"validation: {each.name} is in no folder of a class of the training")
+        if each.label not in found:
+            raise ConfigError(f"validation: {each.name} is of no class of the training")
     return found

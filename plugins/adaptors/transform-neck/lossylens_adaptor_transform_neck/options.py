@@ -14,6 +14,10 @@ from lossylens_toolkit.training.training_options import DEVICES, one_of
 #: Endings of a neck's file; the second is that of the authors' release.
 SUFFIXES = (".safetensors", ".pth.tar", ".pth")
 
+#: Necks of the package, for the VLM ``nano-llava`` behind ELIC's nano checkpoints; see
+#: ``nano_llava.yaml`` beside it.
+BUNDLED = Path(__file__).with_name("nano")
+
 #: Folders of a training with other checkpoints.
 _BESIDE = {"codec", "states"}
 
@@ -25,7 +29,8 @@ class NeckOptions:
     Attributes:
         checkpoints: files, or folders of them, one for each codec and level: those that
             ``lossylens train adaptor transform-neck`` wrote, or of the authors' release
-            (``d1_1.pth.tar``).
+            (``d1_1.pth.tar``); by default those of the package, which are for the VLM
+            ``nano-llava`` behind codec ``elic``, ``variant: nano``, ``square: {side: 192}``.
         latents: which the neck gets: ``true``, or, to see what it makes of them, those of the
             same picture in random order (``shuffled``), or its own given to the neck of
             another level (``wrong``).
@@ -36,7 +41,7 @@ class NeckOptions:
 
     def files(self) -> list[Path]:
         """Return the files of all necks that are there, in the order of their names."""
-        return inside(self.checkpoints)
+        return inside(self.checkpoints or [BUNDLED])
 
 
 def inside(paths: Sequence[Path]) -> list[Path]:
@@ -121,7 +126,7 @@ class FeatureTrainingOptions(AdaptorTrainingOptions):
             which distillation alone begins; [0, 0] for distillation, [1, 1] for
             classification all along.
         later_rate: with classes, learning rate from the end of the first stage on, as a share.
-        distillation: weight of the distillation beside the cross-entropy.
+        distillation: with classes, weight of the distillation.
         classes: what the cross-entropy classifies.
 
     Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lossylens.adaptor import Training, TrainingPicture, TrainingPoint
+from lossylens.adaptor import Needs, Training, TrainingPicture, TrainingPoint
 from lossylens.codec import CodecPoint, Square
 from lossylens.errors import ConfigError
 from lossylens.images.pixels import squared
@@ -28,6 +28,7 @@ from lossylens_adaptor_transform_neck.options import (
 from lossylens_adaptor_transform_neck.training import NeckTrainer
 from lossylens_toolkit.clip.clip_testing import save_clip
 from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
+from lossylens_toolkit.training.pairs import CodedPictures, Pairs
 from lossylens_toolkit.transformers_vlm.families.internvl import InternVLVlm
 from lossylens_toolkit.transformers_vlm.families.janus import JanusVlm
 from lossylens_toolkit.transformers_vlm.families.llava import LlavaVlm
@@ -99,9 +100,7 @@ def identity(vlm) -> VlmIdentity:
 
 
 def training(vlm, identity, folder: Path, where: CodecPoint, level: str = "lambda0.004"):
-    pictures = [
-        TrainingPicture(f"pictures/{CLASSES[n % 2]}/{n}.png", partial(png, n)) for n in range(6)
-    ]
+    pictures = [TrainingPicture(f"{n}", partial(png, n), label=CLASSES[n % 2]) for n in range(6)]
     build = partial(built, level, variant="nano")
     points = [TrainingPoint(where, build)]
     return Training(vlm, identity, points, pictures[:4], pictures[4:], 3, folder)
@@ -204,7 +203,7 @@ def test_three_stages(trained: Path, identity) -> None:
     assert losses[0]["loss"] == pytest.approx(losses[0]["cross_entropy"])
     both = losses[1]["cross_entropy"] + 100 * losses[1]["distillation"]
     assert losses[1]["loss"] == pytest.approx(both, rel=1e-4)
-    assert losses[2]["loss"] == pytest.approx(losses[2]["distillation"])
+    assert losses[2]["loss"] == pytest.approx(100 * losses[2]["distillation"], rel=1e-4)
     assert set(rows[2]["validation"]) == {"distillation", "accuracy"}
 
 
@@ -243,6 +242,35 @@ def test_what_it_was_not_trained_for_is_refused_by_name(trained: Path, vlm, iden
     assert "needs the neck of another level" in adaptor(trained, latents="wrong").fits(
         identity, where
     )
+
+
+def test_latents_alone_are_not_coded_for_a_training(vlm, identity, tmp_path: Path) -> None:
+    where = point()
+    given = training(vlm, identity, tmp_path, where)
+    coded = CodedPictures(given.pictures, given.points, tmp_path / "cache", Needs.LATENTS)
+    pairs = Pairs(coded, 8, seed=1)
+    batch = pairs.__getitems__(range(8))
+    codec = built("lambda0.004", variant="nano")
+    for number, pair in enumerate(batch):
+        [variant] = pair.variants
+        wanted = codec.latents(codec.encode(squared(pair.original, SQUARE)))
+        found = variant.condition.latents
+        assert (found.space, found.stride, variant.image) == (wanted.space, wanted.stride, None)
+        np.testing.assert_allclose(found.values, wanted.values, rtol=0, atol=1e-4)
+        assert pairs[number].number == pair.number
+        assert pairs[number].variants[0].condition.latents is found
+    assert not any(each.is_file() for each in (tmp_path / "cache").rglob("*"))
+
+
+def test_classes_are_labels(vlm, identity, folders, tmp_path: Path) -> None:
+    chosen = options(classes=ClassOptions(str(folders[1]), ["a {}"]))
+    given = training(vlm, identity, tmp_path / "a", point())
+    unlabelled = [replace(each, label="") for each in given.pictures]
+    with pytest.raises(ConfigError, match=r"named as their class.*scenes"):
+        NeckTrainer(chosen).train(replace(given, pictures=unlabelled))
+    other = [replace(each, label="heart") for each in given.validation]
+    with pytest.raises(ConfigError, match="validation: 4 is of no class of the training"):
+        NeckTrainer(chosen).train(replace(given, validation=other, folder=tmp_path / "b"))
 
 
 def test_a_codec_is_trained_with_its_neck(trained: Path, vlm, identity, tmp_path: Path) -> None:

@@ -28,11 +28,13 @@ def parse_level(name: str) -> Level | None:
 
 #: Where the public checkpoints can be had.
 SOURCE = "github.com/LabShuHangGU/DCAE (links in its README; MIT)"
+#: Six files in gigabytes: 119 million parameters in fp32, and for each two moments of Adam.
+SIZE = 6 * 119.4e6 * 12 / 1e9
 
 
 def missing(options: NeuralCodecOptions) -> Sequence[Missing]:
     """Say whether there is no checkpoint."""
-    return missing_checkpoints("dcae", __package__, options, LEVELS, SOURCE)
+    return missing_checkpoints("dcae", __package__, options, LEVELS, SOURCE, gigabytes=SIZE)
 
 
 @hookimpl

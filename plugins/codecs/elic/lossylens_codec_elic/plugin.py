@@ -22,6 +22,8 @@ LEVELS = tuple(
 
 #: Where the public checkpoints can be had.
 SOURCE = "github.com/VincentChandelier/ELiC-ReImplemetation"
+#: Four files in gigabytes: 34 million parameters in fp32.
+SIZE = 4 * 33.8e6 * 4 / 1e9
 
 
 def stems(level: Level) -> Sequence[str]:
@@ -31,7 +33,7 @@ def stems(level: Level) -> Sequence[str]:
 
 def missing(options: NeuralCodecOptions) -> Sequence[Missing]:
     """Say whether there is no checkpoint."""
-    return missing_checkpoints("elic", __package__, options, LEVELS, SOURCE, stems)
+    return missing_checkpoints("elic", __package__, options, LEVELS, SOURCE, stems, gigabytes=SIZE)
 
 
 @hookimpl

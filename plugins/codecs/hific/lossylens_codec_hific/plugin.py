@@ -20,6 +20,8 @@ _LOWEST = 9
 _PUBLISHED = {"low": 0.14, "med": 0.30, "hi": 0.45}
 
 SOURCE = "https://zenodo.org/records/4026003/files/"
+#: Gigabytes of a file at most: networks and the states of their optimisers.
+SIZE = 2.0
 
 
 def _level(name: str) -> Level:
@@ -53,7 +55,7 @@ def source(level: Level) -> str:
 
 def missing(options: GenerativeCodecOptions) -> Sequence[Missing]:
     """Say which checkpoints are missing, if there is none."""
-    return missing_checkpoint_files("hific", __package__, options, LEVELS, source, stems)
+    return missing_checkpoint_files("hific", __package__, options, LEVELS, source, stems, SIZE)
 
 
 @hookimpl

@@ -31,6 +31,9 @@ def parse_level(name: str) -> Level | None:
 
 #: Where the public checkpoints can be had.
 SOURCE = "github.com/JiangWeibeta/MLIC; fine-tune q1 for the lower rates"
+#: The files of q1 and q2 in gigabytes: 117 million parameters in fp32, and for each two moments
+#: of Adam.
+SIZE = 2 * 116.7e6 * 12 / 1e9
 
 
 def stems(level: Level) -> Sequence[str]:
@@ -40,7 +43,9 @@ def stems(level: Level) -> Sequence[str]:
 
 def missing(options: NeuralCodecOptions) -> Sequence[Missing]:
     """Say whether there is no checkpoint."""
-    return missing_checkpoints("mlicpp", __package__, options, LEVELS, SOURCE, stems)
+    return missing_checkpoints(
+        "mlicpp", __package__, options, LEVELS, SOURCE, stems, gigabytes=SIZE
+    )
 
 
 @hookimpl

@@ -26,6 +26,8 @@ _PUBLISHED = {
 }
 
 SOURCE = "https://dl.fbaipublicfiles.com/NeuralCompression/2023-muckley-msillm/"
+#: Gigabytes of a file: 181 million parameters in fp32.
+SIZE = 181.5e6 * 4 / 1e9
 
 
 def parse_level(name: str) -> Level | None:
@@ -50,7 +52,7 @@ def source(level: Level) -> str:
 
 def missing(options: GenerativeCodecOptions) -> Sequence[Missing]:
     """Say which checkpoints are missing, if there is none."""
-    return missing_checkpoint_files("msillm", __package__, options, LEVELS, source, stems)
+    return missing_checkpoint_files("msillm", __package__, options, LEVELS, source, stems, SIZE)
 
 
 @hookimpl

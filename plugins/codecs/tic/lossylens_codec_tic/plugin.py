@@ -55,14 +55,16 @@ def stems(level: Level) -> Sequence[str]:
 
 #: Where the public checkpoints can be had.
 SOURCE = "github.com/NYCU-MAPL/TransTIC (release v1.0, base_codec_1 to 4.pth.tar; Apache-2.0)"
+#: Four files in gigabytes: 7.5 million parameters in fp32, and for each two moments of Adam.
+SIZE = 4 * 7.5e6 * 12 / 1e9
 #: Of the serial network.
 NO_SOURCE = "your own training of github.com/lumingzzz/TIC (Apache-2.0), which publishes none"
 
 
 def missing(options: TicOptions) -> Sequence[Missing]:
     """Say whether there is no checkpoint."""
-    source = NO_SOURCE if options.variant == SERIAL else SOURCE
-    return missing_checkpoints("tic", __package__, options, LEVELS, source, stems)
+    source, size = (NO_SOURCE, 0.0) if options.variant == SERIAL else (SOURCE, SIZE)
+    return missing_checkpoints("tic", __package__, options, LEVELS, source, stems, size)
 
 
 @hookimpl

@@ -68,6 +68,11 @@ class Cluster:
         self._seen = 0.0
         return any(each["NodeID"] == node for each in self.nodes)
 
+    def name(self, node: str | None) -> str:
+        """Return what messages call a node."""
+        names = (each["NodeName"] for each in self.nodes if each["NodeID"] == node)
+        return f"node {next(names, '?')}" if node else "a node"
+
     def room(self, wanted: Mapping[str, Any]) -> int:
         """Return how many workers the nodes have room for, others' work aside."""
         return sum(room_on(node["Resources"], wanted) for node in self.nodes)

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 import ray
-from lossylens.errors import LossylensError, describe
+from lossylens.errors import LossylensError
 from lossylens.executor import Resources
 from lossylens.run.executors.process import TICK, WorkerProcess
 
@@ -65,27 +65,23 @@ class NodeWorker:
         self._stopped: tuple[str, str] | None = None
         self._told: tuple[bool, int | None] | None = None
 
-    def give(self, number: int, parcel: Parcel | None, contents: Mapping[str, Any]) -> None:
+    def give(self, number: int, parcel: Parcel, contents: Mapping[str, Any]) -> None:
         """Take jobs.
 
         Args:
             number: of the call; calls may come in another order.
-            parcel: of the jobs; None if there are no more for the time being.
+            parcel: of the jobs.
             contents: references to large content that the node may lack, by hash.
+
+        Raises:
+            Exception: they cannot be taken; the driver looks at what becomes of the call.
         """
-        try:
-            jobs = None if parcel is None else self._unpacked(parcel, contents)
-        except Exception as error:
-            self._stopped = (f"a job cannot be passed to a node: {describe(error)}", "")
-            return
+        jobs = self._unpacked(parcel, contents)
         with self._lock:
             self._orders[number] = jobs
             while self._number in self._orders and not self._lost:
                 jobs = self._orders.pop(self._number)
                 self._number += 1
-                if jobs is None:
-                    self._process.end()
-                    continue
                 if self._process.ended:
                     self._process = WorkerProcess[Any, Any](self._recipe, self._resources)
                 self._process.give(jobs)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 import ray
-from lossylens.errors import LossylensError, TransientError
+from lossylens.errors import LossylensError, TransientError, describe
 from lossylens.executor import J, R, Recipe, Resources
 from lossylens.failure import Failure
 from lossylens.run.executors.pool import Worker
@@ -17,6 +18,9 @@ from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError, RayTa
 from lossylens_executor_ray.cluster import Cluster
 from lossylens_executor_ray.node_worker import NodeWorker, Report
 from lossylens_executor_ray.parcels import Packing
+
+#: Seconds between two looks at whether the actor has taken its orders.
+_LOOK = 1.0
 
 # Ray's type of it knows classes alone.
 _remote: Any = ray.remote
@@ -47,8 +51,10 @@ class RemoteWorker(Worker[J, R]):
         self._cluster = cluster
         self._node: str | None = None
         self._begun: int | None = None
-        self._ended = self._ending = False
+        self._ended = False
         self._number = 0
+        self._orders: list[Any] = []
+        self._looked = time.monotonic()
         self._packing = Packing(self._put, self._is_there)
         self._travelling: dict[str, Any] = {}
         self._actor: Any = _Actor.options(**wanted).remote(pickle.dumps(recipe), resources, images)
@@ -65,7 +71,6 @@ class RemoteWorker(Worker[J, R]):
 
     def give(self, chunk: Sequence[J]) -> None:
         """Hand over jobs."""
-        self._ending = False
         # What of an earlier chunk is on its way is asked for by no other.
         self._travelling = {}
         try:
@@ -76,17 +81,8 @@ class RemoteWorker(Worker[J, R]):
                 " to; what was finished is kept: free some, or start Ray with a larger"
                 " --object-store-memory, and run the same command again"
             ) from error
-        self._order(parcel, self._travelling)
-
-    def end(self) -> None:
-        """Say that there are no more jobs for the time being."""
-        if not self._ending:
-            self._ending = True
-            self._order(None, {})
-
-    def _order(self, parcel: Any, contents: dict[str, Any]) -> None:
-        give = self._actor.give.options(concurrency_group="give")
-        give.remote(self._number, parcel, contents)
+        order = self._actor.give.options(concurrency_group="give")
+        self._orders.append(order.remote(self._number, parcel, self._travelling))
         self._number += 1
 
     def _is_there(self, sha256: str) -> bool:
@@ -110,7 +106,7 @@ class RemoteWorker(Worker[J, R]):
         try:
             report: Report = ray.get(self.report)
         except RayTaskError as error:
-            raise LossylensError(f"{self.recipe.title} cannot work on a node: {error}") from error
+            raise self._trouble(error) from error
         except RayError as error:
             return self._gone(error)
         if report.stop is not None:
@@ -129,14 +125,40 @@ class RemoteWorker(Worker[J, R]):
         return [(self._next_job(), result) for result in report.results]
 
     def check(self) -> list[tuple[J, R | Failure]]:
-        """Nothing: the actor keeps to the limits itself."""
+        """Look at whether the actor has taken its orders; it keeps to the limits itself.
+
+        An order that is lost, or fails, is in no report: its jobs would be waited for for ever.
+
+        Raises:
+            LossylensError: it could not take one.
+        """
+        now = time.monotonic()
+        if self._ended or not self._orders or now - self._looked < _LOOK:
+            return []
+        self._looked = now
+        done, self._orders = ray.wait(
+            self._orders, num_returns=len(self._orders), timeout=0, fetch_local=False
+        )
+        try:
+            ray.get(done)
+        except RayTaskError as error:
+            raise self._trouble(error) from error
+        except RayError as error:
+            return self._gone(error)
         return []
+
+    def _trouble(self, error: RayTaskError) -> LossylensError:
+        cause = error.cause
+        told = describe(cause) if isinstance(cause, Exception) else _first_line(error)
+        node = self._cluster.name(self._node)
+        return LossylensError(f"{self.recipe.title} cannot work on {node}: {told}")
 
     def _gone(self, error: RayError) -> list[tuple[J, R | Failure]]:
         """End a worker that is lost; its jobs are done again, or fail if they may be to blame."""
-        self._ended = True
+        # It may live, cut off, and would keep what Ray has set aside for it.
+        self.stop()
         if not self.started:
-            self._cluster.note_failed_start(f"{self.recipe.title}: {_first_line(error)}")
+            self._cluster.note_failed_start(f"{self.recipe.title}: {_told(error)}")
         if self._node is None or not self._cluster.is_alive(self._node):
             # Nodes come and go.
             return []
@@ -154,6 +176,14 @@ class RemoteWorker(Worker[J, R]):
         """End the actor and all that it has started."""
         self._ended = True
         ray.kill(self._actor)
+
+
+def _told(error: BaseException) -> str:
+    """Return what an error says: its first line and, where the actor raised it, the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "creation task" in str(error) and len(lines) > 1:
+        return f"{lines[0]} {lines[-1]}"
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -42,6 +42,22 @@ def test_it_is_found_with_its_options() -> None:
         registry.options(found, {"plugins": {"codecs.vtm": {"cores": 2}}})
 
 
+def test_models_say_what_gpus_they_need() -> None:
+    registry = load_registry()
+
+    def needed(model: Any, **options: str) -> float:
+        return float(model.spec.gpus(registry.options(model, options)))
+
+    models = [each for each in registry.all("vlm") if each.spec.parameters > 100]
+    assert len(models) > 10
+    for model in models:
+        found = {device: needed(model, device=device) for device in ("auto", "cpu", "cuda:1")}
+        assert found == {"auto": 1, "cpu": 0, "cuda:1": 0}, model.spec.name
+        spread = needed(model, device="all")
+        assert spread == (2 if model.spec.name == "qwen2.5-vl-32b" else 1), model.spec.name
+    assert needed(registry.find("vlm", "nano")) == 0
+
+
 class Packed:
     """What became of packing."""
 

@@ -98,14 +98,22 @@ class ScenesTask(Task):
             for k, question in enumerate(ask(self._scene(index), topics=self.topics))
         }
 
+    @cached_property
+    def _labels(self) -> list[str]:
+        """Colour and shape of each scene's largest object."""
+        scenes = (self._scene(index) for index in range(self.images))
+        largest = (max(scene.objects, key=lambda each: each.radius) for scene in scenes)
+        return [f"{thing.color} {thing.shape}" for thing in largest]
+
     def samples(self) -> Iterator[Sample]:
         """Yield the questions scene by scene."""
         for sample_id, question in self._questions.items():
             index = int(sample_id.split("-")[0])
             read = partial(scene_png, self.seed, index, self.size, self.photographs)
+            image = ImageRef(f"scene-{index}", read, label=self._labels[index])
             yield Sample(
                 id=sample_id,
-                images=(ImageRef(key=f"scene-{index}", read=read),),
+                images=(image,),
                 question=question.structured(),
                 fields={
                     "topic": question.topic,

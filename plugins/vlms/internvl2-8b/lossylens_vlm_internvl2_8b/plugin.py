@@ -10,7 +10,7 @@ from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
 from lossylens.vlm import VlmSpec
 from lossylens_toolkit.transformers_vlm.checkpoint import find, lacking
-from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions
+from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions, needs_gpus
 
 from lossylens_vlm_internvl2_8b.files import checkpoint_files
 
@@ -47,6 +47,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=Options,
             requirements=missing,
             parameters=8075,
+            gpus=needs_gpus(),
             max_images=64,
             grounds=True,
             citation="Chen et al., How Far Are We to GPT-4V? Closing the Gap to Commercial "

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.vlm import VlmSpec
-from lossylens_toolkit.transformers_vlm.vlm_options import InternVLOptions, needs_checkpoint
+from lossylens_toolkit.transformers_vlm.vlm_options import (
+    InternVLOptions,
+    needs_checkpoint,
+    needs_gpus,
+)
 
 
 @dataclass
@@ -29,6 +33,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=Options,
             requirements=needs_checkpoint(gigabytes=15.9),
             parameters=7944,
+            gpus=needs_gpus(),
             max_images=64,
             grounds=True,
             citation="Zhu et al., InternVL3: Exploring Advanced Training and Test-Time Recipes "

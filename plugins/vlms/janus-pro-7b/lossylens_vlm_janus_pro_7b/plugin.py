@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.vlm import VlmSpec
-from lossylens_toolkit.transformers_vlm.vlm_options import JanusOptions, needs_checkpoint
+from lossylens_toolkit.transformers_vlm.vlm_options import (
+    JanusOptions,
+    needs_checkpoint,
+    needs_gpus,
+)
 
 
 @dataclass
@@ -29,6 +33,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=Options,
             requirements=needs_checkpoint(gigabytes=14.8),
             parameters=7407,
+            gpus=needs_gpus(),
             max_images=24,
             citation="Chen et al., Janus-Pro: Unified Multimodal Understanding and Generation "
             "with Data and Model Scaling, arXiv:2501.17811",

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.vlm import VlmSpec
-from lossylens_toolkit.transformers_vlm.vlm_options import LlavaOptions, needs_checkpoint
+from lossylens_toolkit.transformers_vlm.vlm_options import (
+    LlavaOptions,
+    needs_checkpoint,
+    needs_gpus,
+)
 
 
 @dataclass
@@ -29,6 +33,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=Options,
             requirements=needs_checkpoint(gigabytes=14.1),
             parameters=7063,
+            gpus=needs_gpus(),
             max_images=7,
             grounds=True,
             citation="Liu et al., Improved Baselines with Visual Instruction Tuning, "

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.vlm import VlmSpec
-from lossylens_toolkit.transformers_vlm.vlm_options import LlavaOnevisionOptions, needs_checkpoint
+from lossylens_toolkit.transformers_vlm.vlm_options import (
+    LlavaOnevisionOptions,
+    needs_checkpoint,
+    needs_gpus,
+)
 
 
 @dataclass
@@ -47,6 +51,7 @@ def _spec(
         options=options,
         requirements=needs_checkpoint(gigabytes),
         parameters=parameters,
+        gpus=needs_gpus(),
         max_images=32,
         citation="Li et al., LLaVA-OneVision: Easy Visual Task Transfer, arXiv:2408.03326",
         licence="Apache-2.0",

@@ -16,6 +16,12 @@ MERGE = 2
 #: Side of the training pictures, in pixels; others are scaled to about this area.
 SIDE = 224
 
+#: How many rotary frequencies of the language model, from the fastest on, turn with time,
+#: row, column, time and so on.  The fastest six must turn with columns and rows: a picture
+#: is 8 visual tokens wide, over which the slower ones hardly turn, so that places could not
+#: be read.  All visual tokens have one time, and for text the three are equal.
+ROTARY_SECTIONS = (0, 0, 1, 0, 1, 1, 0, 1, 1, 0, 1, 0, 6, 6, 6)
+
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
@@ -51,7 +57,7 @@ def configuration(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 10000.0,
-            "mrope_section": [8, 8, 8],
+            "mrope_section": list(ROTARY_SECTIONS),
         },
         "bos_token_id": None,
         "eos_token_id": token(TURN_END),

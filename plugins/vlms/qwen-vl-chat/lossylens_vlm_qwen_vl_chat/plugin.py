@@ -10,7 +10,7 @@ from lossylens.hookspecs import hookimpl
 from lossylens.spec import Missing
 from lossylens.vlm import VlmSpec
 from lossylens_toolkit.transformers_vlm.checkpoint import find, lacking
-from lossylens_toolkit.transformers_vlm.vlm_options import VlmOptions
+from lossylens_toolkit.transformers_vlm.vlm_options import VlmOptions, needs_gpus
 
 from lossylens_vlm_qwen_vl_chat.files import checkpoint_files
 
@@ -55,6 +55,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=QwenVLChatOptions,
             requirements=missing,
             parameters=9657,
+            gpus=needs_gpus(),
             max_images=7,
             grounds=True,
             citation="Bai et al., Qwen-VL, arXiv:2308.12966",

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from lossylens.hookspecs import hookimpl
 from lossylens.vlm import VlmSpec
-from lossylens_toolkit.transformers_vlm.vlm_options import Qwen25Options, needs_checkpoint
+from lossylens_toolkit.transformers_vlm.vlm_options import (
+    Qwen25Options,
+    needs_checkpoint,
+    needs_gpus,
+)
 
 
 @dataclass
@@ -30,6 +34,7 @@ def register_vlms(register: Callable[[VlmSpec], None]) -> None:
             options=Options,
             requirements=needs_checkpoint(gigabytes=7.5),
             parameters=3755,
+            gpus=needs_gpus(),
             max_images=64,
             grounds=True,
             citation="Bai et al., Qwen2.5-VL Technical Report, arXiv:2502.13923",

@@ -112,8 +112,8 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     clip = arguments.pop("clip")
     training = LlavaTraining(Settings(**arguments), clip)
-    training.run()
-    training.write_weights(training.settings.out / "weights")
+    if training.run():
+        training.write_weights(training.settings.out / "weights")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ the picture is computed once for all of them, as in answering.
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,17 +22,26 @@ from lossylens_task_scenes.questions.attributes import (
     texture_questions,
 )
 from lossylens_task_scenes.questions.choosing import choice_questions
-from lossylens_task_scenes.questions.counting import count_questions
+from lossylens_task_scenes.questions.counting import count_questions, count_yes_no
 from lossylens_task_scenes.questions.existence import existence_questions
 from lossylens_task_scenes.questions.full_set import ask
-from lossylens_task_scenes.questions.placing import position_questions
-from lossylens_task_scenes.questions.reading import word_questions
+from lossylens_task_scenes.questions.placing import (
+    half_questions,
+    position_questions,
+    relation_questions,
+    size_questions,
+)
+from lossylens_task_scenes.questions.reading import (
+    first_letter_questions,
+    word_questions,
+    word_yes_no,
+)
 from lossylens_task_scenes.questions.scene_question import SceneQuestion
 from lossylens_task_scenes.render import render
 from lossylens_task_scenes.scene import Box, Scene, make_scene
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from lossylens_vlm_nano.architecture import IMAGE_PAD, MERGE, PATCH, SIDE
@@ -216,6 +226,22 @@ def collate(rows: list[dict[str, object]]) -> Batch:
     )
 
 
+def made_ahead(scenes: IterableDataset[Batch]) -> DataLoader[Batch]:
+    """Return the batches of *scenes*, made ahead by a process of its own."""
+    return DataLoader(
+        scenes, batch_size=None, num_workers=1, prefetch_factor=8, worker_init_fn=_stop_later
+    )
+
+
+def _stop_later(number: int) -> None:
+    """Pass over a SIGTERM that is meant for the training, which then ends this process.
+
+    Who stops a group of processes sends it to all, and the training, which needs a moment to
+    write its state, must not find its data gone.  The next one ends the process.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
 def questions_of(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
     """Return the scene's questions in random order, multiple choice first.
 
@@ -259,9 +285,51 @@ def choosing_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQues
     return [*choice_questions(scene, rng, 5, topics), *searching_questions(scene, rng)]
 
 
+def placing_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
+    """Return questions for places, and some others that are read off one cell."""
+    questions = [
+        *position_questions(scene, rng, 5),
+        *position_questions(scene, rng, 5),
+        *half_questions(scene, rng, 4),
+        *relation_questions(scene, rng, 3),
+        *looking_questions(scene, rng)[:3],
+    ]
+    rng.shuffle(questions)  # type: ignore[arg-type]
+    return questions
+
+
+def practice_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
+    """Return the scene's questions or, more often, those that are learned slowest."""
+    drawn = rng.random()
+    if drawn < 0.4:
+        return questions_of(scene, rng)
+    if drawn < 0.75:
+        return placing_questions(scene, rng)
+    questions = [
+        *choice_questions(scene, rng, 4),
+        *count_questions(scene, rng, 3),
+        *count_yes_no(scene, rng, 1),
+        *position_questions(scene, rng, 3),
+        *half_questions(scene, rng, 2),
+        *relation_questions(scene, rng, 3),
+        *size_questions(scene, rng, 1),
+        *word_questions(scene, rng, 2),
+        *word_yes_no(scene, rng, 1),
+        *first_letter_questions(scene, rng, 1),
+    ]
+    rng.shuffle(questions)  # type: ignore[arg-type]
+    return questions
+
+
 #: What is asked in each lesson; yes/no questions alone teach to look very slowly, and
 #: among many others multiple choice is learned very slowly.
-LESSONS = (looking_questions, searching_questions, choosing_questions, questions_of)
+LESSONS = (
+    looking_questions,
+    searching_questions,
+    choosing_questions,
+    questions_of,
+    practice_questions,
+)
 
 
 def crowded(scene: Scene, others: Iterable[Scene]) -> Scene:

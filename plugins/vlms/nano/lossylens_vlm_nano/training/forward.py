@@ -134,21 +134,27 @@ class TextForward(nn.Module):
         self.text: Any = whole.model.language_model
         turns = len(self.text.rotary_emb.inv_freq)
         sections = self.text.config.rope_parameters.get("mrope_section", [turns])
-        self.sections = list(sections) * 2
-        self.axes = len(sections)
+        self.sections = list(sections)
+        # One axis, or three whose sections alternate.
+        self.axes = min(3, len(self.sections))
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return (cos, sin), each (B, 1, T, head width), for *positions* (3, B, T)."""
         inverse = self.text.rotary_emb.inv_freq
         angles = positions[..., None].float() * inverse
-        angles = torch.cat((angles, angles), dim=-1)
         parts = angles.split(self.sections, dim=-1)
         mixed = torch.cat([part[i % self.axes] for i, part in enumerate(parts)], dim=-1)
+        mixed = torch.cat((mixed, mixed), dim=-1)
         return mixed.cos()[:, None], mixed.sin()[:, None]
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (B, T, width) for embeddings *x* and a mask (B, 1, T, T)."""
+        return self.layers(x, positions, mask)[0]
+
+    def layers(self, x: Tensor, positions: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return what :meth:`forward` does, and what leaves each layer, (B, T, width)."""
         cos, sin = self.rotary(positions)
+        left: list[Tensor] = []
         batch, tokens, _ = x.shape
         for layer in self.text.layers:
             attention = layer.self_attn
@@ -166,4 +172,5 @@ class TextForward(nn.Module):
             )
             x = x + attention.o_proj(out.transpose(1, 2).reshape(batch, tokens, -1))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
-        return self.text.norm(x)
+            left.append(x)
+        return self.text.norm(x), left

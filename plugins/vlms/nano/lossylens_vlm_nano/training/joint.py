@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from lossylens_vlm_nano.training.data import LESSONS, AskedScenes, Batch
+from lossylens_vlm_nano.training.data import LESSONS, AskedScenes, Batch, made_ahead, questions_of
 from lossylens_vlm_nano.training.loop import NanoTraining
 
 
@@ -19,8 +18,8 @@ class JointTraining(NanoTraining):
         size = self.settings.batch
         builder = self.builder(self.settings.length)
         scenes = AskedScenes(builder, size, self.settings.first + self.steps * size)
-        scenes.lesson[0] = len(LESSONS) - 1
-        yield from DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=8)
+        scenes.lesson[0] = LESSONS.index(questions_of)
+        yield from made_ahead(scenes)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return both losses."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -43,14 +44,16 @@ Trained = TypeVar("Trained", bound=TrainedVlm)
 class Settings:
     """What a part of training is set to.
 
-    ``minutes`` and ``state_every`` are minutes; ``warmup`` is in steps; ``decay`` is the
-    share of the budget over which the learning rate falls; ``first`` is the number of the
-    first scene, by which a part avoids the scenes of another; ``autocast`` whether the
-    forward pass is in bfloat16, which pays on a CPU that has instructions for it.
+    ``minutes`` and ``state_every`` are minutes; ``steps``, where it is not 0, is the budget
+    instead of ``minutes``; ``warmup`` is in steps; ``decay`` is the share of the budget over
+    which the learning rate falls; ``first`` is the number of the first scene, by which a part
+    avoids the scenes of another; ``autocast`` whether the forward pass is in bfloat16, which
+    pays on a CPU that has instructions for it.
     """
 
     out: Path
     minutes: float = 60.0
+    steps: int = 0
     batch: int = 16
     length: int = 352
     learning_rate: float = 1.5e-3
@@ -75,6 +78,9 @@ class Training(ABC, Generic[Trained]):
 
     #: Whether the language model is trained, so that answers are worth measuring.
     answers = True
+
+    #: Weight of the dense loss: a hundred nats are a crowded picture of which little is known.
+    dense_share = 1 / 50
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -161,6 +167,8 @@ class Training(ABC, Generic[Trained]):
     @property
     def progress(self) -> float:
         """Share of the budget that is spent."""
+        if self.settings.steps:
+            return self.steps / self.settings.steps
         return self.seconds / (self.settings.minutes * 60)
 
     @property
@@ -172,8 +180,19 @@ class Training(ABC, Generic[Trained]):
         fall = 1.0 if left >= 1 else max(0.01, 0.5 * (1 - math.cos(math.pi * left)))
         return settings.learning_rate * rise * fall
 
-    def run(self) -> None:
-        """Train until the budget is spent."""
+    def run(self) -> bool:
+        """Train until the budget is spent, and return whether it is.
+
+        On SIGTERM the state is written, and training ends with the step.
+        """
+        stopped: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+        try:
+            return self._run(stopped)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _run(self, stopped: Sequence[int]) -> bool:
         last_report = time.monotonic()
         last_save = self.seconds
         running: list[Tensor] = []
@@ -182,21 +201,25 @@ class Training(ABC, Generic[Trained]):
             started = time.monotonic()
             with torch.autocast(device, torch.bfloat16, enabled=self.settings.autocast):
                 answer, dense = self.losses(self.place(batch))
-            # A hundred nats are a crowded picture of which little is known.
-            self.optimizer.step(answer + dense / 50, self.rate)
+            self.optimizer.step(answer + self.dense_share * dense, self.rate)
             running.append(torch.stack((answer.detach(), dense.detach())))
             self.steps += 1
             self.seconds += time.monotonic() - started
             if time.monotonic() - last_report > 60:
                 self._report(torch.stack(running).mean(0))
                 running, last_report = [], time.monotonic()
+            if stopped:
+                self.save()
+                print(f"stopped after {self.steps} steps; start again to go on", flush=True)
+                return False
             done = self.progress >= 1
             if done or self.seconds - last_save > self.settings.state_every * 60:
                 self.save()
                 self._evaluate()
                 last_save = self.seconds
             if done:
-                break
+                return True
+        return False
 
     def _report(self, losses: Tensor) -> None:
         answer, dense = losses.tolist()

@@ -54,11 +54,19 @@ class TrainedVlm(nn.Module, ABC):
 
     def answer_loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return the answer loss, and whether each label is predicted (N,)."""
+        hidden = self._text[0](*self.inputs(batch, features))
+        return self.loss_of(batch, hidden)
+
+    def inputs(self, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return embeddings (B, T, width), positions and mask, as TextForward takes them."""
         embeddings = self.model.get_input_embeddings()(batch.tokens)
         pictured = batch.tokens == self.model.config.image_token_id
         tokens = self.visual_tokens(features).to(embeddings)
         embeddings = embeddings.masked_scatter(pictured[..., None], tokens)
-        hidden = self._text[0](embeddings, batch.positions, attention_mask(batch.segments))
+        return embeddings, batch.positions, attention_mask(batch.segments)
+
+    def loss_of(self, batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`answer_loss` does, of the last hidden states (B, T, width)."""
         asked = batch.labels != IGNORED
         logits = self.model.lm_head(hidden[asked]).float()
         labels, weights = batch.labels[asked], batch.weights[asked]

@@ -8,9 +8,8 @@ from itertools import count, tee
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from lossylens_vlm_nano.training.data import AskedScenes, Batch, RowBuilder
+from lossylens_vlm_nano.training.data import AskedScenes, Batch, RowBuilder, made_ahead
 from lossylens_vlm_nano.training.initial import start_text
 from lossylens_vlm_nano.training.loop import NanoTraining, Settings, sees
 
@@ -45,7 +44,7 @@ class RememberedScenes:
         steps, ahead = tee(steps)
         start = self.settings.first + next(ahead) * _FRESH
         scenes = AskedScenes(self.builder, self.settings.batch, start, _FRESH, _MEMORY)
-        loader = DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=8)
+        loader = made_ahead(scenes)
         for batch, done in zip(loader, steps, strict=False):
             scenes.lesson[0] = bisect_right(self.lesson_steps, done)
             yield batch
@@ -64,6 +63,8 @@ class RememberedScenes:
 class TextTraining(NanoTraining):
     """Trains the language model; the features of the last scenes are remembered."""
 
+    lesson_steps: Sequence[int] = _LESSON_STEPS
+
     def begin(self) -> None:
         """Start the language model from what the vision encoder has learned."""
         super().begin()
@@ -78,7 +79,7 @@ class TextTraining(NanoTraining):
     def batches(self) -> Iterator[Batch]:
         """Yield scenes with questions, most of them known."""
         self._scenes = RememberedScenes(
-            self.builder(self.settings.length), self.settings, _LESSON_STEPS
+            self.builder(self.settings.length), self.settings, self.lesson_steps
         )
         return self._scenes.batches(count(self.steps))
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from lossylens_vlm_nano.training.data import Batch, CrowdedScenes
+from lossylens_vlm_nano.training.data import Batch, CrowdedScenes, made_ahead
 from lossylens_vlm_nano.training.initial import centre_features
 from lossylens_vlm_nano.training.loop import NanoTraining, sees
 
@@ -41,7 +40,7 @@ class VisionTraining(NanoTraining):
         size = self.settings.batch
         builder = self.builder(128)
         scenes = CrowdedScenes(builder, size, self.settings.first + self.steps * size)
-        yield from DataLoader(scenes, batch_size=None, num_workers=1, prefetch_factor=8)
+        yield from made_ahead(scenes)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the dense loss alone."""
