@@ -190,7 +190,9 @@ def test_a_dry_run_writes_nothing(make_config: MakeConfig, calls: Callable[[], l
     run(config, said.append, dry=True)
     assert "Done already: 12 encodings, 72 answers" in said
     assert "hours of one worker for encoding, most for codecs.blocky" in said[-2]
-    assert "hours of one worker for answering, most for vlms.seer" in said[-1]
+    # Decoding is part of it; which of the two takes longer is the machine's affair.
+    assert "hours of one worker for answering, most for" in said[-1]
+    assert "vlms.seer" in said[-1]
     assert {path: path.stat().st_mtime_ns for path in config.run.out.rglob("*")} == before
     assert calls() == []
 
