@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -62,8 +62,7 @@ class NeuralCodec(Codec):
         package: import name of its plugin, in which nano checkpoints lie.
         levels: the published ones, to name the level of a foreign bitstream.
         padding: of pictures.
-        side_length: of a bitstream's side information, given what begins with it; None where
-            there is never any.
+        has_side: whether bitstreams may have side information; see :meth:`side_length`.
         stems: other names of checkpoint files; see
             :func:`~lossylens_toolkit.neural_codec.neural_options.find_checkpoint`.
     """
@@ -72,7 +71,7 @@ class NeuralCodec(Codec):
     package: ClassVar[str]
     levels: ClassVar[Sequence[Level]]
     padding: ClassVar[Padding]
-    side_length: ClassVar[Callable[[bytes], int] | None] = None
+    has_side: ClassVar[bool] = False
 
     options: NeuralCodecOptions
 
@@ -112,6 +111,14 @@ class NeuralCodec(Codec):
     def side_information(self, image: Image.Image) -> bytes:
         """Return what the bitstream says beside the strings; by default nothing."""
         return b""
+
+    def side_length(self, start: bytes) -> int:
+        """Return the length of a bitstream's side information, given what begins with it.
+
+        Raises:
+            BitstreamError: it begins with none.
+        """
+        return 0
 
     def compress(self, network: HyperpriorNetwork, x: Tensor) -> dict[str, Any]:
         """Return the strings of padded pictures; by default the network takes them alone."""
@@ -405,7 +412,7 @@ class NeuralCodec(Codec):
                 self._identity(self.level),
                 others,
                 self.options.max_pixels,
-                self.side_length,
+                self.side_length if self.has_side else None,
             )
         except BitstreamError as error:
             raise BitstreamError(f"{self.name}: {error}") from error

@@ -101,7 +101,7 @@ class FineTuning(CotamTraining):
     @functools.cached_property
     def _places(self) -> Tensor:
         """Places of the training's levels among those of the network, ascending."""
-        found = sorted({each.build().place for each in self.training.points})
+        found = sorted({_place(each) for each in self.training.points})
         return torch.tensor(found, device=self.accelerator.device)
 
     @property
@@ -189,7 +189,7 @@ class FineTuning(CotamTraining):
 
     def _measured(self, tuned: _Tuned, point: TrainingPoint) -> dict[str, float]:
         count = min(self.validated, len(self.held_out.pictures))
-        level_map = torch.full((1, 1, 1), point.build().place, device=self.accelerator.device)
+        level_map = torch.full((1, 1, 1), _place(point), device=self.accelerator.device)
         ends: dict[str, list[Tensor]] = {"before": [], "after": []}
         rates = []
         for number in range(count):
@@ -237,3 +237,10 @@ class FineTuning(CotamTraining):
             "codec": {"space": "", "checkpoint": file_hash(self._codec_path)},
             "fine_tuned": self._own.fine_tune.rate,
         }
+
+
+def _place(point: TrainingPoint) -> float:
+    """Return the place of a point's level among those of its network."""
+    codec = point.build()
+    assert isinstance(codec, VariableRateCodec)
+    return codec.place

@@ -43,7 +43,7 @@ class GuidedCodec(VariableRateCodec):
 
     package = __package__
     levels = (*LEVELS, *(level for level in NANO_LEVELS if level not in LEVELS))
-    side_length = staticmethod(map_length)
+    has_side = True
 
     options: CotamOptions
 
@@ -82,6 +82,14 @@ class GuidedCodec(VariableRateCodec):
             raise ImageError(
                 f"{self.name}: {self.options.maps} has no map of this picture"
             ) from None
+
+    def side_length(self, start: bytes) -> int:
+        """Return the length of the guidance map, which its first bytes say.
+
+        Raises:
+            BitstreamError: it is none.
+        """
+        return map_length(start)
 
     def steps(self, side: bytes) -> Tensor | None:
         """See the base."""
