@@ -119,7 +119,7 @@ def curves(reading: RunReading, vlm: str, task: str) -> dict[tuple[str, str], Ra
     found: dict[tuple[str, str], list[CellResult]] = {}
     for cell in reading.results.cells:
         if (cell.vlm, cell.task) == (vlm, task) and not cell.uncompressed:
-            found.setdefault((cell.codec, cell.adaptor), []).append(cell)
+            found.setdefault((cell.codec, cell.adaptor or "none"), []).append(cell)
     return {place: Rates.of(cells, reading.replicates) for place, cells in found.items()}
 
 
@@ -130,7 +130,7 @@ def table(reading: RunReading, vlm: str, task: str, anchor: str, against: str) -
     [source] = [
         cell.value
         for cell in reading.results.cells
-        if (cell.vlm, cell.task, cell.adaptor) == (vlm, task, "none") and cell.uncompressed
+        if (cell.vlm, cell.task, cell.adaptor) == (vlm, task, "") and cell.uncompressed
     ]
     lines = [
         f"{vlm}, {task}; uncompressed {source:.1f}; anchor {anchor}",
