@@ -2,27 +2,41 @@
 
 python benchmarks/cotam_guidance.py maps scenes.json --images 60 --seed 11 --size 256
 python benchmarks/cotam_guidance.py time --images 8
+python benchmarks/cotam_guidance.py time --full --images 3 --dtype float32
 
 ``maps`` writes, for codec ``cotam-elic`` with ``guidance: maps``, which cells of a scene show
-an object or a word: these are coded better, the others worse.  ``time`` prints seconds for a
-picture, encoded and decoded with CLIP's guidance and without, in turn.
+an object or a word: these are coded better, the others worse.  ``time`` prints how much of the
+processor a picture takes, encoded and decoded with CLIP's guidance and without, in turn; and
+what of it is CLIP: preprocessing, and three layers.  With ``--full`` networks have the published
+sizes, ELIC and CLIP ViT-L/14-336, and random weights; rates mean nothing then, and little is spent
+on coding symbols.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from lossylens.codec import Level
 from lossylens.registry.plugins import load_registry
+from lossylens_codec_cotam.codec import CotamElicCodec
 from lossylens_codec_cotam.guidance_map import CELLS, Steps, picture_key, write_maps
+from lossylens_codec_cotam.plugin import CotamOptions
 from lossylens_task_scenes.options import ScenesOptions
 from lossylens_task_scenes.scene import Scene, make_scene
 from lossylens_task_scenes.task import ScenesTask
+from lossylens_toolkit.clip.model import Clip
+from lossylens_toolkit.neural_codec.checkpoints import write_checkpoint
 from PIL import Image
+from transformers import CLIPConfig, CLIPModel
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 
 def oracle(scene: Scene) -> Steps:
@@ -65,18 +79,60 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - before
 
 
-def measure(options: ScenesOptions) -> None:
-    """Print the times."""
+def nano_codecs(dtype: str) -> dict[str, Any]:
+    """Return the nano codec without guidance and with nano-clip's."""
     registry = load_registry()
-    given = {"variant": "nano", "device": "cpu"}
+    given = {"variant": "nano", "device": "cpu", "dtype": dtype}
     choices = {
         "none": {**given, "guidance": "none"},
         "clip": {**given, "guidance": "clip", "clip": "nano-clip"},
     }
-    codecs = {
+    return {
         name: registry.build_codec("cotam-elic", "lambda0.0256", choice)
         for name, choice in choices.items()
     }
+
+
+def full_codecs(dtype: str, folder: Path) -> dict[str, Any]:
+    """Return codecs of the published sizes, with random weights, which are written to *folder*."""
+    level = Level("lambda0.0016", {"lambda": 0.0016})
+    torch.manual_seed(0)
+    config = {"network": {}, "lambdas": [0.0032, 0.0016, 0.0008], "reference": 0.0016}
+    begin = CotamElicCodec(level, CotamOptions(guidance="none", device="cpu"))
+    about = {"codec": "cotam-elic", "config": config}
+    path = folder / "levels.safetensors"
+    write_checkpoint(path, begin.official_state(begin.build(config)), about)
+    found = {}
+    for name in ("none", "clip"):
+        options = CotamOptions(checkpoints=folder, device="cpu", dtype=dtype, guidance=name)  # type: ignore[arg-type]
+        found[name] = CotamElicCodec(level, options)
+    layers = max(found["clip"].options.layers) + 1
+    found["clip"].__dict__["_clip"] = random_clip(layers, getattr(torch, dtype))
+    return found
+
+
+def random_clip(layers: int, dtype: torch.dtype) -> Clip:
+    """Return the first layers of CLIP ViT-L/14-336 with random weights, and no text encoder."""
+    config = CLIPConfig(
+        vision_config={
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_attention_heads": 16,
+            "num_hidden_layers": layers,
+            "image_size": 336,
+            "patch_size": 14,
+        },
+        text_config={
+            "num_hidden_layers": 0,
+            "vocab_size": 1,
+            **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0),
+        },
+    )
+    return Clip(CLIPModel(config).to(dtype), None, CLIPImageProcessorPil())
+
+
+def measure(codecs: Mapping[str, Any], options: ScenesOptions) -> None:
+    """Print the times."""
     found: dict[str, list[float]] = {}
     for number, picture in enumerate(pictures(options).values()):
         for name, codec in codecs.items():
@@ -87,8 +143,16 @@ def measure(options: ScenesOptions) -> None:
                 decoding = seconds(lambda c=codec, b=bitstream: c.decode(b))  # type: ignore[misc]
                 found.setdefault(f"encode, {name}", []).append(encoding)
                 found.setdefault(f"decode, {name}", []).append(decoding)
+        if number:
+            guided = codecs["clip"]
+            whole = seconds(lambda g=guided, p=picture: g.side_information(p))  # type: ignore[misc]
+            part = seconds(lambda g=guided, p=picture: g._clip.prepare([p], "squash"))  # type: ignore[misc]
+            found.setdefault("of it the map", []).append(whole)
+            found.setdefault("of it preprocessing", []).append(part)
     for name, times in sorted(found.items()):
         print(f"{name}: {1000 * float(np.median(times)):.1f} ms")
+    ratio = np.median(found["encode, clip"]) / np.median(found["encode, none"])
+    print(f"encoding with guidance takes {100 * (float(ratio) - 1):+.1f} %")
 
 
 def main() -> None:
@@ -99,12 +163,17 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--dtype", choices=["float64", "float32"], default="float64")
     given = parser.parse_args()
     options = ScenesOptions(images=given.images, seed=given.seed, size=given.size)
     if given.what == "maps":
         write(given.path, options)
+    elif given.full:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(full_codecs(given.dtype, Path(folder)), options)
     else:
-        measure(options)
+        measure(nano_codecs(given.dtype), options)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+import re
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,12 @@ Fit = Literal["crop", "pad", "squash"]
 
 #: Texts that are encoded at once.
 _TEXTS = 256
+
+#: A tensor of a layer, and its number where it is one of the image encoder.
+_LAYER = re.compile(r"(?:vision_model\.encoder\.layers\.(\d+)|text_model\.encoder\.layers\.\d+)\.")
+
+#: The vectors of tokens, most of what is left of a text encoder without layers.
+_VOCABULARY = "text_model.embeddings.token_embedding.weight"
 
 
 class ClipPreprocessor:
@@ -93,13 +100,35 @@ class ClipTower(ClipLikeTower):
         """Return the projected class token."""
         return self.projectors["projection"](self.module.post_layernorm(hidden[:, :1]))
 
+    def class_rows(
+        self, pictures: Sequence[PreparedImage], layers: Collection[int]
+    ) -> list[Tensor]:
+        """Return, layer by layer, the class token's attention, ``(images, heads, tokens)``.
+
+        Of all that :meth:`attention` returns it is the one row of queries that is computed.
+
+        Raises:
+            ConfigError: there is no such layer.
+        """
+        flow, first, found = self._started(pictures), 0, []
+        for number in sorted(layers):
+            if not 0 <= number < self.layers:
+                raise ConfigError(f"the vision encoder has no layer {number}; it has {self.layers}")
+            flow = self._run(flow, first, number, checkpointing=False)
+            query, key = self.query_key(number, self._normed(number, 0, flow.hidden, flow))
+            exact = torch.promote_types(query.dtype, torch.float32)
+            row = query[:, :, :1].to(exact) @ key.to(exact).transpose(-1, -2)
+            found.append((row[:, :, 0] * query.shape[-1] ** -0.5).softmax(-1))
+            first = number
+        return found
+
 
 class Clip:
     """A loaded CLIP, frozen.
 
     Args:
         model: of transformers.
-        tokenizer: of the checkpoint.
+        tokenizer: of the checkpoint; None for a model without its text encoder.
         processor: of the checkpoint; values are normalised as it says.
 
     Attributes:
@@ -111,7 +140,7 @@ class Clip:
     def __init__(
         self,
         model: CLIPModel,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
         processor: CLIPImageProcessorPil,
     ) -> None:
         self._model: Any = model.eval().requires_grad_(False)
@@ -144,8 +173,7 @@ class Clip:
         Raises:
             ConfigError: there is no such layer.
         """
-        weights = self.tower.attention(pictures, layers)
-        rows = [torch.cat(weights[number])[:, :, 0, 1:].mean(1) for number in sorted(weights)]
+        rows = [row[:, :, 1:].mean(1) for row in self.tower.class_rows(pictures, layers)]
         layout = pictures[0].layout
         return torch.stack(rows, 1).unflatten(-1, (layout.rows, layout.columns))
 
@@ -158,8 +186,11 @@ class Clip:
         """Return the embeddings of texts, ``(texts, width)``, not normalised.
 
         Raises:
-            ConfigError: a text has more tokens than the text encoder has positions.
+            ConfigError: a text has more tokens than the text encoder has positions, or that
+                encoder was not loaded.
         """
+        if self._tokenizer is None:
+            raise ConfigError("this CLIP was loaded without its text encoder")
         positions = self._model.config.text_config.max_position_embeddings
         found = []
         for first in range(0, len(texts), _TEXTS):
@@ -202,6 +233,7 @@ def load_clip(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    layers: int | None = None,
 ) -> Clip:
     """Return CLIP from a folder or the local hub cache; nothing is downloaded.
 
@@ -209,6 +241,8 @@ def load_clip(
         name: hub id or folder.
         device: where to.
         dtype: of the weights.
+        layers: how many of the image encoder, for who reads their attention: the rest of it
+            and the text encoder are left out, nine tenths of the memory of a large CLIP.
 
     Raises:
         RequirementError: there is no such checkpoint, it is of another architecture, or a
@@ -222,20 +256,33 @@ def load_clip(
     weights: dict[str, Tensor] = {}
     for path in files:
         weights |= load(path).content
+    config: Any = checkpoint.read_part(folder, CLIPConfig)
+    if layers is not None:
+        weights = _image_encoder(weights, config, layers)
     transformers.utils.logging.disable_progress_bar()
     loader: Any = CLIPModel
     model, notes = loader.from_pretrained(
-        None,
-        config=checkpoint.read_part(folder, CLIPConfig),
-        state_dict=weights,
-        output_loading_info=True,
-        dtype=dtype,
+        None, config=config, state_dict=weights, output_loading_info=True, dtype=dtype
     )
     if notes["missing_keys"]:
         some = ", ".join(sorted(notes["missing_keys"])[:3])
         raise RequirementError(f"the weights in {folder} lack {some}")
     return Clip(
         model.to(device),
-        checkpoint.read_part(folder, AutoTokenizer),
+        checkpoint.read_part(folder, AutoTokenizer) if layers is None else None,
         checkpoint.read_part(folder, CLIPImageProcessorPil),
     )
+
+
+def _image_encoder(weights: Mapping[str, Tensor], config: Any, layers: int) -> dict[str, Tensor]:
+    """Return the weights of the first layers alone, and make *config* that of such a model."""
+    vision, text = config.vision_config, config.text_config
+    vision.num_hidden_layers = min(layers, vision.num_hidden_layers)
+    text.num_hidden_layers, text.vocab_size = 0, 1
+    text.bos_token_id = text.eos_token_id = text.pad_token_id = 0
+    kept = {}
+    for name, value in weights.items():
+        of_layer = _LAYER.match(name)
+        if of_layer is None or (of_layer[1] is not None and int(of_layer[1]) < layers):
+            kept[name] = value[:1] if name == _VOCABULARY else value
+    return kept

@@ -12,8 +12,8 @@ bytes  content
 rest   the string of z, the string of y
 ====== ==============================================================
 
-Version 2 has side information before the string of z, of a length that the codec knows; a
-bitstream without any is of version 1.
+Version 2 has side information before the string of z, whose length the codec tells from its
+beginning; a bitstream without any is of version 1.
 
 Numbers are little-endian.  The checksum of the symbols is that of what the encoder
 coded: where the decoder, by other rounding of its probability model, takes another
@@ -30,7 +30,7 @@ from __future__ import annotations
 import binascii
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lossylens.errors import BitstreamError
@@ -85,7 +85,11 @@ def pack(content: Content) -> bytes:
 
 
 def unpack(
-    bitstream: bytes, level: str, others: Iterable[str], max_pixels: int, side_bytes: int = 0
+    bitstream: bytes,
+    level: str,
+    others: Iterable[str],
+    max_pixels: int,
+    side_length: Callable[[bytes], int] | None = None,
 ) -> Content:
     """Return what *bitstream* holds.
 
@@ -94,7 +98,9 @@ def unpack(
         level: ``codec/level`` that is expected.
         others: more of these, to name the one that is found instead.
         max_pixels: size of the largest picture that is admitted.
-        side_bytes: length of side information where there is any; 0 for a codec without.
+        side_length: returns the length of side information, given what begins with it, and
+            raises :class:`~lossylens.errors.BitstreamError` for what begins with none; None
+            for a codec without.
 
     Raises:
         BitstreamError: it is damaged, too large, of another format version, or of
@@ -103,7 +109,7 @@ def unpack(
     if len(bitstream) < 1 + _FIXED.size or bitstream[0] & 0xF0 != _MARK:
         raise BitstreamError("not a bitstream of a learned codec")
     version = bitstream[0] & 0x07
-    if version not in ((VERSION, SIDE_VERSION) if side_bytes else (VERSION,)):
+    if version not in ((VERSION, SIDE_VERSION) if side_length else (VERSION,)):
         raise BitstreamError(f"of format version {version}; this is version {VERSION}")
     crc, identity, tables, symbols = _FIXED.unpack_from(bitstream, 1)
     if crc != binascii.crc_hqx(bitstream[3:], 0):
@@ -116,7 +122,9 @@ def unpack(
         raise BitstreamError(
             f"claims {width}x{height} pixels; at most {max_pixels} are admitted (option max_pixels)"
         )
-    end = position + (side_bytes if version == SIDE_VERSION else 0)
+    end = position
+    if side_length and version == SIDE_VERSION:
+        end += side_length(bitstream[position:])
     side, position = bitstream[position:end], end
     if length > len(bitstream) - position:
         raise BitstreamError("damaged: a string is longer than the bitstream")

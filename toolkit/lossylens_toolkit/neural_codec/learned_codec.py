@@ -62,7 +62,7 @@ class NeuralCodec(Codec):
         package: import name of its plugin, in which nano checkpoints lie.
         levels: the published ones, to name the level of a foreign bitstream.
         padding: of pictures.
-        side_bytes: length of the side information of a bitstream that has any; 0 for none.
+        has_side: whether bitstreams may have side information; see :meth:`side_length`.
         stems: other names of checkpoint files; see
             :func:`~lossylens_toolkit.neural_codec.neural_options.find_checkpoint`.
     """
@@ -71,7 +71,7 @@ class NeuralCodec(Codec):
     package: ClassVar[str]
     levels: ClassVar[Sequence[Level]]
     padding: ClassVar[Padding]
-    side_bytes: ClassVar[int] = 0
+    has_side: ClassVar[bool] = False
 
     options: NeuralCodecOptions
 
@@ -111,6 +111,14 @@ class NeuralCodec(Codec):
     def side_information(self, image: Image.Image) -> bytes:
         """Return what the bitstream says beside the strings; by default nothing."""
         return b""
+
+    def side_length(self, start: bytes) -> int:
+        """Return the length of a bitstream's side information, given what begins with it.
+
+        Raises:
+            BitstreamError: it begins with none.
+        """
+        return 0
 
     def compress(self, network: HyperpriorNetwork, x: Tensor) -> dict[str, Any]:
         """Return the strings of padded pictures; by default the network takes them alone."""
@@ -404,7 +412,7 @@ class NeuralCodec(Codec):
                 self._identity(self.level),
                 others,
                 self.options.max_pixels,
-                self.side_bytes,
+                self.side_length if self.has_side else None,
             )
         except BitstreamError as error:
             raise BitstreamError(f"{self.name}: {error}") from error

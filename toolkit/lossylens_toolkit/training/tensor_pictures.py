@@ -8,6 +8,7 @@ import torch
 from lossylens.errors import ConfigError
 from lossylens.vlm import VisionAccess
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout, PreparedImage
 
@@ -39,6 +40,38 @@ def prepared_tensors(vision: VisionAccess, x: Tensor, chosen: str) -> list[Prepa
         raise ConfigError(f"{chosen}: the vision encoder sees squares of another size")
     layout = vision.layout((x.shape[-1], x.shape[-2]))
     return [PreparedImage(each[None], layout) for each in normalised]
+
+
+def scaled_tensors(vision: VisionAccess, x: Tensor, chosen: str) -> list[PreparedImage]:
+    """Return pictures of any size as :func:`prepared_tensors` does, scaled as the encoder does.
+
+    Differs from what it makes of the same pictures as images by roundings to whole samples.
+
+    Args:
+        vision: as there.
+        x: ``(B, 3, H, W)`` in 0..1; for CLIP squares, since how a host makes squares of others
+            is its own.
+        chosen: what asks for it, for messages.
+
+    Raises:
+        ConfigError: as there, or pictures for CLIP are no squares.
+    """
+    height, width = x.shape[-2:]
+    layout: Any = vision.layout((width, height))
+    preprocess: Any = getattr(cast("Any", vision), "preprocess", None)
+    side = getattr(preprocess, "side", None)
+    if side is not None:
+        if height != width:
+            raise ConfigError(
+                f"{chosen}: pictures of {width}x{height}; for this model they must be squares,"
+                " as with codecs.NAME.square"
+            )
+        size = (side, side)
+    else:
+        patch = getattr(getattr(preprocess, "processor", None), "patch_size", 1)
+        size = (layout.rows * patch, layout.columns * patch)
+    scaled = interpolate(x, size, mode="bicubic", antialias=True, align_corners=False)
+    return prepared_tensors(vision, scaled.clamp(0, 1), chosen)
 
 
 def _patches(x: Tensor, processor: Any) -> PreparedImage:

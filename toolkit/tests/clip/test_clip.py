@@ -183,3 +183,16 @@ def test_lacking_weights_and_other_models(copied, tmp_path):
     save_janus(other)
     with pytest.raises(RequirementError, match="type 'janus', not 'clip'"):
         load_clip(str(other))
+
+
+def test_the_first_layers_alone_attend_as_all_do(clip, folder):
+    some = load_clip(str(folder), layers=2)
+    pictures = clip.prepare(IMAGES, "squash")
+    assert torch.equal(
+        some.class_attention(pictures, [0, 1]), clip.class_attention(pictures, [0, 1])
+    )
+    assert some.tower.layers == 2
+    names = set(some.tower.parameters())
+    assert not any(".layers.2." in name for name in names)
+    with pytest.raises(ConfigError, match="without its text encoder"):
+        some.embed_texts(["a"])

@@ -11,6 +11,7 @@ import torch
 from lossylens.adaptor import Adaptor, Needs
 from lossylens.codec import CodecPoint, Latents
 from lossylens.errors import ConfigError
+from lossylens.images.pixels import coded_size
 from lossylens.vlm import Condition, VisionAccess, VisionEncoder, VlmIdentity
 from lossylens_toolkit.neural_codec.checkpoints import Checkpoint, file_hash, read_checkpoint
 from lossylens_toolkit.training.adaptor_training import check_header, has_seen
@@ -54,10 +55,11 @@ class LatentFeatureAdaptor(Adaptor):
         if reason:
             return reason
         codec = self._about["codec"]
-        if point.space != codec["space"]:
+        # A codec that was trained with the adapter is told by its hash alone.
+        if codec["space"] and point.space != codec["space"]:
             return f"{self.options.path} is for latents of {codec['space']}, not {point.space}"
         if point.provenance.get("checkpoint") != codec["checkpoint"]:
-            return f"{self.options.path} was trained with another checkpoint of {codec['space']}"
+            return f"{self.options.path} was trained with another checkpoint of {point.space}"
         return ""
 
     def is_seen(self, vlm: VlmIdentity, point: CodecPoint) -> bool:
@@ -177,7 +179,7 @@ class AdaptedEncoder:
             adapter: in place of the encoder's own, for data parallelism.
         """
         layouts = [
-            self.vision.layout(condition.size) if picture is None else picture.layout
+            self.vision.layout(_coded(condition)) if picture is None else picture.layout
             for picture, condition in zip(pictures, conditions, strict=True)
         ]
         plain: Sequence[Tensor] | None = None
@@ -194,7 +196,7 @@ class AdaptedEncoder:
 
     def _placed(self, condition: Condition, layout: Any) -> Tensor:
         """Return the latents at the patches of an image's tiles."""
-        found, size = condition.latents, condition.size
+        found, size = condition.latents, _coded(condition)
         assert found is not None
         if self.latents == "other":
             number = zlib.crc32(found.values.tobytes()) % len(self.others)
@@ -209,3 +211,8 @@ class AdaptedEncoder:
         )
         device = next(self.adapter.parameters()).device
         return (placed * 0 if self.latents == "none" else placed).to(device)
+
+
+def _coded(condition: Condition) -> tuple[int, int]:
+    """Return width and height of the picture that was coded, of which the latents are."""
+    return coded_size(condition.size, condition.point.square)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,12 @@ import torch
 from cachetools import LRUCache
 from lossylens.adaptor import Trained, Trainer, Training
 from lossylens.errors import ConfigError
+from lossylens.images.pixels import squared
+from lossylens_toolkit.clip.host_clip import load_host_clip
+from lossylens_toolkit.clip.model import Clip
 from lossylens_toolkit.training.adaptor_training import AdaptorTraining
 from lossylens_toolkit.training.pairs import Pair, Variant
+from PIL.Image import Image
 from torch import Tensor
 
 from lossylens_adaptor_cotam.adaptor import (
@@ -25,8 +29,14 @@ from lossylens_adaptor_cotam.adaptor import (
 from lossylens_adaptor_cotam.network import LatentFeatureAdapter
 from lossylens_adaptor_cotam.options import CotamTrainingOptions
 
-#: Pictures of the validation that are measured at each codec and level.
-_VALIDATED = 16
+#: Options without which it would be another training.
+_IDENTITY = (
+    *("low", "high", "low_first", "reconstruction", "layer"),
+    *("latents", "grid", "heads", "match", "pooled_by"),
+)
+
+#: What enters of a picture, and what is matched of it.
+Ends = tuple[Tensor, Tensor]
 
 #: Pictures of the training whose latents the control ``other`` gets in a run.
 _OTHERS = 16
@@ -39,7 +49,12 @@ class CotamTrainer(Trainer):
 
     def train(self, training: Training) -> Trained:
         """Train, or go on with what is in the folder; see :class:`~lossylens.adaptor.Trainer`."""
-        loop = CotamTraining(training, self.options)
+        kind = CotamTraining
+        if self.options.fine_tune.rate:
+            from lossylens_adaptor_cotam.fine_tuning import FineTuning
+
+            kind = FineTuning
+        loop = kind(training, self.options)
         loop.run()
         return loop.export()
 
@@ -52,10 +67,13 @@ class CotamTraining(AdaptorTraining):
             gives no access to its vision encoder.
     """
 
+    #: Pictures of the validation that are measured at each codec and level.
+    validated = 16
+
     def __init__(self, training: Training, options: CotamTrainingOptions) -> None:
         self._codec = _codec(training)
-        names = ("low", "high", "low_first", "reconstruction", "layer", "latents", "grid", "heads")
-        own = {name: getattr(options, name) for name in names}
+        own = {name: getattr(options, name) for name in _IDENTITY}
+        own["fine_tune"] = asdict(options.fine_tune)
         needs = needs_of(options.reconstruction)
         super().__init__(METHOD, training, options, own, needs=needs)
         self._own = options
@@ -69,16 +87,20 @@ class CotamTraining(AdaptorTraining):
             raise ConfigError(
                 f"training.layer {options.layer}: the encoder has {self._vision.layers} layers"
             )
+        self._clip = self._load_clip() if options.match == "pooled" else None
         self._targets: LRUCache[int, tuple[Tensor, Tensor]] = LRUCache(
             options.kept_megabytes << 20, getsizeof=lambda pair: sum(each.nbytes for each in pair)
         )
         sample = self._latents(0)
         self._stride = sample.stride
-        extra = self._vision.layout(self.coded.original(0).size).extra
+        extra = self._vision.layout(self._shown(self.coded.original(0)).size).extra
         adapter = LatentFeatureAdapter(
             sample.values.shape[0], self._vision.width, extra, options.grid, options.heads
         )
-        others = [(self._latents(n), self.coded.original(n).size) for n in self._other_numbers()]
+        others = [
+            (self._latents(n), self._shown(self.coded.original(n)).size)
+            for n in self._other_numbers()
+        ]
         self._adapted = AdaptedEncoder(
             self._vision,
             adapter.to(self.accelerator.device),
@@ -87,7 +109,27 @@ class CotamTraining(AdaptorTraining):
             latents=options.latents,
             others=others,
         )
+        self._begin(adapter)
+
+    def _begin(self, adapter: LatentFeatureAdapter) -> None:
+        """Say what is trained."""
         self.prepare(adapter, [{"params": adapter.parameters()}])
+
+    def _load_clip(self) -> Clip:
+        options = self._own
+        pictures = self._vision.prepare([self._shown(self.coded.original(0))])
+        clip = load_host_clip(options.pooled_by, self._vision, pictures, self.accelerator.device)
+        if clip is None:
+            raise ConfigError(
+                f"training.pooled_by: {options.pooled_by} is not the CLIP whose image encoder is"
+                f" that of {self.training.identity.label}; match: tokens needs none"
+            )
+        return clip
+
+    def _shown(self, original: Image) -> Image:
+        """Return what is coded of a picture."""
+        square = self.training.points[0].point.square
+        return original if square is None else squared(original, square)
 
     def _latents(self, number: int) -> Any:
         """Return latents of a picture, at one of the levels."""
@@ -105,11 +147,12 @@ class CotamTraining(AdaptorTraining):
         """Return low and high loss of all variants; see the options."""
         shown = [(number, v) for number, pair in enumerate(pairs) for v in pair.variants]
         variants = [variant for _, variant in shown]
-        wanted = self._wanted([(pair.number, pair.original) for pair in pairs])
+        wanted = self._wanted_of(pairs)
         low, high = self._errors(variants, [wanted[number] for number, _ in shown], self.module)
-        if self._low_alone:
-            return {"loss": low, "low": low, "high": high.detach()}
-        return {"loss": self._own.low * low + self._own.high * high, "low": low, "high": high}
+        return {"loss": self._weighed(low, high), "low": low, "high": high.detach()}
+
+    def _weighed(self, low: Tensor, high: Tensor) -> Tensor:
+        return low if self._low_alone else self._own.low * low + self._own.high * high
 
     @property
     def _low_alone(self) -> bool:
@@ -117,21 +160,31 @@ class CotamTraining(AdaptorTraining):
         return bool(self._own.low) and (first or not self._own.high)
 
     def _errors(
-        self, variants: Sequence[Variant], wanted: Sequence[tuple[Tensor, Tensor]], adapter: Any
+        self, variants: Sequence[Variant], wanted: Sequence[Ends], adapter: Any
     ) -> tuple[Tensor, Tensor]:
         """Return the relative errors of the tokens that enter, and of those that leave."""
-        vision, options = self._vision, self._own
         pictures = self._pictures(variants)
         conditions = [variant.condition for variant in variants]
         states, layouts = self._adapted.states(pictures, conditions, adapter)
-        low = _relative_error(states, [each for each, _ in wanted])
-        if not options.high:
+        return self._errors_of(states, layouts, wanted)
+
+    def _errors_of(
+        self, states: Sequence[Tensor], layouts: Sequence[Any], wanted: Sequence[Ends]
+    ) -> tuple[Tensor, Tensor]:
+        """Return them for tokens that enter."""
+        low = relative_error(states, [each for each, _ in wanted])
+        if not self._own.high:
             return low, low.detach() * 0
-        out = vision.hidden_states_from(options.layer, states, layouts, {vision.layers})
-        tokens = [
-            _read(one, layout) for one, layout in zip(out[vision.layers], layouts, strict=True)
-        ]
-        return low, _relative_error(tokens, [each for _, each in wanted])
+        return low, relative_error(self._leaving(states, layouts), [each for _, each in wanted])
+
+    def _leaving(self, states: Sequence[Tensor], layouts: Sequence[Any]) -> list[Tensor]:
+        """Return what is matched at the encoder's end, of tokens that enter."""
+        layer = self._own.layer
+        if self._clip is not None:
+            return [each.features for each in self._clip.tower.enter(layer, states, layouts)]
+        last = self._vision.layers
+        out = self._vision.hidden_states_from(layer, states, layouts, {last})[last]
+        return [_read(one, layout) for one, layout in zip(out, layouts, strict=True)]
 
     def _pictures(self, variants: Sequence[Variant]) -> Sequence[Any]:
         if not self._own.reconstruction:
@@ -139,20 +192,23 @@ class CotamTraining(AdaptorTraining):
         images = [variant.image for variant in variants]
         return self._vision.prepare([image for image in images if image is not None])
 
+    def _wanted_of(self, pairs: Sequence[Pair]) -> list[Ends]:
+        return self._wanted([(pair.number, pair.original) for pair in pairs])
+
     @torch.no_grad()
-    def _wanted(self, originals: Sequence[tuple[int, Any]]) -> list[tuple[Tensor, Tensor]]:
-        """Return the original's tokens that enter and leave, in float32."""
+    def _wanted(self, originals: Sequence[tuple[int, Any]]) -> list[Ends]:
+        """Return what enters of the original, and what is matched of it, in float32."""
         new = {number: image for number, image in originals if number not in self._targets}
         found = {
             number: self._targets[number] for number, _ in originals if number in self._targets
         }
         if new:
-            pictures = self._vision.prepare(list(new.values()))
-            ends = (self._own.layer, self._vision.layers)
-            states = self._vision.hidden_states(pictures, set(ends))
-            for place, number in enumerate(new):
-                first, last = (states[layer][place] for layer in ends)
-                pair = first.half().cpu(), _read(last, pictures[place].layout).half().cpu()
+            pictures = self._vision.prepare([self._shown(image) for image in new.values()])
+            layer = self._own.layer
+            entering = self._vision.hidden_states(pictures, {layer})[layer]
+            leaving = self._leaving(entering, [each.layout for each in pictures])
+            for number, first, last in zip(new, entering, leaving, strict=True):
+                pair = first.half().cpu(), last.half().cpu()
                 found[number] = pair
                 if sum(each.nbytes for each in pair) <= self._targets.maxsize:
                     self._targets[number] = pair
@@ -167,25 +223,24 @@ class CotamTraining(AdaptorTraining):
     @torch.no_grad()
     def validate(self) -> Mapping[str, Any]:
         """Return the relative error of the last tokens by codec and level, before and after."""
-        count = min(_VALIDATED, len(self.held_out.pictures))
-        vision, found = self._vision, {}
-        originals = vision.prepare([self.held_out.original(number) for number in range(count)])
-        wanted = [
-            _read(one, picture.layout)
-            for one, picture in zip(
-                vision.hidden_states(originals, {vision.layers})[vision.layers],
-                originals,
-                strict=True,
-            )
-        ]
+        count = min(self.validated, len(self.held_out.pictures))
+        found, wanted = {}, self._held_out(count)
         for point in self.held_out.points:
             variants = [self.held_out.variant(number, point) for number in range(count)]
             adapted, plain = (self._last(each) for each in (variants, _bare(variants)))
             found[f"{point.point.label} {point.point.level}"] = {
-                "before": _relative_error(plain, wanted).item() if plain else float("nan"),
-                "after": _relative_error(adapted, wanted).item(),
+                "before": relative_error(plain, wanted).item() if plain else float("nan"),
+                "after": relative_error(adapted, wanted).item(),
             }
         return found
+
+    def _held_out(self, count: int) -> list[Tensor]:
+        """Return what is matched of held-out originals."""
+        images = [self._shown(self.held_out.original(number)) for number in range(count)]
+        pictures = self._vision.prepare(images)
+        layer = self._own.layer
+        entering = self._vision.hidden_states(pictures, {layer})[layer]
+        return self._leaving(entering, [each.layout for each in pictures])
 
     def _last(self, variants: Sequence[Variant]) -> list[Tensor]:
         """Return the last tokens; none where there is nothing to make them of."""
@@ -193,9 +248,7 @@ class CotamTraining(AdaptorTraining):
         if not self._own.reconstruction and conditions[0].latents is None:
             return []
         states, layouts = self._adapted.states(self._pictures(variants), conditions)
-        last = self._vision.layers
-        out = self._vision.hidden_states_from(self._own.layer, states, layouts, {last})[last]
-        return [_read(one, layout) for one, layout in zip(out, layouts, strict=True)]
+        return self._leaving(states, layouts)
 
     def told(self, training: Mapping[str, float], validation: Mapping[str, Any]) -> str:
         """Return what is said of a validation."""
@@ -209,8 +262,8 @@ class CotamTraining(AdaptorTraining):
 
     def state(self) -> Mapping[str, Tensor]:
         """Return the adapter's weights, and the latents that the control is given in a run."""
-        adapter = self.accelerator.unwrap_model(self.module)
-        weights = {ADAPTER + name: value for name, value in adapter.state_dict().items()}
+        state = self._adapted.adapter.state_dict()
+        weights = {ADAPTER + name: value for name, value in state.items()}
         others = {
             f"{OTHERS}{number}": torch.from_numpy(np.array(latents.values))
             for number, (latents, _) in enumerate(self._adapted.others)
@@ -229,6 +282,7 @@ class CotamTraining(AdaptorTraining):
             "latents": options.latents,
             "low": options.low,
             "high": options.high,
+            "match": options.match,
             "others": [list(size) for _, size in self._adapted.others],
         }
 
@@ -258,7 +312,7 @@ def _read(states: Tensor, layout: Any) -> Tensor:
     return states[:, layout.extra :]
 
 
-def _relative_error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+def relative_error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     """Return the mean squared error over the variance of what is wanted."""
     one = torch.cat([each.float().flatten() for each in found])
     other = torch.cat([each.float().flatten() for each in wanted])

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -7,16 +8,22 @@ import numpy as np
 import pytest
 import torch
 from lossylens.adaptor import Needs, Training, TrainingPicture, TrainingPoint
-from lossylens.codec import SOURCE, CodecPoint, Latents
+from lossylens.codec import SOURCE, CodecPoint, Latents, Square
 from lossylens.errors import ConfigError
 from lossylens.registry.plugins import load_registry
 from lossylens.testing.pictures import picture
 from lossylens.vlm import Condition, VlmIdentity
-from lossylens_adaptor_cotam.adaptor import LatentFeatureAdaptor
+from lossylens_adaptor_cotam.adaptor import AdaptedEncoder, LatentFeatureAdaptor
 from lossylens_adaptor_cotam.network import LatentFeatureAdapter, at_patches
-from lossylens_adaptor_cotam.options import CotamAdaptorOptions, CotamTrainingOptions
-from lossylens_adaptor_cotam.training import CotamTrainer
-from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
+from lossylens_adaptor_cotam.options import (
+    HOSTS,
+    CotamAdaptorOptions,
+    CotamTrainingOptions,
+    FineTuningOptions,
+)
+from lossylens_adaptor_cotam.training import CotamTrainer, CotamTraining
+from lossylens_toolkit.clip.model import load_clip
+from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
 from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE
 from lossylens_vlm_nano.plugin import NanoOptions
 from lossylens_vlm_nano.vlm import Nano
@@ -219,3 +226,129 @@ def test_what_contradicts_is_refused(vlm, identity, points, cache, tmp_path) -> 
     for wrong in ({"low": 0.0, "high": 0.0}, {"low_first": 2.0}, {"clean": 0.1}, {"grid": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             options(**wrong)
+
+
+def test_a_codec_is_fine_tuned_with_its_adapter(vlm, points, identity, cache, tmp_path) -> None:
+    given = training(vlm, identity, points, cache, tmp_path)
+    chosen = options(fine_tune=FineTuningOptions(rate=4.0, codec_rate=1.0), low_first=0.0)
+    made = CotamTrainer(chosen).train(given)
+    assert set(made.codecs) == {each.point.level for each in points}
+    [path] = set(made.codecs.values())
+    # Its decoder is the one that it was; encoder, entropy model and their gains are not.
+    old = read_checkpoint(points[0].build().checkpoint).state
+    new = read_checkpoint(path).state
+    same = {name for name in new if torch.equal(new[name], old[name].float())}
+    decoder = {name for name in new if name.startswith(("g_s.", "level_gains.synthesis."))}
+    assert decoder
+    assert decoder <= same
+    changed = new.keys() - same
+    for part in ("g_a.", "h_a.", "h_s.", "level_gains.analysis.", "entropy_bottleneck."):
+        assert any(name.startswith(part) for name in changed), part
+    # The codec loads it, and the adapter fits that codec at any level, and no other.
+    registry = load_registry()
+    own = {**GIVEN, "variant": "official", "checkpoints": str(path.parent)}
+    codec = registry.build_codec("cotam-elic", "lambda0.0256", own)
+    image = picture(80, 112)
+    assert codec.decode(codec.encode(image)).size == image.size
+    provenance = {"checkpoint": file_hash(path)}
+    assert codec.provenance()["checkpoint"] == provenance["checkpoint"]
+    adaptor = LatentFeatureAdaptor(CotamAdaptorOptions(made.checkpoint))
+    tuned = replace(points[0].point, level="lambda0.0256", provenance=provenance, space=codec.space)
+    assert adaptor.fits(identity, tuned) == ""
+    assert "another checkpoint of cotam-elic" in adaptor.fits(identity, points[0].point)
+    curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    for level in curve[-1]["validation"].values():
+        assert level["bpp"] > 0
+        assert level["after"] > 0
+
+
+def test_a_weight_of_the_rate_lowers_the_rate(vlm, points, identity, cache, tmp_path) -> None:
+    rates = {}
+    for weight in (1e-9, 1e4):
+        folder = tmp_path / str(weight)
+        tune = FineTuningOptions(rate=weight, codec_rate=1.0)
+        given = training(vlm, identity, points, cache, folder)
+        # A step of AdamW at this rate changes what is coded.
+        CotamTrainer(options(fine_tune=tune, steps=3, validate_every=3, learning_rate=2e-3)).train(
+            given
+        )
+        last = json.loads((folder / "curve.jsonl").read_text().splitlines()[-1])
+        rates[weight] = sum(level["bpp"] for level in last["validation"].values())
+    assert rates[1e4] < rates[1e-9]
+
+
+def test_what_is_tuned_must_be_of_variable_rate(vlm, identity, cache, tmp_path) -> None:
+    registry = load_registry()
+    build = partial(
+        registry.build_codec, "elic", "lambda0.016", {"variant": "nano", "device": "cpu"}
+    )
+    codec = build()
+    point = CodecPoint(
+        "elic", "lambda0.016", provenance=dict(codec.provenance()), space=codec.space
+    )
+    given = training(vlm, identity, [TrainingPoint(point, build)], cache, tmp_path)
+    with pytest.raises(ConfigError, match="elic is no codec of variable rate"):
+        CotamTrainer(options(fine_tune=FineTuningOptions(rate=1.0))).train(given)
+
+
+def test_the_pooled_feature_is_clips(points, cache, tmp_path) -> None:
+    llava = load_registry().build_vlm("nano-llava", {})
+    identity = VlmIdentity("nano-llava", "nano-llava", dict(llava.provenance()))
+    named = [TrainingPicture(str(n), partial(png, picture(96, 96, n))) for n in range(3)]
+    given = Training(llava, identity, points, named[:2], named[2:], 0, tmp_path, cache)
+    chosen = options(match="pooled", pooled_by="nano-clip", low=0.0)
+    loop = CotamTraining(given, chosen)
+    pair = loop._pairs(1)[0]
+    terms = loop.loss([pair])
+    clip = load_clip("nano-clip")
+    one, other = (
+        clip.embed_images(llava.vision.prepare([image]))
+        for image in (pair.variants[0].image, pair.original)
+    )
+    # The adapter begins as none, so what differs is what the codec has done.
+    expected = (one - other).square().mean() / other.var()
+    assert terms["high"].item() == pytest.approx(expected.item(), rel=2e-2)  # targets are halves
+    terms["loss"].backward()
+    assert loop._adapted.adapter.last.weight.grad.abs().max() > 0
+    loop.run()
+    assert LatentFeatureAdaptor(CotamAdaptorOptions(loop.export().checkpoint)).fits(
+        identity, points[0].point
+    ) == ("")
+
+
+def test_a_vlm_without_clip_has_no_pooled_feature(vlm, identity, points, cache, tmp_path) -> None:
+    given = training(vlm, identity, points, cache, tmp_path)
+    with pytest.raises(ConfigError, match="nano-clip is not the CLIP whose image encoder"):
+        CotamTrainer(options(match="pooled", pooled_by="nano-clip")).train(given)
+    for wrong in ({"match": "pooled"}, {"pooled_by": "nano-clip"}):
+        with pytest.raises(ValueError, match="go together"):
+            options(**wrong)
+    with pytest.raises(ValueError, match="leave latents: own"):
+        options(fine_tune=FineTuningOptions(rate=1.0), latents="none")
+
+
+def test_latents_of_squares_lie_in_the_square(vlm, checkpoint) -> None:
+    columns = np.arange(4, dtype=np.float32)[None, None].repeat(4, 1)
+    point = CodecPoint("cotam-elic", "lambda0.0128", square=Square(64, "pad"))
+    condition = Condition(point, (640, 320), latents=Latents(columns, "", 16))
+    adapted = AdaptedEncoder(
+        vlm.vision,
+        LatentFeatureAdapter(1, vlm.vision.width, 0, 4),
+        reconstruction=False,
+        layer=0,
+        latents="own",
+    )
+    layout = vlm.vision.layout((64, 64))
+    placed = adapted._placed(condition, layout)
+    assert placed.shape[-2:] == (layout.rows, layout.columns)
+    assert placed[0, 0, 0].tolist() == sorted(placed[0, 0, 0].tolist())
+    assert placed.max() == 3  # and not the few that a picture of 640x320 would have there
+    assert placed.min() == 0
+
+
+def test_checkpoints_of_the_package_are_chosen_by_host() -> None:
+    for host in HOSTS:
+        options = CotamAdaptorOptions(host=host)
+        assert read_checkpoint(options.path).about["vlm"] == host
+    with pytest.raises(ValueError, match="host 'qwen' is not one of nano, nano-llava"):
+        CotamAdaptorOptions(host="qwen")

@@ -19,13 +19,15 @@ from lossylens.adaptor import Needs, Trained, Trainer, Training
 from lossylens.errors import ConfigError
 from lossylens.images.pixels import squared
 from lossylens.vlm import VisionAccess
-from lossylens_toolkit.neural_codec.checkpoints import (
-    file_hash,
-    read_checkpoint,
-    write_checkpoint,
-)
+from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec
+from lossylens_toolkit.training.joint_codec import (
+    AUXILIARY_WEIGHT,
+    network_to_train,
+    parameter_groups,
+    write_codec,
+)
 from lossylens_toolkit.training.objective import estimated_bits, psnr
 from lossylens_toolkit.training.pairs import Variant
 from torch import Tensor, nn
@@ -42,12 +44,6 @@ _OTHERS = 16
 
 #: Options without which it would be another training.
 _IDENTITY = ("phase", "entry", "blocks", "hidden")
-
-#: Learning rate of the quantiles of entropy bottlenecks, as codecs are trained.
-_AUXILIARY_RATE = 1e-3
-
-#: Of the quantiles' loss: Adam does not care, and the norm at which gradients are clipped does.
-_AUXILIARY_WEIGHT = 1e-4
 
 #: Of samples in 0..255 against those in 0..1.
 _PEAK_SQUARED = 255.0**2
@@ -106,7 +102,8 @@ class NeckTraining(FeatureTraining):
             raise ConfigError(f"training.entry: the encoder has {self.vision.layers} layers")
         network, self._multiplier = None, 0.0
         if options.phase != "d1":
-            network = self._codec.network.float().requires_grad_(True)
+            # What makes pictures of latents is of no use in d3.
+            network = network_to_train(self._codec, ("g_s.",) if options.phase == "d3" else ())
             self._multiplier = self._find_multiplier()
         neck = self._begin(self.square.side // STRIDE)
         self.prepare(_Trained(neck, network), list(self._groups(neck, network)))
@@ -179,14 +176,11 @@ class NeckTraining(FeatureTraining):
         groups: list[Mapping[str, Any]] = [{"params": list(neck.parameters())}]
         if network is None:
             return groups
-        if self._own.phase == "d3":
-            network.g_s.requires_grad_(False)
-        named = [(name, each) for name, each in network.named_parameters() if each.requires_grad]
-        quantiles = [each for name, each in named if name.endswith("quantiles")]
-        rest = [each for name, each in named if not name.endswith("quantiles")]
-        groups.append({"params": rest, "share": self._own.joint.codec_rate})
-        share = _AUXILIARY_RATE / self._own.learning_rate
-        return [*groups, *([{"params": quantiles, "share": share}] if quantiles else [])]
+        joint, rate = self._own.joint, self._own.learning_rate
+        return [
+            *groups,
+            *parameter_groups(network, share=joint.codec_rate, learning_rate=rate),
+        ]
 
     @property
     def _trained(self) -> _Trained:
@@ -234,7 +228,7 @@ class NeckTraining(FeatureTraining):
         if "mse" in terms:
             distortion = distortion + self._own.joint.gamma * terms["mse"]
         # No parameter of the auxiliary loss is in the other.
-        auxiliary = _AUXILIARY_WEIGHT * out["auxiliary"]
+        auxiliary = AUXILIARY_WEIGHT * out["auxiliary"]
         return terms["bpp"] + self._multiplier * distortion + auxiliary
 
     @property
@@ -297,20 +291,14 @@ class NeckTraining(FeatureTraining):
     def _write_codec(self) -> None:
         network = self._trained.network
         assert network is not None
-        dtype = getattr(torch, self._own.weights)
-        state = self._codec.official_state(network)
         about = {
-            "codec": self.point.codec,
             "level": self.point.level,
-            "config": dict(self._codec.network_config(read_checkpoint(self._codec.checkpoint))),
             "phase": self._own.phase,
             "multiplier": self._multiplier,
             "steps": self.step,
         }
-        self._codec_path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._codec_path.with_suffix(".tmp")
-        write_checkpoint(temporary, {n: each.to(dtype) for n, each in state.items()}, about)
-        temporary.replace(self._codec_path)
+        dtype = getattr(torch, self._own.weights)
+        write_codec(self._codec_path, self._codec, network, dtype, about)
 
     def _own_point(self) -> dict[str, Any]:
         """Return the codec that was trained, to which the neck belongs."""

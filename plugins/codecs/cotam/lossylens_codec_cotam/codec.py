@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from lossylens_codec_cotam.guidance_map import (
-    BYTES,
     CELLS,
     Steps,
+    map_length,
     pack_map,
     picture_key,
     read_maps,
@@ -35,6 +35,7 @@ from lossylens_codec_cotam.guidance_map import (
     unpack_map,
 )
 from lossylens_codec_cotam.plugin import LEVELS, NANO_LEVELS, CotamOptions
+from lossylens_codec_cotam.tiling import fused, tiling
 
 
 class GuidedCodec(VariableRateCodec):
@@ -42,7 +43,7 @@ class GuidedCodec(VariableRateCodec):
 
     package = __package__
     levels = (*LEVELS, *(level for level in NANO_LEVELS if level not in LEVELS))
-    side_bytes = BYTES
+    has_side = True
 
     options: CotamOptions
 
@@ -54,7 +55,7 @@ class GuidedCodec(VariableRateCodec):
             ConfigError: the file of maps is none.
         """
         found = dict(super().provenance())
-        if self.options.guidance == "clip":
+        if self.options.guides_by_clip:
             for path in clip_checkpoint.weight_files(checkpoint.find(self.options.clip)):
                 found[f"clip {path.name}"] = file_hash(path)
         elif self.options.maps is not None:
@@ -73,8 +74,8 @@ class GuidedCodec(VariableRateCodec):
         if self.options.guidance == "none":
             return b""
         picture = plain_rgb(image)
-        if self.options.guidance == "clip":
-            return pack_map(three_levels(self._attention(picture), self.options.threshold))
+        if self.options.guides_by_clip:
+            return pack_map(three_levels(self._looks(picture), self.options.threshold))
         try:
             return pack_map(self._maps[picture_key(picture)])
         except KeyError:
@@ -82,13 +83,33 @@ class GuidedCodec(VariableRateCodec):
                 f"{self.name}: {self.options.maps} has no map of this picture"
             ) from None
 
+    def side_length(self, start: bytes) -> int:
+        """Return the length of the guidance map, which its first bytes say.
+
+        Raises:
+            BitstreamError: it is none.
+        """
+        return map_length(start)
+
     def steps(self, side: bytes) -> Tensor | None:
         """See the base."""
         return torch.from_numpy(unpack_map(side)) if side else None
 
+    def _looks(self, image: Image.Image) -> NDArray[np.float64]:
+        """Return how much is looked at each cell of a picture, by CLIP on it and on its tiles."""
+        options = self.options
+        if options.guidance == "clip":
+            return self._attention(image)
+        cut = tiling(options.tiles, image.size, options.most_tiles)
+        whole = self._attention(image)
+        if cut.columns * cut.rows == 1:
+            return whole
+        tiles = np.stack([self._attention(each) for each in cut.crops(image)])
+        return fused(whole, tiles, cut)
+
     @torch.inference_mode()
     def _attention(self, image: Image.Image) -> NDArray[np.float64]:
-        """Return how CLIP's class token attends to the cells, the whole picture squashed."""
+        """Return how CLIP's class token attends to the cells of a picture, which is squashed."""
         layers = set(self.options.layers)
         found = self._clip.class_attention(self._clip.prepare([image], "squash"), layers)
         cells: NDArray[np.float64] = (
@@ -99,7 +120,8 @@ class GuidedCodec(VariableRateCodec):
     @functools.cached_property
     def _clip(self) -> Clip:
         dtype = torch.float64 if self._dtype == torch.float64 else torch.float32
-        return load_clip(self.options.clip, device=self._device, dtype=dtype)
+        layers = max(self.options.layers) + 1
+        return load_clip(self.options.clip, device=self._device, dtype=dtype, layers=layers)
 
     @functools.cached_property
     def _maps(self) -> Mapping[str, Steps]:

@@ -1,6 +1,9 @@
-"""The guidance map: 8 x 8 cells over a picture, each to be coded worse, as it is, or better.
+"""The guidance map: cells over a picture, each to be coded worse, as it is, or better.
 
-A cell is a digit of three values, and five of them make a byte: 13 bytes for the map.
+A map has 8 x 8 cells, or 8 x 8 for each of the tiles into which a picture is thought to be
+cut.  A cell is a digit of three values, and five of them make a byte: 13 bytes for 8 x 8 cells.
+A map of several tiles has the byte 243, which no five digits make, and the numbers of columns
+and rows of tiles before them; the tiles follow row by row.
 """
 
 from __future__ import annotations
@@ -15,15 +18,24 @@ from lossylens.errors import BitstreamError, ConfigError
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-#: Cells along each side.
+#: Cells along each side, of a picture or a tile.
 CELLS = 8
 
 #: Cells in a byte.
 _DIGITS = 5
 _COUNT = CELLS**2
 
-#: Bytes of a map.
+#: Bytes of 8 x 8 cells.
 BYTES = -(-_COUNT // _DIGITS)
+
+#: First byte of a map of several tiles.
+_TILED = 3**_DIGITS
+
+#: Bytes before the cells of such a map.
+HEADER = 3
+
+#: Most tiles of a map.
+MOST_TILES = 64
 
 #: Cell by cell and row by row: -1, 0 or 1 steps of level.
 Steps = NDArray[np.int8]
@@ -37,13 +49,32 @@ def three_levels(attention: NDArray[np.float64], threshold: float) -> Steps:
 
 
 def pack_map(steps: Steps) -> bytes:
-    """Return the bytes of a map; none for one whose cells are all equal, which prefers nothing."""
+    """Return the bytes of a map; none for one whose cells are all equal, which prefers nothing.
+
+    Args:
+        steps: ``(8 * rows, 8 * columns)`` for rows and columns of tiles.
+    """
     if np.ptp(steps) == 0:
         return b""
-    digits = np.zeros(BYTES * _DIGITS, np.int64)
-    digits[:_COUNT] = steps.ravel() + 1
-    weights = 3 ** np.arange(_DIGITS)
-    return (digits.reshape(BYTES, _DIGITS) @ weights).astype(np.uint8).tobytes()
+    rows, columns = (side // CELLS for side in steps.shape)
+    tiles = steps.reshape(rows, CELLS, columns, CELLS).swapaxes(1, 2)
+    digits = np.zeros((rows * columns, BYTES * _DIGITS), np.int64)
+    digits[:, :_COUNT] = tiles.reshape(rows * columns, _COUNT) + 1
+    values = digits.reshape(-1, _DIGITS) @ 3 ** np.arange(_DIGITS)
+    header = bytes([_TILED, columns, rows]) if rows * columns > 1 else b""
+    return header + values.astype(np.uint8).tobytes()
+
+
+def map_length(start: bytes) -> int:
+    """Return the length of the map with which *start* begins.
+
+    Raises:
+        BitstreamError: it begins with none.
+    """
+    if start and start[0] < _TILED:
+        return BYTES
+    columns, rows = _tiles(start)
+    return HEADER + BYTES * columns * rows
 
 
 def unpack_map(side: bytes) -> Steps:
@@ -52,12 +83,26 @@ def unpack_map(side: bytes) -> Steps:
     Raises:
         BitstreamError: it could not have written this.
     """
-    values = np.frombuffer(side, np.uint8).astype(np.int64)
-    digits = (values[:, None] // 3 ** np.arange(_DIGITS) % 3).ravel()
-    sound = len(values) == BYTES and (values < 3**_DIGITS).all() and not digits[_COUNT:].any()
-    if not sound or np.ptp(digits[:_COUNT]) == 0:
-        raise BitstreamError("damaged: its guidance map is none")
-    return (digits[:_COUNT].reshape(CELLS, CELLS) - 1).astype(np.int8)
+    damaged = BitstreamError("damaged: its guidance map is none")
+    if len(side) != map_length(side):
+        raise damaged
+    columns, rows = (1, 1) if len(side) == BYTES else _tiles(side)
+    values = np.frombuffer(side[-BYTES * columns * rows :], np.uint8).astype(np.int64)
+    digits = (values[:, None] // 3 ** np.arange(_DIGITS) % 3).reshape(rows * columns, -1)
+    cells = digits[:, :_COUNT]
+    if (values >= 3**_DIGITS).any() or digits[:, _COUNT:].any() or np.ptp(cells) == 0:
+        raise damaged
+    tiles = (cells - 1).astype(np.int8).reshape(rows, columns, CELLS, CELLS)
+    return tiles.swapaxes(1, 2).reshape(rows * CELLS, columns * CELLS)
+
+
+def _tiles(start: bytes) -> tuple[int, int]:
+    """Return columns and rows of tiles from the header of a map of several."""
+    if len(start) >= HEADER and start[0] == _TILED:
+        columns, rows = start[1], start[2]
+        if 1 < columns * rows <= MOST_TILES:
+            return columns, rows
+    raise BitstreamError("damaged: its guidance map is none")
 
 
 def picture_key(image: Image) -> str:
@@ -68,7 +113,7 @@ def picture_key(image: Image) -> str:
 
 
 def write_maps(path: Path, maps: Mapping[str, Steps]) -> None:
-    """Write a file of maps, by :func:`picture_key`."""
+    """Write a file of maps of 8 x 8 cells, by :func:`picture_key`."""
     found = {key: "".join(str(step + 1) for step in steps.flat) for key, steps in maps.items()}
     path.write_text(json.dumps(found, indent=0), encoding="utf-8")
 

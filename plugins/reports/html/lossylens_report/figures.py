@@ -69,6 +69,8 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Callable[[], Figure]]]:
             values = _kept_by_task(analysis, model)
             if len(values) >= 3:
                 yield f"radar-{file_name(model)}", partial(_radar, analysis, values, _KEPT)
+    for vlm, groups in _adapted(analysis).items():
+        yield f"methods-{file_name(vlm)}", partial(_methods, analysis, vlm, groups)
     for group in analysis.groups:
         for name, measure, words in (("radar", _kept, _KEPT), ("bd-radar", _bd, "BD-metric")):
             values = _by_model(group, measure)
@@ -129,6 +131,53 @@ def _rate_score(
         axis.set_xlabel("bpp")
         axis.set_ylabel(group.group.metric)
     figure.legend(list(labelled.values()), list(labelled), loc="outside lower center", ncols=6)
+    return figure
+
+
+def _adapted(analysis: Analysis) -> dict[str, list[GroupAnalysis]]:
+    """Return the groups in which a VLM has curves with an adaptor, by VLM."""
+    found: dict[str, list[GroupAnalysis]] = {}
+    for group in analysis.groups:
+        curves = [curve for curve in group.curves.values() if curve.cells]
+        for vlm in dict.fromkeys(curve.cells[0].vlm for curve in curves if curve.adapted):
+            found.setdefault(vlm, []).append(group)
+    return found
+
+
+def _methods(analysis: Analysis, vlm: str, groups: Sequence[GroupAnalysis]) -> Figure:
+    """Draw a VLM with each adaptor and without: colours are adaptors, markers are codecs."""
+    size = (COLUMN * 1.7, 3.2) if len(groups) == 1 else (PAGE, 3.2 * -(-len(groups) // 2))
+    figure = Figure(figsize=size, layout="constrained")
+    rows = -(-len(groups) // 2)
+    axes = figure.subplots(rows, min(2, len(groups)), squeeze=False).ravel().tolist()
+    for spare in axes[len(groups) :]:
+        spare.set_visible(False)
+    labelled: dict[str, Any] = {}
+    colors: dict[str, str] = {"": "#555555"}
+    for axis, group in zip(axes, groups, strict=False):
+        of_vlm = [c for c in group.curves.values() if c.cells and c.cells[0].vlm == vlm]
+        for curve in of_vlm:
+            adaptor = curve.cells[0].adaptor if curve.adapted else ""
+            color = colors.setdefault(adaptor, LIGHT[(len(colors) - 1) % len(LIGHT)])
+            (line,) = axis.plot(
+                [cell.bpp for cell in curve.cells],
+                [cell.value for cell in curve.cells],
+                markersize=4,
+                linewidth=1.2 if adaptor else 0.9,
+                linestyle="-" if adaptor else ":",
+                color=color,
+                marker=_color(analysis, curve.codec)["marker"],
+            )
+            name = f"{curve.codec}, {adaptor}" if adaptor else curve.codec
+            labelled.setdefault(name, line)
+            _bars(axis, curve, color)
+        for value in {c.reference.value for c in of_vlm if c.reference}:
+            axis.axhline(value, color="#555555", linewidth=0.8, linestyle="--")
+        _log(axis)
+        axis.set_title(f"{vlm}, {group.group.title}", fontsize=8)
+        axis.set_xlabel("bpp")
+        axis.set_ylabel(group.group.metric)
+    figure.legend(list(labelled.values()), list(labelled), loc="outside right upper", ncols=1)
     return figure
 
 

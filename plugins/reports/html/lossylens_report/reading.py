@@ -28,6 +28,7 @@ from lossylens_report.maps import read_maps
 from lossylens_report.measured_fidelity import read_fidelities
 from lossylens_report.metrics.bootstrap import interval
 from lossylens_report.replicates import Replicates, replicate
+from lossylens_report.resized_rates import resized_rates
 from lossylens_report.run_results import NotApplicable, SourceResults, Unfinished
 from lossylens_report.verdicts import TaskVerdicts, read_verdicts
 
@@ -102,6 +103,7 @@ def read_run(folder: Path) -> RunReading:
                 *_notes(cells, replicates),
                 *_notes_of_parts(store, rows),
                 *film_rates(store, scored),
+                *resized_rates(store, scored),
                 *(
                     Note(f"left out of the gap split: {text}.", frozenset({"gaps"}))
                     for text in (split.left_out if split else ())

@@ -369,5 +369,10 @@ def test_figures_are_vector_files_and_the_same_each_time(tmp_path):
     assert {"rate-score-nano.svg", "rate-score-nano.pdf", "gaps.svg", "correlations.pdf"} <= names
     assert {"rate-score-linear-nano.svg", "adaptor-gains-nano.svg", "bd-radar-pope.svg"} <= names
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    # One figure of the model with and without its adaptor.
+    methods = (tmp_path / "a" / "methods-nano.svg").read_text(encoding="utf-8")
+    assert ">jpeg, cve<" in methods
+    assert ">jpeg<" in methods
+    assert not (tmp_path / "a" / "methods-one.svg").exists()
     assert b"<svg" in (tmp_path / "a" / "gaps.svg").read_bytes()[:2000]
     assert (tmp_path / "a" / "gaps.pdf").read_bytes().startswith(b"%PDF")

@@ -98,9 +98,7 @@ class InternVLPreprocessor:
         """Return tiles row by row, and the whole image as the last if it was cut."""
         size = _doubled(size) if isinstance(detail, Doubled) else size
         side = self.processor.size
-        columns, rows = get_optimal_tiled_canvas(
-            size[::-1], (side.height, side.width), 1, _most(detail)
-        )
+        columns, rows = tile_grid(size, side.height, _most(detail))
         rectangles = [
             (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
             for row in range(rows)
@@ -110,6 +108,18 @@ class InternVLPreprocessor:
             rectangles.append(WHOLE)
         grid = side.height // self.patch, side.width // self.patch
         return Layout(len(rectangles), *grid, extra=1, rectangles=tuple(rectangles))
+
+
+def tile_grid(size: tuple[int, int], side: int, most: int) -> tuple[int, int]:
+    """Return the columns and rows of tiles into which an image is cut.
+
+    Args:
+        size: width and height of the image.
+        side: of a tile, in pixels.
+        most: tiles.
+    """
+    columns, rows = get_optimal_tiled_canvas(size[::-1], (side, side), 1, most)
+    return columns, rows
 
 
 def _most(detail: Hashable) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lossylens.errors import RequirementError
-from lossylens.vlm import Question, default_prompt
+from lossylens.vlm import Box, Question, default_prompt
 from PIL.Image import Image
 from torch import Tensor, cat, nn
 from torch.nn.functional import interpolate
@@ -101,21 +101,7 @@ class LlavaOnevisionPreprocessor:
         resolutions = self._allowed(detail)
         if not resolutions:
             return Layout(1, self.grid, self.grid, rectangles=(padded_box(size),))
-        width, height = size
-        best = select_best_resolution((height, width), resolutions)
-        rows, columns = (each // self.side for each in best)
-        across, down = _scaled(size, best)
-        x, y = (best[1] - across) // 2, (best[0] - down) // 2
-        rectangles = [
-            (
-                (column * self.side - x) / across,
-                (row * self.side - y) / down,
-                ((column + 1) * self.side - x) / across,
-                ((row + 1) * self.side - y) / down,
-            )
-            for row in range(rows)
-            for column in range(columns)
-        ]
+        rows, columns, rectangles = mosaic_tiles(size, self.side, resolutions)
         cut_rows, cut_columns = _padding(size, rows * self.grid, columns * self.grid)
         return MosaicLayout(
             1 + len(rectangles),
@@ -132,6 +118,33 @@ class LlavaOnevisionPreprocessor:
         """Return the resolutions, height and width, of at most so many tiles."""
         most = detail if isinstance(detail, int) else math.inf
         return [each for each in self.resolutions if math.prod(each) <= most * self.side**2]
+
+
+def mosaic_tiles(
+    size: tuple[int, int], side: int, resolutions: Sequence[Sequence[int]]
+) -> tuple[int, int, list[Box]]:
+    """Return rows and columns of the tiles of an image, and what each shows, row by row.
+
+    Args:
+        size: width and height of the image.
+        side: of a tile, in pixels.
+        resolutions: that are allowed, height and width, multiples of *side*.
+    """
+    best = select_best_resolution(size[::-1], [list(each) for each in resolutions])
+    rows, columns = (each // side for each in best)
+    across, down = _scaled(size, best)
+    x, y = (best[1] - across) // 2, (best[0] - down) // 2
+    rectangles = [
+        (
+            (column * side - x) / across,
+            (row * side - y) / down,
+            ((column + 1) * side - x) / across,
+            ((row + 1) * side - y) / down,
+        )
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return rows, columns, rectangles
 
 
 def _scaled(size: tuple[int, int], best: tuple[int, int]) -> tuple[int, int]:
