@@ -145,7 +145,7 @@ def table(reading: RunReading, vlm: str, task: str, anchor: str, against: str) -
             adaptor,
             " ".join(f"{each:.3f}" for each in found.bpp),
             " ".join(f"{each:.1f}" for each in found.values),
-            " ".join(f"{cell.fidelity.get('psnr', math.nan):.2f}" for cell in found.cells),
+            " ".join(f"{cell.fidelity.get('PSNR', math.nan):.2f}" for cell in found.cells),
             "" if found is base else difference(found, base),
             "" if found is base else rate_change(found, base),
             "" if own is None or own is found else recovered(found, own, source),
