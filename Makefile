@@ -46,9 +46,8 @@ benchmark: $(VENV)/installed
 faults: $(VENV)/installed-dev
 	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -x tests/faults
 
-# A file's tests run in one process, so that fixtures are made once.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest
 
 $(DEMO)/report/index.html: $(VENV)/installed
 	$(MAKE) demo

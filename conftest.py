@@ -24,12 +24,6 @@ from lossylens.registry.plugins import Registry, load_registry
 settings.register_profile("workspace", deadline=None)
 settings.load_profile("workspace")
 
-#: What shares something of the machine with another file: Ray's address of the last cluster.
-ALONE_TOGETHER = {
-    "plugins/executors/ray/tests/test_ray.py": "ray",
-    "tests/faults/test_on_ray.py": "ray",
-}
-
 SITE = Path(__file__).parent / "core" / "tests" / "sample"
 
 CODEC_PLUGIN = """
@@ -59,14 +53,6 @@ tasks:
   patches: {images: 6, questions: 4}
 run: {out: run, workers: 1}
 """
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process where several run tests."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            path = item.path.relative_to(config.rootpath).as_posix()
-            item.add_marker(pytest.mark.xdist_group(ALONE_TOGETHER.get(path, path)))
 
 
 class Plants:
