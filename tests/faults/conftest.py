@@ -260,7 +260,7 @@ _QUICK = {
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Any]:
+def shared_cluster() -> Iterator[Any]:
     """Ray's own test cluster: nodes that are processes, two of one CPU and a head of none."""
     cluster_utils = pytest.importorskip(
         "ray.cluster_utils", reason="needs Ray: pip install ./plugins/executors/ray"
@@ -277,12 +277,20 @@ def cluster() -> Iterator[Any]:
         cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
-        yield cluster
-        # Ray leaves files open, which whatever test comes last would be blamed for.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            cluster.shutdown()
-            gc.collect()
+    yield cluster
+    # Ray leaves files open, which whatever test comes last would be blamed for.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cluster.shutdown()
+        gc.collect()
+
+
+@pytest.fixture
+def cluster(shared_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The cluster; nodes that a test adds have the environment of the others."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return shared_cluster
 
 
 @pytest.fixture
