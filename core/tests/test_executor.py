@@ -327,8 +327,7 @@ def test_stopping_ends_workers_and_what_they_started(
     monkeypatch.setenv("PIDS", str(pids))
     results = run_jobs(work, [["sleep"], ["a"], ["b"]], 2)
     assert next(results)[0] == "a"
-    while not pids.exists() or not pids.read_text().endswith("\n"):
-        time.sleep(0.05)
+    wait_for_a_line(pids)
     results.close()
     for pid in map(int, pids.read_text().split()):
         assert ended(pid)
@@ -340,13 +339,17 @@ def test_stopping_ends_a_worker_that_swallows_it(work, tmp_path, monkeypatch, ca
     monkeypatch.setenv("PIDS", str(pids))
     results = run_jobs(work, [["swallow"], ["a"], ["b"]], 2)
     assert next(results)[0] == "a"
-    while not pids.exists() or not pids.read_text().endswith("\n"):
-        time.sleep(0.05)
+    wait_for_a_line(pids)
     start = time.monotonic()
     results.close()
     assert time.monotonic() - start < 4, "it was killed, for it did not end by itself"
     assert ended(int(pids.read_text()))
     assert capfd.readouterr().err == ""
+
+
+def wait_for_a_line(path: Path) -> None:
+    while not path.exists() or not path.read_text().endswith("\n"):
+        time.sleep(0.05)
 
 
 def ended(pid: int) -> bool:

@@ -20,7 +20,8 @@ from lossylens.codec import Square
 from lossylens.errors import ConfigError
 from lossylens.images.pixels import squared
 from lossylens.vlm import VisionAccess
-from lossylens_toolkit.clip.model import Clip, load_clip
+from lossylens_toolkit.clip.host_clip import load_host_clip
+from lossylens_toolkit.clip.model import Clip
 from lossylens_toolkit.clip.templates import TEMPLATES
 from lossylens_toolkit.training.adaptor_training import AdaptorTraining
 from lossylens_toolkit.training.pairs import Pair, Variant
@@ -40,9 +41,6 @@ _SAMPLE = 16
 
 #: Pictures of the validation that are measured.
 _VALIDATED = 64
-
-#: How far the states of CLIP and of the VLM's encoder may be apart, relative to their size.
-_SAME = 1e-2
 
 #: Hidden states of an encoder that come of what is trained, by layer and image.
 Hidden = Callable[[VisionAccess, Collection[int]], Mapping[int, Sequence[Tensor]]]
@@ -121,19 +119,11 @@ class FeatureTraining(AdaptorTraining):
     # ---------------------------------------------------------------- classes
 
     def _load_clip(self) -> Clip:
-        clip = load_clip(self._features.classes.clip, device=self.accelerator.device)
-        layers = [min(self.vision.layers, clip.tower.layers)]
-        pictures = self._prepared([self.coded.original(0)])
-        with torch.no_grad():
-            try:
-                [mine] = self.vision.hidden_states(pictures, layers)[layers[0]]
-                [others] = clip.tower.hidden_states(pictures, layers)[layers[0]]
-                apart = (mine.float() - others).norm() / others.norm()
-            except (RuntimeError, ConfigError):  # of other patches or widths
-                apart = torch.tensor(torch.inf)
-        if not apart < _SAME:
+        name, pictures = self._features.classes.clip, self._prepared([self.coded.original(0)])
+        clip = load_host_clip(name, self.vision, pictures, self.accelerator.device)
+        if clip is None:
             raise ConfigError(
-                f"training.classes.clip: {self._features.classes.clip} is not the CLIP whose image"
+                f"training.classes.clip: {name} is not the CLIP whose image"
                 f" encoder is that of {self.training.identity.label}"
             )
         return clip
