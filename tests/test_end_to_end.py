@@ -61,11 +61,15 @@ def test_every_cell_is_scored_without_failures(folder: Path) -> None:
     assert all(row["failed"] == row["missing"] == 0 for row in cells.values())
 
 
-@pytest.mark.parametrize("task", ["scenes", "pope"])
-def test_nano_sees_and_strong_compression_hurts(folder: Path, task: str) -> None:
+@pytest.mark.parametrize(("task", "least"), [("scenes", 60), ("pope", 80)])
+def test_nano_sees(folder: Path, task: str, least: float) -> None:
+    assert scores(folder)["uncompressed", "raw", task]["value"] > least
+
+
+def test_strong_compression_hurts(folder: Path) -> None:
+    """Scenes tell: 328 questions of all topics; of POPE's 114, fewer are lost than chance moves."""
     cells = scores(folder)
-    clean, crushed = cells["uncompressed", "raw", task], cells["jpeg", "q1", task]
-    assert clean["value"] > 60
+    clean, crushed = cells["uncompressed", "raw", "scenes"], cells["jpeg", "q1", "scenes"]
     assert crushed["value"] < clean["value"] - 3
 
 

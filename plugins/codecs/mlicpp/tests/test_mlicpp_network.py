@@ -47,7 +47,10 @@ def test_golden(name):
 def test_strings_of_either_release(release):
     small = network.build(**SMALL, release=release)
     network.load_official(small, filled(network.official_state_dict(small), 2, KEEP))
-    x = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(0))
+    # In float64, as the codec computes: in float32 some processors round a latent of two
+    # pictures at once otherwise than of each alone.
+    small.double()
+    x = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(0)).double()
     with torch.inference_mode():
         x_hat = torch.cat([small(each)["x_hat"] for each in x.split(1)])
     coded = small.compress(x)
