@@ -147,11 +147,15 @@ class Latents:
         values: array of shape (channels, height, width), float32.
         space: name of the latent space; see :attr:`Codec.space`.
         stride: image pixels per latent position, along each side.
+        offset: x and y of the picture's upper left corner in what was coded, in image pixels:
+            what lies left of it and above is the codec's padding, as may be the rest at the
+            right and below.
     """
 
     values: Any
     space: str
     stride: int
+    offset: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,9 @@ class HyperpriorNetwork(CompressionModel):  # type: ignore[misc]
             x: pictures, ``(B, 3, H, W)`` in 0..1; the sides are multiples of
                 :attr:`hyper_stride`.
         """
+        # The backward pass of 1x1 convolutions with stride 2 of PyTorch 2.15 on a CPU writes past
+        # its memory where pictures lie channels-last ("double free or corruption").
+        x = x.contiguous()
         with self._transforming(x.device):
             y = self._analysed(x)
         # What probabilities depend on is never in less than full precision.

@@ -194,8 +194,9 @@ class NeuralCodec(Codec):
         Raises:
             BitstreamError: as for :meth:`decode`.
         """
-        values = self._latents([self._unpack(bitstream)])[0].float().cpu().numpy()
-        return self._as_latents(values)
+        content = self._unpack(bitstream)
+        values = self._latents([content])[0].float().cpu().numpy()
+        return self._as_latents(values, (content.width, content.height))
 
     def quantised(self, images: Sequence[Image.Image]) -> list[Latents]:
         """Return what :meth:`latents` finds in the bitstreams of *images*.
@@ -218,7 +219,10 @@ class NeuralCodec(Codec):
             with self._arithmetic():
                 x = padded.to(self._device, memory_format=torch.channels_last)
                 values = network.quantise(x).float().cpu().numpy()
-            results.update((i, self._as_latents(v)) for i, v in zip(batch, values, strict=True))
+            results.update(
+                (i, self._as_latents(each, images[i].size))
+                for i, each in zip(batch, values, strict=True)
+            )
         return [results[i] for i in range(len(images))]
 
     @property
@@ -230,8 +234,8 @@ class NeuralCodec(Codec):
             and type(self.network).compress is HyperpriorNetwork.compress
         )
 
-    def _as_latents(self, values: NDArray[np.float32]) -> Latents:
-        return Latents(values, self.space, self.network.stride)
+    def _as_latents(self, values: NDArray[np.float32], size: Size) -> Latents:
+        return Latents(values, self.space, self.network.stride, self.padding.offset(*size))
 
     @property
     def space(self) -> str:  # type: ignore[override]

@@ -39,12 +39,16 @@ class Padding:
         """Return width and height after padding."""
         return self._side(width), self._side(height)
 
+    def offset(self, width: int, height: int) -> tuple[int, int]:
+        """Return x and y of the picture's upper left corner after padding."""
+        return self._before(width), self._before(height)
+
     def pad(self, x: Tensor) -> Tensor:
         """Return pictures ``(B, C, H, W)`` with what is around them."""
         height, width = x.shape[-2:]
         if self.padded(width, height) == (width, height):
             return x
-        left, top = self._offset(width), self._offset(height)
+        left, top = self.offset(width, height)
         right = self._side(width) - width - left
         bottom = self._side(height) - height - top
         once = max(left, right) < width and max(top, bottom) < height
@@ -55,13 +59,13 @@ class Padding:
 
     def crop(self, x: Tensor, width: int, height: int) -> Tensor:
         """Undo :meth:`pad` for pictures that were *width* x *height*."""
-        left, top = self._offset(width), self._offset(height)
+        left, top = self.offset(width, height)
         return x[..., top : top + height, left : left + width]
 
     def _side(self, length: int) -> int:
         return max(-(-length // self.multiple) * self.multiple, self.minimum)
 
-    def _offset(self, length: int) -> int:
+    def _before(self, length: int) -> int:
         return (self._side(length) - length) // 2 if self.centred else 0
 
 

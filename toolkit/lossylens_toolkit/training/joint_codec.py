@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lossylens.errors import ConfigError
 from torch import Tensor
 
 from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint, write_checkpoint
@@ -29,8 +30,18 @@ def network_to_train(codec: NeuralCodec, frozen: Sequence[str] = ()) -> Hyperpri
     Args:
         codec: with a checkpoint to begin with.
         frozen: beginnings of the names of parameters that stay as they are.
+
+    Raises:
+        ConfigError: its forward pass has other latents than its bitstreams.
     """
-    network = codec.network.float().requires_grad_(True)
+    if type(codec.network).walk_forward is not HyperpriorNetwork.walk_forward:
+        raise ConfigError(
+            f"{codec.name}: what this network's forward pass gives are not the latents that it"
+            " codes, so that nothing can be trained together with it"
+        )
+    # See HyperpriorNetwork.forward.
+    network = codec.network.float().to(memory_format=torch.contiguous_format)
+    network.requires_grad_(True)
     for name, parameter in network.named_parameters():
         if name.startswith(tuple(frozen)):
             parameter.requires_grad_(False)

@@ -153,8 +153,16 @@ class AdaptedEncoder:
         adapter.load_state_dict(load)
         device = next(iter(vision.parameters().values())).device
         others = [
-            (Latents(state[f"{OTHERS}{number}"].float().numpy(), "", about["stride"]), tuple(size))
-            for number, size in enumerate(about.get("others", ()))
+            (
+                Latents(
+                    state[f"{OTHERS}{number}"].float().numpy(),
+                    "",
+                    about["stride"],
+                    tuple(other["offset"]),
+                ),
+                tuple(other["size"]),
+            )
+            for number, other in enumerate(about.get("others", ()))
         ]
         return cls(
             vision,
@@ -208,6 +216,7 @@ class AdaptedEncoder:
             layout.rectangles,
             layout.rows,
             layout.columns,
+            found.offset,
         )
         device = next(self.adapter.parameters()).device
         return (placed * 0 if self.latents == "none" else placed).to(device)

@@ -64,7 +64,13 @@ class _Tuned(nn.Module):
         height, width = x.shape[-2:]
         latents, stride = out["y_hat"][0].float(), self.network.stride
         placed = at_patches(
-            latents, stride, (width, height), layout.rectangles, layout.rows, layout.columns
+            latents,
+            stride,
+            (width, height),
+            layout.rectangles,
+            layout.rows,
+            layout.columns,
+            self._padding.offset(width, height),
         )
         out["x_hat"] = self._padding.crop(out["x_hat"], width, height).float().clamp(0, 1)
         return self.adapter(placed), out
@@ -74,8 +80,7 @@ class FineTuning(CotamTraining):
     """One training of adapter and codec.
 
     Raises:
-        ConfigError: as the base, or the codec is not of variable rate, or its padding is not at
-            right and bottom.
+        ConfigError: as the base, or the codec is not of variable rate.
     """
 
     memory_remedy = "lower training.batch"
@@ -91,10 +96,10 @@ class FineTuning(CotamTraining):
     @functools.cached_property
     def _trained_codec(self) -> VariableRateCodec:
         codec = self.training.points[0].build()
-        if not isinstance(codec, VariableRateCodec) or codec.padding.centred:
+        if not isinstance(codec, VariableRateCodec):
             raise ConfigError(
                 f"training.fine_tune: {self.training.points[0].point.codec} is no codec of"
-                " variable rate whose latents lie from the upper left corner on; take cotam-elic"
+                " variable rate; take cotam-elic"
             )
         return codec
 

@@ -82,6 +82,7 @@ def at_patches(
     rectangles: Sequence[Box],
     rows: int,
     columns: int,
+    offset: tuple[int, int] = (0, 0),
 ) -> Tensor:
     """Return latents at the middles of the patches of each tile, interpolated bilinearly.
 
@@ -89,25 +90,28 @@ def at_patches(
     codec's own padding are left out.
 
     Args:
-        latents: of the picture, ``(channels, height, width)``, padding at right and bottom.
+        latents: of the padded picture, ``(channels, height, width)``.
         stride: pixels for each of them.
         size: width and height of the picture, in pixels.
         rectangles: for each tile what it shows, as fractions of the picture.
         rows, columns: of patches in a tile.
+        offset: x and y of the picture's corner in what was coded, in pixels.
 
     Returns:
         ``(tiles, channels, rows, columns)``.
     """
     width, height = size
-    latents = latents[:, : math.ceil(height / stride), : math.ceil(width / stride)]
+    (first, x0), (above, y0) = (divmod(each, stride) for each in offset)
+    below, last = math.ceil((offset[1] + height) / stride), math.ceil((offset[0] + width) / stride)
+    latents = latents[:, above:below, first:last]
     found = []
     for left, top, right, bottom in rectangles:
         x = left + (right - left) * (torch.arange(columns, dtype=latents.dtype) + 0.5) / columns
         y = top + (bottom - top) * (torch.arange(rows, dtype=latents.dtype) + 0.5) / rows
         inside = ((y > 0) & (y < 1))[:, None] & ((x > 0) & (x < 1))
         # From fractions of the picture to -1 to 1 over the latents, whose last are cut off.
-        x = 2 * x * width / (stride * latents.shape[2]) - 1
-        y = 2 * y * height / (stride * latents.shape[1]) - 1
+        x = 2 * (x0 + x * width) / (stride * latents.shape[2]) - 1
+        y = 2 * (y0 + y * height) / (stride * latents.shape[1]) - 1
         points = torch.stack(torch.broadcast_tensors(x, y[:, None]), -1)[None]
         tile = functional.grid_sample(
             latents[None], points, padding_mode="border", align_corners=False

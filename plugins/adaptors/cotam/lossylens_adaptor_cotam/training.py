@@ -283,7 +283,10 @@ class CotamTraining(AdaptorTraining):
             "low": options.low,
             "high": options.high,
             "match": options.match,
-            "others": [list(size) for _, size in self._adapted.others],
+            "others": [
+                {"size": list(size), "offset": list(latents.offset)}
+                for latents, size in self._adapted.others
+            ],
         }
 
 

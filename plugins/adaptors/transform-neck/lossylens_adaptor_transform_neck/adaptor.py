@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lossylens.adaptor import Adaptor, Needs
-from lossylens.codec import CodecPoint
+from lossylens.codec import SOURCE, CodecPoint
 from lossylens.errors import ConfigError
 from lossylens.vlm import Condition, VisionAccess, VisionEncoder, VlmIdentity
 from lossylens_toolkit.neural_codec.checkpoints import file_hash
@@ -19,7 +19,8 @@ from lossylens_adaptor_transform_neck.hosts import layout_of
 from lossylens_adaptor_transform_neck.neck import TransformNeck
 from lossylens_adaptor_transform_neck.neck_file import NeckFile, read_neck
 from lossylens_adaptor_transform_neck.options import NeckOptions
-from lossylens_adaptor_transform_neck.trained_for import nearest_reason
+from lossylens_adaptor_transform_neck.placing import on_patches
+from lossylens_adaptor_transform_neck.trained_for import unambiguous
 
 
 class NeckAdaptor(Adaptor):
@@ -50,12 +51,11 @@ class NeckAdaptor(Adaptor):
         A neck was trained on the latents of one checkpoint of one codec, on squares of one
         size, for the vision encoder of one VLM.
         """
-        reasons = [each.unfit(vlm, point) for each in self.files]
-        if not all(reasons):
-            if self.options.latents == "wrong" and self._of_another(point) is None:
-                return "latents: wrong needs the neck of another level of the same shape"
-            return ""
-        return nearest_reason(reasons)
+        if reason := unambiguous(self.files, vlm, point):
+            return reason
+        if self.options.latents == "wrong" and self._of_another(point) is None:
+            return "latents: wrong needs the neck of another level of the same shape"
+        return ""
 
     def is_seen(self, vlm: VlmIdentity, point: CodecPoint) -> bool:
         """Whether the neck's training had this codec at this level: it serves no other."""
@@ -101,8 +101,13 @@ class NeckAdaptor(Adaptor):
         def encode(pictures: Sequence[Any], conditions: Sequence[Condition]) -> Sequence[Any]:
             found: dict[int, Any] = {}
             groups: dict[NeckFile, list[int]] = {}
+            plain = [place for place, each in enumerate(conditions) if each.point == SOURCE]
+            if plain:
+                shown = vision.encode([pictures[place] for place in plain])
+                found.update(zip(plain, shown, strict=True))
             for place, condition in enumerate(conditions):
-                groups.setdefault(self._neck_at(condition.point), []).append(place)
+                if place not in found:
+                    groups.setdefault(self._neck_at(condition.point), []).append(place)
             for file, places in groups.items():
                 mine = [conditions[place] for place in places]
                 encoded = self._encoded(vision, file, neck_of(file), mine, device)
@@ -131,13 +136,12 @@ class NeckAdaptor(Adaptor):
     def _latents(self, file: NeckFile, condition: Condition) -> Tensor:
         if condition.latents is None:
             raise ConfigError("an image that is not compressed has no latents for the neck")
-        values = torch.from_numpy(condition.latents.values)
-        shape = file.shape
-        if values.shape != (shape.channels, shape.rows, shape.columns):
-            raise ConfigError(
-                f"the latents are {tuple(values.shape)}, and the neck takes"
-                f" {(shape.channels, shape.rows, shape.columns)}"
-            )
+        held, channels = condition.latents, file.shape.channels
+        values = on_patches(
+            torch.from_numpy(held.values), held.stride, held.offset, file.shape.rows
+        )
+        if len(values) != channels:
+            raise ConfigError(f"the latents have {len(values)} channels, and the neck {channels}")
         if self.options.latents == "other":
             others = file.others()
             return others[zlib.crc32(values.numpy().tobytes()) % len(others)]

@@ -31,7 +31,7 @@ from torch.nn.functional import cross_entropy, mse_loss, normalize
 
 from lossylens_adaptor_transform_neck.hosts import host_side, layout_of
 from lossylens_adaptor_transform_neck.options import FeatureTrainingOptions
-from lossylens_adaptor_transform_neck.trained_for import STRIDE
+from lossylens_adaptor_transform_neck.placing import STRIDE
 
 #: Options without which it would be another training.
 _IDENTITY = ("match", "scaled", "stages", "later_rate", "distillation")
@@ -108,11 +108,11 @@ class FeatureTraining(AdaptorTraining):
 
     def _square(self) -> Square:
         square = self.point.square
-        if square is None or square.side % (4 * STRIDE):
+        if square is None or square.side % STRIDE:
             raise ConfigError(
                 "codecs: latents must lie on the patches of the vision encoder, so pictures are"
                 " coded as squares: square: {side: 256} for an encoder that sees 224 pixels in"
-                f" patches of 14; the side is a multiple of {4 * STRIDE}"
+                f" patches of 14; the side is a multiple of {STRIDE}"
             )
         return square
 

@@ -11,7 +11,7 @@ from lossylens.vlm import Box, VisionAccess
 from lossylens_toolkit.transformers_vlm.square import cropped_box, padded_box
 from lossylens_toolkit.transformers_vlm.vision_inputs import WHOLE
 
-from lossylens_adaptor_transform_neck.trained_for import STRIDE
+from lossylens_adaptor_transform_neck.placing import STRIDE
 
 
 def host_side(vision: VisionAccess, rows: int) -> int:

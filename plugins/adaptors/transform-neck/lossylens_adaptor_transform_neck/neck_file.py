@@ -14,7 +14,8 @@ from lossylens_toolkit.neural_codec.checkpoints import file_hash, modern_names, 
 from torch import Tensor
 
 from lossylens_adaptor_transform_neck.neck import NeckShape, TransformNeck
-from lossylens_adaptor_transform_neck.trained_for import STRIDE, TrainedFor
+from lossylens_adaptor_transform_neck.placing import STRIDE
+from lossylens_adaptor_transform_neck.trained_for import TrainedFor
 
 METHOD = "transform-neck"
 

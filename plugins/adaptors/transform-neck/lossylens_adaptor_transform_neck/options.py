@@ -192,6 +192,8 @@ class NeckTrainingOptions(FeatureTrainingOptions):
         super().__post_init__()
         if self.entry < 0 or self.blocks < 1:
             raise ValueError("entry must not be negative, and blocks at least 1")
+        if self.hidden is not None and self.hidden < 1:
+            raise ValueError(f"hidden must be at least 1, got {self.hidden}")
         if self.phase != "d1" and self.start is None:
             raise ValueError(f"phase {self.phase} needs start, the neck of phase 1")
         joint: JointOptions | Mapping[str, object] = self.joint

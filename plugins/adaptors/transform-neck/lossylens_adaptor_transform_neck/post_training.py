@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lossylens.adaptor import Needs, Trained, Trainer, Training
+from lossylens.errors import ConfigError
 from lossylens.vlm import VisionAccess
 from lossylens_toolkit.training.pairs import Variant
 from lossylens_toolkit.training.tensor_pictures import prepared_tensors
@@ -51,7 +52,10 @@ class PostTraining(FeatureTraining):
     def __init__(self, training: Training, options: PostTrainingOptions) -> None:
         own = {"channels": options.channels}
         super().__init__(METHOD, training, options, own, Needs.PIXELS)
-        network = Unet(options.channels)
+        try:
+            network = Unet(options.channels)
+        except ValueError as error:
+            raise ConfigError(f"training: no such U-Net: {error}") from error
         self.prepare(_Trained(network), [{"params": network.parameters()}])
 
     @property

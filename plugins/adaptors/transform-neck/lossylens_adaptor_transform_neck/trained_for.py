@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -12,9 +12,6 @@ from lossylens.errors import ConfigError
 from lossylens.vlm import VlmIdentity
 from lossylens_toolkit.neural_codec.checkpoints import read_checkpoint
 from lossylens_toolkit.training.adaptor_training import check_header
-
-#: Image pixels per position of the latents of all codecs that there are.
-STRIDE = 16
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,24 @@ class TrainedFor:
         if self.square is not None and self.square != point.square:
             return f"pictures are {point.square}, and those of its training were {self.square}"
         return ""
+
+
+def unambiguous(files: Sequence[TrainedFor], vlm: VlmIdentity, point: CodecPoint) -> str:
+    """Return why no one of *files* serves *vlm* behind *point*, or ``""``.
+
+    What serves is chosen by the codec alone afterwards, so two for one codec are refused, even
+    where one of them is for another VLM.
+    """
+    reasons = [each.unfit(vlm, point) for each in files]
+    if all(reasons):
+        return nearest_reason(reasons)
+    behind = [str(each.path) for each in files if not each.unfit_behind(point)]
+    if len(behind) > 1:
+        return (
+            f"several are for {point.label} {point.level}: {', '.join(behind)}; name in"
+            " checkpoints the one that is meant, and give each VLM an adaptor of its own"
+        )
+    return ""
 
 
 def nearest_reason(reasons: list[str]) -> str:

@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from lossylens.adaptor import Needs, Trained, Trainer, Training
+from lossylens.codec import Latents
 from lossylens.errors import ConfigError
 from lossylens.images.pixels import squared
 from lossylens.vlm import VisionAccess
 from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec
+from lossylens_toolkit.neural_codec.padding import Padding
+from lossylens_toolkit.neural_codec.variable_rate import VariableRateCodec
 from lossylens_toolkit.training.joint_codec import (
     AUXILIARY_WEIGHT,
     network_to_train,
@@ -37,7 +40,7 @@ from lossylens_adaptor_transform_neck.feature_training import FeatureTraining, H
 from lossylens_adaptor_transform_neck.neck import NeckShape, TransformNeck
 from lossylens_adaptor_transform_neck.neck_file import METHOD, OTHERS, read_neck
 from lossylens_adaptor_transform_neck.options import NeckTrainingOptions
-from lossylens_adaptor_transform_neck.trained_for import STRIDE
+from lossylens_adaptor_transform_neck.placing import STRIDE, on_patches
 
 #: Pictures whose latents a checkpoint holds.
 _OTHERS = 16
@@ -64,9 +67,11 @@ class NeckTrainer(Trainer):
 class _Trained(nn.Module):
     """A neck, and the codec's network where that is trained too."""
 
-    def __init__(self, neck: TransformNeck, network: HyperpriorNetwork | None) -> None:
+    def __init__(
+        self, neck: TransformNeck, network: HyperpriorNetwork | None, padding: Padding | None
+    ) -> None:
         super().__init__()
-        self.neck, self.network = neck, network
+        self.neck, self.network, self._padding = neck, network, padding
 
     def forward(self, given: Tensor) -> tuple[Tensor, Mapping[str, Any]]:
         """Return hidden states, and what the network has made of pictures.
@@ -76,8 +81,21 @@ class _Trained(nn.Module):
         """
         if self.network is None:
             return self.neck(given), {}
-        out = self.network(given)
-        return self.neck(out["y_hat"]), {**out, "auxiliary": self.network.aux_loss()}
+        out = {**self.coded(given), "auxiliary": self.network.aux_loss()}
+        return self.neck(out["y_hat"]), out
+
+    def coded(self, pictures: Tensor) -> Mapping[str, Any]:
+        """Return what the network makes of squares, without what is of their padding."""
+        assert self.network is not None
+        assert self._padding is not None
+        out = self.network(self._padding.pad(pictures))
+        side, stride = pictures.shape[-1], self.network.stride
+        offset = self._padding.offset(side, side)
+        return {
+            **out,
+            "x_hat": self._padding.crop(out["x_hat"], side, side),
+            "y_hat": on_patches(out["y_hat"], stride, offset, self.neck.shape.rows),
+        }
 
 
 class NeckTraining(FeatureTraining):
@@ -100,33 +118,45 @@ class NeckTraining(FeatureTraining):
         self._own = options
         if options.entry > self.vision.layers:
             raise ConfigError(f"training.entry: the encoder has {self.vision.layers} layers")
-        network, self._multiplier = None, 0.0
+        network, padding, self._multiplier = None, None, 0.0
         if options.phase != "d1":
             # What makes pictures of latents is of no use in d3.
             network = network_to_train(self._codec, ("g_s.",) if options.phase == "d3" else ())
+            padding = self._codec.padding
             self._multiplier = self._find_multiplier()
         neck = self._begin(self.square.side // STRIDE)
-        self.prepare(_Trained(neck, network), list(self._groups(neck, network)))
+        self.prepare(_Trained(neck, network, padding), list(self._groups(neck, network)))
 
     # ---------------------------------------------------------------- what is trained
 
     def _begin(self, rows: int) -> TransformNeck:
         if self._own.start is not None:
             return self._started(self._own.start, rows)
+        width = self.vision.width
+        try:
+            shape = NeckShape(
+                channels=self._channels(rows),
+                width=width,
+                rows=rows,
+                columns=rows,
+                extra=self.layout.extra,
+                blocks=self._own.blocks,
+                heads=max(1, width // 64),
+                hidden=self._own.hidden or 4 * width,
+            )
+        except ValueError as error:
+            raise ConfigError(f"training: no such neck: {error}") from error
+        return TransformNeck(shape)
+
+    def _channels(self, rows: int) -> int:
+        """Return the number of the latents' channels.
+
+        Raises:
+            ConfigError: they do not lie on patches.
+        """
         latents = self.coded.variant(0, self.training.points[0]).condition.latents
         assert latents is not None
-        width = self.vision.width
-        shape = NeckShape(
-            channels=len(latents.values),
-            width=width,
-            rows=rows,
-            columns=rows,
-            extra=self.layout.extra,
-            blocks=self._own.blocks,
-            heads=max(1, width // 64),
-            hidden=self._own.hidden or 4 * width,
-        )
-        return TransformNeck(shape)
+        return len(on_patches(_tensor(latents), latents.stride, latents.offset, rows))
 
     def _started(self, start: Path, rows: int) -> TransformNeck:
         """Return the neck to begin with.
@@ -135,12 +165,19 @@ class NeckTraining(FeatureTraining):
             ConfigError: it enters at another layer or takes other latents, or, in phase 2, is
                 not that of the codec.
         """
-        file = read_neck(start)
+        file, own = read_neck(start), self._own
         reason = ""
-        if file.entry != self._own.entry:
-            reason = f"enters at layer {file.entry}, not at training.entry, {self._own.entry}"
-        elif (file.shape.rows, file.shape.width) != (rows, self.vision.width):
+        encoder = (rows, self.vision.width, self.layout.extra)
+        if file.entry != own.entry:
+            reason = f"enters at layer {file.entry}, not at training.entry, {own.entry}"
+        elif (file.shape.rows, file.shape.width, file.shape.extra) != encoder:
             reason = "is for another vision encoder or square"
+        elif file.shape.channels != (channels := self._channels(rows)):
+            reason = f"takes latents of {file.shape.channels} channels, not of {channels}"
+        elif file.shape.blocks != own.blocks:
+            reason = f"has {file.shape.blocks} blocks, not training.blocks, {own.blocks}"
+        elif own.hidden not in (None, file.shape.hidden):
+            reason = f"is {file.shape.hidden} wide inside, not training.hidden, {own.hidden}"
         elif self._own.phase != "d1":
             reason = file.unfit(self.training.identity, self.point)
         if reason:
@@ -154,6 +191,11 @@ class NeckTraining(FeatureTraining):
         if not isinstance(codec, NeuralCodec):
             raise ConfigError(
                 f"training.phase: codec {self.point.codec} has no network of lossylens's to train"
+            )
+        if isinstance(codec, VariableRateCodec):
+            raise ConfigError(
+                f"training.phase: codec {self.point.codec} has one network for all its levels;"
+                " d2 and d3 train one of a single level"
             )
         return codec
 
@@ -193,10 +235,11 @@ class NeckTraining(FeatureTraining):
         """Return latents, or pictures where the codec is trained too."""
         if self._own.phase != "d1":
             return self._pixels(originals)
-        found = []
+        found, rows = [], self.square.side // STRIDE
         for each in variants:
-            assert each.condition.latents is not None
-            found.append(torch.from_numpy(each.condition.latents.values))
+            latents = each.condition.latents
+            assert latents is not None
+            found.append(on_patches(_tensor(latents), latents.stride, latents.offset, rows))
         return torch.stack(found).to(self.accelerator.device)
 
     def hidden(self, made: Tensor) -> Hidden:
@@ -262,8 +305,8 @@ class NeckTraining(FeatureTraining):
         numbers = range(min(_OTHERS, len(self.training.pictures)))
         variants = [self.coded.variant(each, self.training.points[0]) for each in numbers]
         given = self.given([self.coded.original(each) for each in numbers], variants)
-        network = self._trained.network
-        return given if network is None else network(given)["y_hat"]
+        trained = self._trained
+        return given if trained.network is None else trained.coded(given)["y_hat"]
 
     def about(self) -> Mapping[str, Any]:
         """Return what the adaptor needs to know."""
@@ -310,3 +353,7 @@ class NeckTraining(FeatureTraining):
             "parameters": dict(self.point.parameters),
             "provenance": {"checkpoint": file_hash(self._codec_path)},
         }
+
+
+def _tensor(latents: Latents) -> Tensor:
+    return torch.from_numpy(latents.values)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lossylens.adaptor import Needs, Training, TrainingPicture, TrainingPoint
-from lossylens.codec import CodecPoint, Square
+from lossylens.codec import SOURCE, CodecPoint, Square
 from lossylens.errors import ConfigError
 from lossylens.images.pixels import squared
 from lossylens.registry.plugins import load_registry
@@ -22,12 +25,14 @@ from lossylens_adaptor_transform_neck.neck import NeckShape, TransformNeck
 from lossylens_adaptor_transform_neck.neck_file import read_neck
 from lossylens_adaptor_transform_neck.options import (
     ClassOptions,
+    JointOptions,
     NeckOptions,
     NeckTrainingOptions,
 )
+from lossylens_adaptor_transform_neck.placing import on_patches
 from lossylens_adaptor_transform_neck.training import NeckTrainer
 from lossylens_toolkit.clip.clip_testing import save_clip
-from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint
+from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint, write_checkpoint
 from lossylens_toolkit.training.pairs import CodedPictures, Pairs
 from lossylens_toolkit.transformers_vlm.families.internvl import InternVLVlm
 from lossylens_toolkit.transformers_vlm.families.janus import JanusVlm
@@ -46,6 +51,35 @@ from transformers import CLIPModel, LlavaForConditionalGeneration
 #: 4x4 latents, and 4x4 patches of 14 pixels.
 SQUARE = Square(64)
 CLASSES = ("circle", "star")
+
+TIC = {"N": 8, "M": 12, "depths": [1, 1, 1, 2, 1, 1], "num_heads": [2, 2, 2, 2, 2, 2]}
+TIC_SERIAL = {
+    "variant": "serial",
+    "N": 8,
+    "M": 12,
+    "depths": [1, 1, 1, 2, 1],
+    "num_heads": [2, 2, 2, 2, 2],
+    "context_heads": 3,
+}
+TCM = {
+    "N": 8,
+    "M": 10,
+    "head_dim": [4, 4, 8, 8, 4, 4],
+    "z_channels": 6,
+    "attention_width": 16,
+    "context": [8, 6],
+}
+DCAE = {
+    "head_dim": [4, 4, 8, 8, 4, 4],
+    "N": 8,
+    "M": 10,
+    "features": [8, 8, 16],
+    "blocks": [1, 1, 2],
+    "z_channels": 6,
+    "hyper_head_dim": 4,
+    "dictionary": [8, 2, 4],
+    "context": [8, 6],
+}
 
 
 def png(seed: int) -> bytes:
@@ -232,7 +266,7 @@ def test_it_answers_from_latents_alone(trained: Path, vlm) -> None:
     given = condition(where)
     other = replace(given, latents=replace(given.latents, values=given.latents.values + 1))
     blind = adaptor(trained, latents="none").encoder(vlm.vision)([None, None], [given, other])
-    assert torch.equal(blind[0].features, blind[1].features)
+    assert torch.allclose(blind[0].features, blind[1].features, atol=1e-4)
     assert not torch.allclose(encoded.features, blind[0].features)
     # Of 80x60 the square shows a border above and below.
     [(left, top, right, bottom)] = encoded.layout.rectangles
@@ -318,6 +352,7 @@ def test_a_codec_is_trained_with_its_neck(trained: Path, vlm, identity, tmp_path
     [
         ({"clean": 0.1}, "clean must be 0"),
         ({"phase": "d2"}, "phase d2 needs start"),
+        ({"hidden": -5}, "hidden must be at least 1"),
         ({"match": "cls"}, "match: cls needs classes.clip"),
         ({"stages": [0.5, 0.2]}, "two ascending shares"),
     ],
@@ -334,6 +369,146 @@ def test_latents_and_patches_must_lie_one_to_one(vlm, identity, tmp_path: Path) 
     where = point(square=None)
     with pytest.raises(ConfigError, match="pictures are coded as squares"):
         NeckTrainer(options()).train(training(vlm, identity, tmp_path, where))
+
+
+@pytest.mark.parametrize(("offset", "first"), [((0, 0), 0), ((32, 16), 2)])
+def test_latents_of_padding_are_left_out(offset: tuple[int, int], first: int) -> None:
+    columns = torch.arange(16.0).expand(3, 16, 16)
+    found = on_patches(columns, 16, offset, 12)
+    assert found.shape == (3, 12, 12)
+    assert found[0, 0].tolist() == [*range(first, first + 12)]
+
+
+@pytest.mark.parametrize(
+    ("stride", "offset", "rows", "message"),
+    [
+        (64, (0, 0), 4, "latents of 64x64 pixels, and a neck takes those of 16x16"),
+        (16, (8, 8), 4, "between the patches; code at another side"),
+        (16, (0, 0), 17, "the latents are 16x16, and the neck takes 17x17"),
+    ],
+)
+def test_latents_that_lie_on_no_patches(stride: int, offset, rows: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        on_patches(torch.zeros(3, 16, 16), stride, offset, rows)
+
+
+#: Small networks of codecs that pad a square of 64: to 128 in the middle of it (DCAE), to 256 in
+#: the middle (TCM), and to 256 and 128 at right and bottom (TIC).
+PADDING = {
+    "dcae": ("dcae", {}, DCAE),
+    "tcm": ("tcm", {}, TCM),
+    "tic": ("tic", {}, TIC),
+    "tic-serial": ("tic", {"variant": "serial"}, TIC_SERIAL),
+}
+
+
+@pytest.fixture(scope="module")
+def padding_codecs(tmp_path_factory) -> dict[str, tuple[CodecPoint, Callable[[], Any]]]:
+    """The codecs of ``PADDING`` with random weights, by name: point and what builds them."""
+    registry, found = load_registry(), {}
+    for name, (codec, chosen, small) in PADDING.items():
+        plugin = registry.find("codec", codec)
+        level = plugin.spec.levels[0]
+        module = importlib.import_module(f"lossylens_codec_{codec}.network")
+        torch.manual_seed(0)
+        state = module.official_state_dict(module.build(**small))
+        folder = tmp_path_factory.mktemp(name)
+        about = {"codec": codec, "level": level.name, "config": small}
+        write_checkpoint(folder / f"{level.name}.safetensors", state, about)
+        given = registry.options(plugin, {"checkpoints": str(folder), **chosen}, "")
+        build = partial(registry.build_codec, codec, level, given)
+        made = build()
+        where = CodecPoint(
+            codec, level.name, name, name, {}, dict(made.provenance()), made.space, SQUARE
+        )
+        found[name] = (where, build)
+    return found
+
+
+@pytest.mark.parametrize("name", PADDING)
+def test_behind_codecs_that_pad(padding_codecs, vlm, identity, name: str, tmp_path: Path) -> None:
+    where, build = padding_codecs[name]
+    given = replace(
+        training(vlm, identity, tmp_path / "d1", where), points=[TrainingPoint(where, build)]
+    )
+    path = NeckTrainer(options(steps=1)).train(given).checkpoint
+    assert adaptor(path).fits(identity, where) == ""
+    codec = build()
+    square = squared(Image.open(io.BytesIO(png(9))).convert("RGB"), SQUARE)
+    latents = codec.latents(codec.encode(square))
+    assert latents.values.shape[1:] > (4, 4)
+    encode = adaptor(path).encoder(vlm.vision)
+    [found] = encode([None], [Condition(where, (80, 60), None, latents)])
+    # What is outside of the square says nothing.
+    left, top = (each // 16 for each in latents.offset)
+    other = np.full_like(latents.values, 9)
+    inside = (slice(None), slice(top, top + 4), slice(left, left + 4))
+    other[inside] = latents.values[inside]
+    [same] = encode([None], [Condition(where, (80, 60), None, replace(latents, values=other))])
+    assert torch.equal(found.features, same.features)
+    joint = options(
+        phase="d2", start=path, steps=1, learning_rate=1e-3, joint=JointOptions(multiplier=1.0)
+    )
+    again = replace(given, folder=tmp_path / "d2")
+    if name == "tic-serial":
+        with pytest.raises(ConfigError, match="are not the latents that it codes"):
+            NeckTrainer(joint).train(again)
+    else:
+        assert NeckTrainer(joint).train(again).checkpoint.is_file()
+
+
+def test_context_that_is_not_compressed_is_shown_as_it_is(trained: Path, vlm) -> None:
+    [picture] = vlm.vision.prepare([Image.open(io.BytesIO(png(5))).convert("RGB")])
+    where = point()
+    conditions = [Condition(SOURCE, (80, 60)), condition(where)]
+    context, asked = adaptor(trained).encoder(vlm.vision)([picture, None], conditions)
+    [plain] = vlm.vision.encode([picture])
+    [alone] = adaptor(trained).encoder(vlm.vision)([None], conditions[1:])
+    assert torch.equal(context.features, plain.features)
+    assert torch.allclose(asked.features, alone.features, atol=1e-4)
+
+
+def test_two_necks_for_one_codec_are_refused(trained: Path, identity, tmp_path: Path) -> None:
+    """Even where one is for another VLM, as what serves is chosen by the codec."""
+    held = read_checkpoint(trained)
+    strange = {**held.about, "vlm": "other", "vlm_weights": "0" * 64}
+    write_checkpoint(tmp_path / "another.safetensors", dict(held.state), strange)
+    both = adaptor(tmp_path / "another.safetensors", trained)
+    reason = both.fits(identity, point())
+    assert "several are for elic lambda0.004" in reason
+    assert str(trained) in reason
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"blocks": 2}, "has 1 blocks, not training.blocks, 2"),
+        ({"hidden": 7}, "wide inside, not training.hidden, 7"),
+        ({"entry": 1}, "enters at layer 2, not at training.entry, 1"),
+    ],
+)
+def test_a_neck_to_begin_with_that_differs(
+    trained: Path, vlm, identity, given: dict, message: str, tmp_path: Path
+) -> None:
+    chosen = options(start=trained, **given)
+    with pytest.raises(ConfigError, match=message):
+        NeckTrainer(chosen).train(training(vlm, identity, tmp_path, point()))
+
+
+def test_a_neck_for_other_latents_is_nothing_to_begin_with(
+    trained: Path, vlm, identity, padding_codecs, tmp_path: Path
+) -> None:
+    where, build = padding_codecs["tic"]
+    given = training(vlm, identity, tmp_path, where)
+    given = replace(given, points=[TrainingPoint(where, build)])
+    with pytest.raises(ConfigError, match="takes latents of 32 channels, not of 12"):
+        NeckTrainer(options(start=trained)).train(given)
+
+
+@pytest.mark.parametrize("given", [{"blocks": 100}, {"hidden": 10**6}])
+def test_necks_that_are_too_large(vlm, identity, given: dict, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="training: no such neck"):
+        NeckTrainer(options(**given)).train(training(vlm, identity, tmp_path, point()))
 
 
 @pytest.mark.parametrize(
