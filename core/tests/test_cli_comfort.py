@@ -100,6 +100,14 @@ def test_init_takes_its_answers_from_options(
     assert "new.yaml is there already" in capsys.readouterr().err
 
 
+def test_init_writes_any_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "a: b.yaml", "--yes"]) == 0
+    assert "lossylens run 'a: b.yaml' --dry-run" in capsys.readouterr().out
+    assert main(["config", "a: b.yaml", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out[out.index("{") :])["run"]["out"].endswith("runs/a: b")
+
+
 def test_init_asks(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,6 +158,21 @@ def test_ask(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == coded.out
 
 
+def test_ask_about_a_square(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["ask", "seer", "image.png", "what is it?", "--codec", "blk", "--level", "b64"]
+    assert main([*command, "--codec-option", "square.side=64"]) == 0
+    assert capsys.readouterr().err.startswith("blocky b64: ")
+    assert main([*command, "--codec-option", "square.side=0"]) == 2
+    assert "--codec-option square" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["", "4/3", "x"])
+def test_shares_that_are_none(folder: Path, capsys: pytest.CaptureFixture[str], share: str) -> None:
+    """An empty one too, which is what a script passes whose variable is not set."""
+    assert main(["run", "config.yaml", "--shard", share]) == 2
+    assert "--shard: expected a share such as 3/16" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from lossylens.codec import Square
-from lossylens.errors import ConfigError
+from lossylens.errors import ConfigError, ImageError
 from lossylens.grid.config import Config
 from lossylens.grid.plan import Demand, make_plan
 from lossylens.images.pixels import source_image, squared
@@ -44,6 +44,12 @@ def test_of_a_tall_picture_nothing_is_shifted() -> None:
     tall = striped(3, 8)
     assert (np.asarray(squared(tall, Square(8)))[:, 2:5] == np.asarray(tall)).all()
     assert (np.asarray(squared(tall, Square(3, "crop"))) == np.asarray(tall)[2:5]).all()
+
+
+def test_a_square_of_too_many_pixels_is_refused() -> None:
+    with pytest.raises(ImageError, match="65000x2 becomes a square of more than"):
+        squared(Image.new("RGB", (65000, 2)), Square(8))
+    assert squared(Image.new("RGB", (65000, 2)), Square(2, "crop")).size == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def fetch_source(source: FileSource) -> Path:
 
 
 def _from_hub(source: FileSource) -> Path:
+    import httpx2
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
@@ -58,7 +59,13 @@ def _from_hub(source: FileSource) -> Path:
         safe = any(each.endswith(".safetensors") for each in files)
         ignored = [*_OTHERS, *(_PICKLES if safe else ())]
         return Path(huggingface_hub.snapshot_download(repository, ignore_patterns=ignored))
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        httpx2.HTTPError,
+        OSError,
+    ) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RequirementError(
             f"{repository} cannot be had from the Hugging Face hub: {reason}; where it wants"

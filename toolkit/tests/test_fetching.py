@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -149,6 +150,30 @@ def test_an_unknown_name(far, capsys):
     far()
     assert main(["fetch", "fra"]) == 2
     assert "nothing installed is called 'fra'. Did you mean far?" in capsys.readouterr().err
+
+
+def test_a_hub_that_is_not_reached(tmp_path):
+    pytest.importorskip("huggingface_hub")
+    program = (
+        "from lossylens.spec import FileSource as S\n"
+        "from lossylens_toolkit.fetching import fetch_source\n"
+        "fetch_source(S('hf:org/net'))\n"
+    )
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # nobody listens there
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={
+                **os.environ,
+                "HF_ENDPOINT": f"http://127.0.0.1:{held.getsockname()[1]}",
+                "HF_HOME": str(tmp_path / "home"),
+                "HF_HUB_OFFLINE": "0",
+            },
+            capture_output=True,
+            text=True,
+        )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("lossylens.errors.RequirementError: org/net cannot be had from the")
 
 
 def test_a_repository_comes_from_the_hub_without_its_pickles(server, tmp_path):

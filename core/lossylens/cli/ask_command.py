@@ -51,7 +51,11 @@ def ask(
         typer.Option(metavar="KEY=VALUE", help="Option of the VLM; can be repeated."),
     ] = None,
     codec_option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the codec.")
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Option of the codec; square.side=192 codes squares of such a side.",
+        ),
     ] = None,
     adaptor_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the adaptor.")
@@ -110,17 +114,22 @@ def _choices(given: Sequence[str]) -> dict[str, str]:
 def _compressed(
     registry: Registry, name: str, level: str, options: Mapping[str, Any], picture: Image
 ) -> tuple[Image, Condition]:
-    """Encode and decode *picture*; say what that took."""
-    from lossylens.images.pixels import decoded_image
+    """Encode and decode *picture*, as a square where *options* say so; say what that took."""
+    from lossylens.grid.config import read_square
+    from lossylens.images.pixels import decoded_image, squared
 
     spec = registry.find("codec", name).spec
-    codec = registry.build_codec(name, level, options)
-    bitstream = codec.encode(picture)
+    own = dict(options)
+    given = own.pop("square", None)
+    square = None if given is None else read_square(given, "--codec-option square")
+    codec = registry.build_codec(name, level, own)
+    coded = picture if square is None else squared(picture, square)
+    bitstream = codec.encode(coded)
     rate = spec.rate(len(bitstream), picture.width, picture.height)
     print(
         f"{spec.name} {codec.level.name}: {len(bitstream)} bytes, {rate:.4f} bpp", file=sys.stderr
     )
-    decoded = decoded_image(codec, bitstream, picture.size, parity=False)
+    decoded = decoded_image(codec, bitstream, coded.size, parity=False)
     point = CodecPoint(
         codec=spec.name,
         level=codec.level.name,
@@ -128,6 +137,7 @@ def _compressed(
         parameters=dict(codec.level.parameters),
         provenance=dict(codec.provenance()),
         space=codec.space,
+        square=square,
     )
     latents = codec.latents(bitstream) if codec.space else None
     return decoded, Condition(point, picture.size, bitstream, latents)

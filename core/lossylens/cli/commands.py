@@ -25,10 +25,12 @@ from lossylens.registry.plugin_info import PluginInfo
 from lossylens.registry.plugins import Registry, load_registry
 from lossylens.registry.registration import either_disabled
 
-# Commands that are missed where their distribution is not there.
+# Commands that are missed where their distribution is not there, with its folder.
 _ELSEWHERE = {
-    **dict.fromkeys(("report", "bd", "gap"), "lossylens-report"),
-    **dict.fromkeys(("train", "analyze", "fetch"), "lossylens-toolkit"),
+    **dict.fromkeys(
+        ("report", "bd", "gap", "advise"), ("lossylens-report", "plugins/reports/html")
+    ),
+    **dict.fromkeys(("train", "analyze", "fetch"), ("lossylens-toolkit", "toolkit")),
 }
 
 # typer imports pydantic to convert the absent value of such an option, which takes as
@@ -99,9 +101,10 @@ class LazyCommands(MutableMapping[str, Any]):
         if name in self._of_the_core:
             return self._of_the_core[name]
         if name in _ELSEWHERE and name not in self._of_plugins:
+            distribution, folder = _ELSEWHERE[name]
             raise ConfigError(
-                f"{name} is a command of {_ELSEWHERE[name]}, which is not installed, or disabled:"
-                f" pip install {_ELSEWHERE[name]}"
+                f"{name} is a command of {distribution}, which is not installed, or disabled:"
+                f" pip install {distribution}, or ./{folder} in a clone of the repository"
             )
         return self._of_plugins[name]
 

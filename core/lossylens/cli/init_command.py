@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,7 +63,7 @@ def init(
     }
     text = "\n".join(_lines(registry, chosen, target.stem))
     write_output(target, f"{text}\n".encode())
-    typer.echo(f"{path} is written. Next: lossylens run {path} --dry-run")
+    typer.echo(f"{path} is written. Next: lossylens run {shlex.quote(str(path))} --dry-run")
 
 
 def _answer(registry: Registry, kind: str, yes: bool) -> list[str]:
@@ -101,7 +103,8 @@ def _lines(
     yield "# without being named."
     yield "codecs:"
     for each in chosen["codec"]:
-        yield from _entry(each, f"levels: [{', '.join(_levels(each.spec))}]")
+        levels = _levels(each.spec)
+        yield from _entry(each, *([f"levels: [{', '.join(levels)}]"] if levels else []))
         yield from _needs(registry, each)
     yield ""
     yield "# What looks at the images: as they are decoded, never compressed again."
@@ -116,7 +119,7 @@ def _lines(
     yield ""
     yield "run:"
     yield "  # Where everything is kept; the same folder again goes on with what is there."
-    yield f"  out: runs/{name}"
+    yield f"  out: {json.dumps(f'runs/{name}', ensure_ascii=False)}"
     yield "  # Images per task, for a first try; remove the line for all of them."
     yield "  limit: 20"
 

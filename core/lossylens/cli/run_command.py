@@ -15,7 +15,7 @@ import typer
 
 from lossylens.cli import FAILED, INTERRUPTED
 from lossylens.cli.status_command import progress_of
-from lossylens.errors import RequirementError
+from lossylens.errors import ConfigError, RequirementError
 
 if TYPE_CHECKING:
     from lossylens.grid.config import Config
@@ -47,9 +47,12 @@ def run(
     Started again with the same run folder, it takes up where it was stopped.
     """
     from lossylens.grid.config import load_config
+    from lossylens.grid.shard import Shard
     from lossylens.run.driver import run as do
 
     here = Path.cwd()
+    if shard is not None and Shard.of(shard) is None:
+        raise ConfigError(f"--shard: expected a share such as 3/16, got {shard!r}")
     chosen = [f"run.shard={shard}"] if shard else []
     loaded = load_config(config, [*(overrides or ()), *chosen])
     previous = signal.signal(signal.SIGINT, _interrupt)
@@ -100,7 +103,8 @@ def _reports(config: Config) -> Iterator[str]:
     reports = registry.all("report")
     if not reports:
         _say(
-            "No report: no plugin that writes one; pip install 'lossylens[report]', then"
+            "No report: no plugin that writes one; pip install 'lossylens[report]', or"
+            " ./plugins/reports/html in a clone of the repository, then"
             f" `lossylens report {folder}`"
         )
     for each in reports:

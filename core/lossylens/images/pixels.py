@@ -24,15 +24,15 @@ from __future__ import annotations
 from PIL.Image import Image, Resampling, new
 
 from lossylens.codec import Codec, Square
-from lossylens.errors import BitstreamError
-from lossylens.images import evaluator_parity, read_image
+from lossylens.errors import BitstreamError, ImageError
+from lossylens.images import MAX_PIXELS, evaluator_parity, read_image
 
 
 def source_image(data: bytes, *, parity: bool, square: Square | None = None) -> Image:
     """Return what a codec encodes: the content of an image file, as RGB.
 
     Raises:
-        ImageError: see :func:`~lossylens.images.read_image`.
+        ImageError: see :func:`~lossylens.images.read_image` and :func:`squared`.
     """
     image = read_image(data)
     image = evaluator_parity(image) if parity else image
@@ -40,10 +40,16 @@ def source_image(data: bytes, *, parity: bool, square: Square | None = None) -> 
 
 
 def squared(image: Image, square: Square) -> Image:
-    """Return an RGB image as a square, scaled as CLIP's preprocessing scales (bicubic)."""
+    """Return an RGB image as a square, scaled as CLIP's preprocessing scales (bicubic).
+
+    Raises:
+        ImageError: it is so long and narrow that the square has too many pixels.
+    """
     width, height = image.size
     if square.fit != "squash" and width != height:
         side = max(width, height) if square.fit == "pad" else min(width, height)
+        if side * side > MAX_PIXELS:
+            raise ImageError(f"{width}x{height} becomes a square of more than {MAX_PIXELS} pixels")
         # Pasted outside the canvas, what is too much is cut off; rounded as CLIP's crop is.
         canvas = new("RGB", (side, side), square.border)
         canvas.paste(image, (int((side - width) / 2), int((side - height) / 2)))

@@ -17,6 +17,9 @@ LARGE_336 = "openai/clip-vit-large-patch14-336"
 #: Gigabytes of each of the published files of ViT-L/14.
 LARGE_SIZE = 1.7
 
+#: Of OpenAI's code; its pages on the hub name none for the weights.
+LICENCE = "MIT (OpenAI's CLIP)"
+
 #: The only file of weights of some published checkpoints that PyTorch reads.
 _TORCH = "pytorch_model.bin"
 
@@ -36,15 +39,17 @@ def weight_files(folder: Path) -> list[Path]:
     return checkpoint.weight_files(folder)
 
 
-def missing(name: str, gigabytes: float = LARGE_SIZE) -> Sequence[Missing]:
+def missing(name: str, gigabytes: float = LARGE_SIZE, option: str = "clip") -> Sequence[Missing]:
     """Return what of a checkpoint is not here, for the requirements of a plugin.
 
     Args:
         name: hub id or folder.
         gigabytes: of its download.
+        option: of the plugin, that names it.
     """
     try:
         weight_files(checkpoint.find(name))
     except RequirementError as error:
-        return (checkpoint.lacking(name, gigabytes, error),)
+        licence = LICENCE if name.startswith("openai/") else "see its page"
+        return (checkpoint.lacking(name, gigabytes, error, option, licence),)
     return ()

@@ -47,9 +47,13 @@ class Anchoring:
 
     @property
     def distance(self) -> float:
-        """Mean distance of patches to the patch they are anchored at; NaN if none is."""
-        known = self.distances[np.isfinite(self.distances)]
-        return float(known.mean()) if known.size else math.nan
+        """Mean distance of patches to the patch they are anchored at; NaN if none is.
+
+        It is the mean over tiles of their means; a tile without such patches has none.
+        """
+        known = [tile[np.isfinite(tile)] for tile in self.distances]
+        means = [float(tile.mean()) for tile in known if tile.size]
+        return sum(means) / len(means) if means else math.nan
 
 
 @dataclass(frozen=True)

@@ -313,7 +313,8 @@ def write_layers(analysis: LayerAnalysis, folder: Path) -> Path:
         render_layers, table = import_object(_PAGE), import_object(_TABLE)
     except ModuleNotFoundError as error:
         raise RequirementError(
-            f"the page needs {error.name}: pip install 'lossylens[report]'"
+            f"the page needs {error.name}: pip install 'lossylens[report]', or"
+            " ./plugins/reports/html in a clone of the repository"
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "layers.csv").write_text(table(analysis), encoding="utf-8")

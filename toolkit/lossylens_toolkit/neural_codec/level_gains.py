@@ -77,11 +77,7 @@ class LevelGains(nn.Module):
         Raises:
             ValueError: it is outside of those that there are.
         """
-        if not self.lambdas[-1] <= value <= self.lambdas[0]:
-            raise ValueError(
-                f"lambda {value:g} is outside of {self.lambdas[-1]:g} to {self.lambdas[0]:g},"
-                " which the gains were trained for"
-            )
+        check_lambda(value, self.lambdas)
         if value in self.lambdas:
             return float(self.lambdas.index(value))
         lower = sum(each > value for each in self.lambdas) - 1
@@ -109,3 +105,16 @@ def _tables(logarithms: Tensor, stages: Mapping[int, int]) -> nn.ParameterDict:
             for place, channels in stages.items()
         }
     )
+
+
+def check_lambda(value: float, lambdas: Sequence[float]) -> None:
+    """Make sure that the lambda of a level is within those of gains, which fall.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not lambdas[-1] <= value <= lambdas[0]:
+        raise ValueError(
+            f"lambda {value:g} is outside of {lambdas[-1]:g} to {lambdas[0]:g}, which the gains"
+            " were trained for"
+        )

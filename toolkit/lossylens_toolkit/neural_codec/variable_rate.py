@@ -13,11 +13,11 @@ from lossylens.errors import BitstreamError, ConfigError, RequirementError
 from lossylens.registry.import_paths import import_object
 from torch import Tensor, nn
 
-from lossylens_toolkit.neural_codec.checkpoints import Checkpoint
+from lossylens_toolkit.neural_codec.checkpoints import Checkpoint, read_checkpoint
 from lossylens_toolkit.neural_codec.container import Content
 from lossylens_toolkit.neural_codec.hyperprior_network import HyperpriorNetwork
 from lossylens_toolkit.neural_codec.learned_codec import NeuralCodec, Size
-from lossylens_toolkit.neural_codec.level_gains import LevelGains
+from lossylens_toolkit.neural_codec.level_gains import LevelGains, check_lambda
 from lossylens_toolkit.neural_codec.neural_options import (
     VARIABLE_RATE,
     NeuralCodecOptions,
@@ -119,6 +119,22 @@ class VariableRateCodec(NeuralCodec):
         if not path.is_file():
             raise RequirementError("there is no nano checkpoint of it")
         return path
+
+    def provenance(self) -> Mapping[str, str]:
+        """See the base; runs ask it before anything is coded.
+
+        Raises:
+            RequirementError: there is no checkpoint.
+            ConfigError: the level is outside of those that the network was trained for.
+        """
+        config = read_checkpoint(self.checkpoint).about.get("config")
+        lambdas = config.get("lambdas") if isinstance(config, Mapping) else None
+        if isinstance(lambdas, list) and lambdas:
+            try:
+                check_lambda(float(self.level.parameters["lambda"]), lambdas)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"{self.name} {self.level.name}: {error}") from error
+        return super().provenance()
 
     # ---------------------------------------------------------------- level maps
 

@@ -63,24 +63,42 @@ def _is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and ".." not in name
 
 
-def remedy(checkpoint: str, gigabytes: float) -> str:
-    """Return how to get *checkpoint*, whose download has *gigabytes*."""
-    elsewhere = "or set the option checkpoint to its folder"
+def remedy(checkpoint: str, gigabytes: float, option: str = "checkpoint") -> str:
+    """Return how to get *checkpoint*, whose download has *gigabytes*.
+
+    Args:
+        checkpoint: hub id or folder.
+        gigabytes: of its download.
+        option: that names it.
+    """
+    elsewhere = f"or set the option {option} to its folder"
     if not _is_hub_id(checkpoint):
-        return "set the option checkpoint to the folder of a checkpoint in safetensors"
+        return f"set the option {option} to the folder of a checkpoint in safetensors"
     return f"hf download {checkpoint} ({gigabytes:g} GB), {elsewhere}"
 
 
-def lacking(checkpoint: str, gigabytes: float, reason: RequirementError) -> Missing:
+def lacking(
+    checkpoint: str,
+    gigabytes: float,
+    reason: RequirementError,
+    option: str = "checkpoint",
+    licence: str = "",
+) -> Missing:
     """Return what a plugin says whose *checkpoint* is not there, or not whole.
 
     Args:
         checkpoint: hub id or folder.
         gigabytes: of its download.
         reason: what :func:`find` or :func:`weight_files` raised.
+        option: of the plugin, that names it.
+        licence: where it is not in the licence of the plugin.
     """
-    source = FileSource(f"hf:{checkpoint}", gigabytes=gigabytes) if _is_hub_id(checkpoint) else None
-    return Missing(str(reason), remedy(checkpoint, gigabytes), source)
+    source = FileSource(f"hf:{checkpoint}", gigabytes=gigabytes, licence=licence)
+    return Missing(
+        str(reason),
+        remedy(checkpoint, gigabytes, option),
+        source if _is_hub_id(checkpoint) else None,
+    )
 
 
 def weight_files(folder: Path, needed: Sequence[Sequence[str]] = _NEEDED) -> list[Path]:

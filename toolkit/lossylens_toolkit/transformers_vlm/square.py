@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import PIL.Image
+from lossylens.images import MAX_PIXELS
 from lossylens.vlm import Box
 from PIL.Image import Image
 
@@ -14,8 +15,15 @@ def padded(image: Image, mean: Sequence[float]) -> Image:
 
     This is what LLaVA's own code and the reference evaluator do; the image processor of the
     published checkpoints crops instead, and a photo of 640x480 loses a quarter.
+
+    Raises:
+        ValueError: it is so long and narrow that the square has too many pixels.
     """
     side = max(image.size)
+    if side * side > MAX_PIXELS:
+        raise ValueError(
+            f"{image.width}x{image.height} becomes a square of more than {MAX_PIXELS} pixels"
+        )
     square = PIL.Image.new("RGB", (side, side), _colour(mean))
     square.paste(image, _offset(image.size))
     return square

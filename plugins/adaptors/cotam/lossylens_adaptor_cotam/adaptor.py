@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from lossylens.adaptor import Adaptor, Needs
 from lossylens.codec import CodecPoint, Latents
@@ -106,6 +108,21 @@ def needs_of(reconstruction: bool) -> Needs:
     return Needs.PIXELS | Needs.LATENTS if reconstruction else Needs.LATENTS
 
 
+@dataclass(frozen=True)
+class OtherPicture:
+    """Latents that the control is given in the place of a picture's own.
+
+    Attributes:
+        latents: of a picture of the training.
+        size: its width and height.
+        level: at which it was coded.
+    """
+
+    latents: Latents
+    size: tuple[int, int]
+    level: str
+
+
 class AdaptedEncoder:
     """A VLM's vision encoder, and the adapter whose deltas enter it.
 
@@ -116,7 +133,7 @@ class AdaptedEncoder:
             for them.
         layer: whose input they make.
         latents: ``own``, ``other`` or ``none``; see the options of the training.
-        others: latents of other pictures with their sizes, for ``other``.
+        others: other pictures, for ``other``.
     """
 
     def __init__(
@@ -127,7 +144,7 @@ class AdaptedEncoder:
         reconstruction: bool,
         layer: int,
         latents: str,
-        others: Sequence[tuple[Latents, tuple[int, int]]] = (),
+        others: Sequence[OtherPicture] = (),
     ) -> None:
         self.vision, self.adapter = vision, adapter
         self.reconstruction, self.layer = reconstruction, layer
@@ -153,7 +170,7 @@ class AdaptedEncoder:
         adapter.load_state_dict(load)
         device = next(iter(vision.parameters().values())).device
         others = [
-            (
+            OtherPicture(
                 Latents(
                     state[f"{OTHERS}{number}"].float().numpy(),
                     "",
@@ -161,6 +178,7 @@ class AdaptedEncoder:
                     tuple(other["offset"]),
                 ),
                 tuple(other["size"]),
+                other["level"],
             )
             for number, other in enumerate(about.get("others", ()))
         ]
@@ -202,13 +220,22 @@ class AdaptedEncoder:
             states.append(deltas if plain is None else plain[number] + deltas.to(plain[number]))
         return states, layouts
 
+    def _other(self, own: Latents, level: str) -> tuple[Latents, tuple[int, int]]:
+        """Return latents of another picture at the same level, or at any where it has none."""
+        others = [each for each in self.others if each.level == level] or self.others
+        number = zlib.crc32(own.values.tobytes())
+        for place in (number, number + 1):  # the first may be the picture itself
+            other = others[place % len(others)]
+            if not np.array_equal(other.latents.values, own.values):
+                break
+        return other.latents, other.size
+
     def _placed(self, condition: Condition, layout: Any) -> Tensor:
         """Return the latents at the patches of an image's tiles."""
         found, size = condition.latents, _coded(condition)
         assert found is not None
         if self.latents == "other":
-            number = zlib.crc32(found.values.tobytes()) % len(self.others)
-            found, size = self.others[number]
+            found, size = self._other(found, condition.point.level)
         placed = at_patches(
             torch.from_numpy(found.values),
             found.stride,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from lossylens_adaptor_cotam.adaptor import (
     METHOD,
     OTHERS,
     AdaptedEncoder,
+    OtherPicture,
     needs_of,
 )
 from lossylens_adaptor_cotam.network import LatentFeatureAdapter
@@ -94,20 +95,21 @@ class CotamTraining(AdaptorTraining):
         sample = self._latents(0)
         self._stride = sample.stride
         extra = self._vision.layout(self._shown(self.coded.original(0)).size).extra
+        width = self._vision.width
+        if options.heads is not None and width % options.heads:
+            raise ConfigError(
+                f"training.heads {options.heads}: it does not divide the encoder's width, {width}"
+            )
         adapter = LatentFeatureAdapter(
-            sample.values.shape[0], self._vision.width, extra, options.grid, options.heads
+            sample.values.shape[0], width, extra, options.grid, options.heads
         )
-        others = [
-            (self._latents(n), self._shown(self.coded.original(n)).size)
-            for n in self._other_numbers()
-        ]
         self._adapted = AdaptedEncoder(
             self._vision,
             adapter.to(self.accelerator.device),
             reconstruction=options.reconstruction,
             layer=options.layer,
             latents=options.latents,
-            others=others,
+            others=list(self._others()),
         )
         self._begin(adapter)
 
@@ -136,10 +138,15 @@ class CotamTraining(AdaptorTraining):
         points = self.training.points
         return self.coded.variant(number, points[number % len(points)]).condition.latents
 
-    def _other_numbers(self) -> range:
-        """Return the pictures whose latents the control gets."""
+    def _others(self) -> Iterator[OtherPicture]:
+        """Yield what the control gets: some pictures, each at every level."""
         count = min(_OTHERS, len(self.training.pictures)) if self._own.latents == "other" else 0
-        return range(count)
+        for number in range(count):
+            size = self._shown(self.coded.original(number)).size
+            for point in self.training.points:
+                latents = self.coded.variant(number, point).condition.latents
+                assert latents is not None
+                yield OtherPicture(latents, size, point.point.level)
 
     # ---------------------------------------------------------------- loss
 
@@ -265,8 +272,8 @@ class CotamTraining(AdaptorTraining):
         state = self._adapted.adapter.state_dict()
         weights = {ADAPTER + name: value for name, value in state.items()}
         others = {
-            f"{OTHERS}{number}": torch.from_numpy(np.array(latents.values))
-            for number, (latents, _) in enumerate(self._adapted.others)
+            f"{OTHERS}{number}": torch.from_numpy(np.array(each.latents.values))
+            for number, each in enumerate(self._adapted.others)
         }
         return weights | others
 
@@ -284,8 +291,12 @@ class CotamTraining(AdaptorTraining):
             "high": options.high,
             "match": options.match,
             "others": [
-                {"size": list(size), "offset": list(latents.offset)}
-                for latents, size in self._adapted.others
+                {
+                    "size": list(each.size),
+                    "offset": list(each.latents.offset),
+                    "level": each.level,
+                }
+                for each in self._adapted.others
             ],
         }
 

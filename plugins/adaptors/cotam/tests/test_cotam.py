@@ -121,6 +121,9 @@ def test_latents_lie_where_the_tile_looks() -> None:
     assert cut[-1] == pytest.approx(99.5 / 16 - 0.5)
     cut = at_patches(columns, 16, (81, 64), [WHOLE], 1, 81)[0, 0, 0]
     assert cut[-1] == pytest.approx(80.5 / 16 - 0.5)  # of the sixth latent one pixel is seen
+    # A codec that pads in the middle: the picture begins 28 pixels into what was coded.
+    middle = at_patches(columns, 16, (70, 64), [WHOLE], 1, 70, (28, 0))[0, 0, 0]
+    assert middle[[0, -1]].tolist() == pytest.approx([28.5 / 16 - 0.5, 97.5 / 16 - 0.5])
     # A square with a border shows nothing of the picture above and below it.
     padded = at_patches(columns + 1, 16, (128, 64), [(0, -0.5, 1, 1.5)], 4, 4)[0, 0]
     assert padded[[0, 3]].abs().max() == 0
@@ -223,6 +226,8 @@ def test_what_contradicts_is_refused(vlm, identity, points, cache, tmp_path) -> 
             CotamTrainer(options()).train(given)
     with pytest.raises(ConfigError, match=r"training\.layer 99"):
         CotamTrainer(options(layer=99)).train(training(vlm, identity, points, cache, tmp_path))
+    with pytest.raises(ConfigError, match=r"training\.heads 7: it does not divide the encoder's"):
+        CotamTrainer(options(heads=7)).train(training(vlm, identity, points, cache, tmp_path))
     for wrong in ({"low": 0.0, "high": 0.0}, {"low_first": 2.0}, {"clean": 0.1}, {"grid": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             options(**wrong)

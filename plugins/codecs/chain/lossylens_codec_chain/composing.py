@@ -116,6 +116,8 @@ def _step(registry: Registry, given: Any, where: str) -> _Found:
             f" {SCALE}, such as {{{SCALE}: {{longest: 1024}}}}; got {given!r}."
         )
     [(name, values)] = given.items()
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: expected the name of a codec or {SCALE}, got {name!r}.")
     place = f"{where}.{name}"
     if values is None:
         values = {}

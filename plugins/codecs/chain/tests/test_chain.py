@@ -127,6 +127,8 @@ def test_levels_vary_one_step(registry, steps, given, levels):
             "resample: 'fast' is none",
         ),
         ([{"jpeg": "q5", "webp": "q5"}], r"steps\[0\]: expected one codec with its level"),
+        ([{1: "q85"}], r"steps\[0\]: expected the name of a codec or scale, got 1"),
+        ([{True: None}], r"steps\[0\]: expected the name of a codec or scale, got True"),
         ([{"jpeg": 85}], r"steps\[0\].jpeg: expected a level or a mapping"),
         (["jpeg", "webp"], r"steps\[0\].jpeg and steps\[1\].webp have no level"),
     ],

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
-from lossylens.errors import ImageError, RequirementError
+from lossylens.errors import ConfigError, ImageError, RequirementError
 from lossylens.images import plain_rgb
 from lossylens_toolkit.clip import clip_checkpoint
 from lossylens_toolkit.clip.model import Clip, load_clip
@@ -52,17 +53,29 @@ class GuidedCodec(VariableRateCodec):
 
         Raises:
             RequirementError: a checkpoint or the file of maps is missing.
-            ConfigError: the file of maps is none.
+            ConfigError: CLIP has no such layer.
         """
         found = dict(super().provenance())
         if self.options.guides_by_clip:
-            for path in clip_checkpoint.weight_files(checkpoint.find(self.options.clip)):
+            folder = checkpoint.find(self.options.clip)
+            self._check_layers(folder)
+            for path in clip_checkpoint.weight_files(folder):
                 found[f"clip {path.name}"] = file_hash(path)
         elif self.options.maps is not None:
             if not self.options.maps.is_file():
                 raise RequirementError(f"{self.name}: there is no file {self.options.maps}")
             found["maps"] = file_hash(self.options.maps)
         return found
+
+    def _check_layers(self, folder: Path) -> None:
+        vision = checkpoint.read_json(folder / "config.json").get("vision_config")
+        held = vision.get("num_hidden_layers") if isinstance(vision, dict) else None
+        layer = max(self.options.layers)
+        if isinstance(held, int) and layer >= held:
+            raise ConfigError(
+                f"{self.name}: layers: {self.options.clip} has no layer {layer}; it has {held},"
+                " counted from 0"
+            )
 
     def side_information(self, image: Image.Image) -> bytes:
         """Return the guidance map; nothing without guidance, or where the map prefers nothing.

@@ -125,9 +125,11 @@ def read_maps(path: Path) -> Mapping[str, Steps]:
         ConfigError: it cannot be read, or is no such file.
     """
     try:
-        found = dict(json.loads(path.read_bytes()))
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict) or not found:
+            raise ValueError("expected a JSON object with a map for each picture")
         return {key: _steps(digits) for key, digits in found.items()}
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"maps: {path} is no file of guidance maps: {error}") from error
 
 

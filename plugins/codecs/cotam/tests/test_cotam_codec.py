@@ -297,10 +297,19 @@ def test_what_is_missing_is_said_before_anything_is_coded(folder, tmp_path):
     ]
     with pytest.raises(RequirementError, match="there is no folder"):
         build(folder, guidance="clip", clip=str(tmp_path / "no")).provenance()
+    message = r"lambda0.3: lambda 0.3 is outside of 0.0064 to 0.0512"
+    with pytest.raises(ConfigError, match=message):
+        build(folder, "0.3").provenance()
+    with pytest.raises(ConfigError, match=r"cotam-elic: layers: .*clip has no layer 9; it has"):
+        build(folder, guidance="clip", clip=str(folder / "clip"), layers=[0, 9]).provenance()
+    assert "set the option clip to its folder" in clip.remedy
+    assert clip.source.licence.startswith("MIT")
     codec = guided(folder, tmp_path, half())
     with pytest.raises(ImageError, match="has no map of this picture"):
         codec.encode(picture(9, 9))
-    for broken in ("[]x", "{}}", json.dumps({"a": "012"}), json.dumps(["a"])):
+    pairs = json.dumps([["k", "1" * 64]])
+    deep = "[" * 100_000
+    for broken in ("[]x", "{}}", "[]", "{}", pairs, deep, '{"a": "012"}', '["a"]'):
         (tmp_path / "broken.json").write_text(broken)
         with pytest.raises(ConfigError, match="is no file of guidance maps"):
             build(folder, guidance="maps", maps=tmp_path / "broken.json").encode(IMAGE)

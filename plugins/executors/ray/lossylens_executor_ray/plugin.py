@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,12 +19,26 @@ class PlacementOptions:
         gpus: GPUs of each, all on one node; null for what the plugin declares.
         memory: gigabytes that Ray sets aside for each; null for none.
         workers: how many there are at most; null for as many as the cluster has room for.
+
+    Raises:
+        ValueError: a value out of range.
     """
 
     cpus: float | None = None
     gpus: float | None = None
     memory: float | None = None
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("cpus", "gpus"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a number, 0 or more, got {value}")
+        if self.memory is not None and not 0 < self.memory < math.inf:
+            raise ValueError(f"memory must be gigabytes, more than 0, got {self.memory}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
 
 
 @dataclass
@@ -36,12 +51,20 @@ class RayOptions:
         images: folder on each node that keeps images by their hash, so that each travels
             there once; null for one in its folder for temporary files.
         patience: seconds that the check of a node may take.
+
+    Raises:
+        ValueError: a value out of range.
     """
 
     address: str = "auto"
     plugins: dict[str, PlacementOptions] = field(default_factory=dict)
     images: str | None = None
     patience: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 < self.patience < math.inf:
+            raise ValueError(f"patience must be seconds, more than 0, got {self.patience}")
 
 
 @hookimpl

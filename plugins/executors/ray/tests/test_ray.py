@@ -160,3 +160,26 @@ def test_a_plugin_that_is_not_in_the_run() -> None:
     need = Need("codecs.vtm", Resources(), list)
     with pytest.raises(ConfigError, match=r"'codecs.vtn' is none of codecs.vtm"):
         RayExecutor(options).prepare([need], {}, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cpus": -1}, "cpus must be a number, 0 or more"),
+        ({"cpus": float("nan")}, "cpus must be a number"),
+        ({"gpus": float("inf")}, "gpus must be a number"),
+        ({"memory": 0}, "memory must be gigabytes, more than 0"),
+        ({"workers": 0}, "workers must be at least 1"),
+    ],
+)
+def test_placements_that_are_none(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PlacementOptions(**given)
+
+
+def test_the_configuration_names_what_is_wrong_with_a_placement() -> None:
+    registry = load_registry()
+    found = registry.find("executor", "ray")
+    for given in ({"plugins": {"vlms.nano": {"workers": 0}}}, {"patience": 0}):
+        with pytest.raises(ConfigError, match=r"run\.executor"):
+            registry.options(found, given, "run.executor")

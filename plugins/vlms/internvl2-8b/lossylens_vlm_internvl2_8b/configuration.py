@@ -70,10 +70,16 @@ def _config(
     side, patch = (_whole(vision, name, path) for name in ("image_size", "patch_size"))
     if side % (2 * patch):
         raise RequirementError(f"{path}: {side} pixels are not an even number of patches")
+    scaling = language.get("rope_scaling")
+    # Scaling that is dynamic changes nothing until a sequence is longer than was trained on.
+    if scaling is not None and not (isinstance(scaling, dict) and scaling.get("type") == "dynamic"):
+        raise RequirementError(f"{path}: rope_scaling {scaling!r} is not computed here")
     heads = _whole(language, "num_attention_heads", path)
     shared = _whole(language, "num_key_value_heads", path)
     width = _whole(language, "hidden_size", path)
-    if width % heads or heads % shared:
+    seen_by = _whole(vision, "num_attention_heads", path)
+    seen = _whole(vision, "hidden_size", path)
+    if width % heads or heads % shared or seen % seen_by:
         raise RequirementError(f"{path}: the heads of its parts do not fit together")
     return InternVLConfig(
         text_config={
@@ -85,21 +91,21 @@ def _config(
             "num_attention_heads": heads,
             "num_key_value_heads": shared,
             "max_position_embeddings": _whole(language, "max_position_embeddings", path),
-            "rms_norm_eps": float(language.get("rms_norm_eps", 1e-6)),
+            "rms_norm_eps": _positive(language, "rms_norm_eps", 1e-6, path),
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": float(language.get("rope_theta", 10000)),
+                "rope_theta": _positive(language, "rope_theta", 10000, path),
             },
             "tie_word_embeddings": False,
         },
         vision_config={
-            "hidden_size": _whole(vision, "hidden_size", path),
+            "hidden_size": seen,
             "intermediate_size": _whole(vision, "intermediate_size", path),
             "num_hidden_layers": _whole(vision, "num_hidden_layers", path),
-            "num_attention_heads": _whole(vision, "num_attention_heads", path),
+            "num_attention_heads": seen_by,
             "image_size": [side, side],
             "patch_size": [patch, patch],
-            "layer_norm_eps": float(vision.get("layer_norm_eps", 1e-6)),
+            "layer_norm_eps": _positive(vision, "layer_norm_eps", 1e-6, path),
             "attention_bias": True,
         },
         image_token_id=image_token,
@@ -113,3 +119,11 @@ def _whole(values: dict[str, Any], name: str, path: Path) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 10**7:
         raise RequirementError(f"{path}: {name} must be a positive whole number")
     return value
+
+
+def _positive(values: dict[str, Any], name: str, default: float, path: Path) -> float:
+    value = values.get(name, default)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):
+        raise RequirementError(f"{path}: {name} must be a number above 0")
+    return float(value)
