@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -23,6 +24,13 @@ from lossylens.registry.plugins import Registry, load_registry
 # How long an example takes says how busy the machine is.
 settings.register_profile("workspace", deadline=None)
 settings.load_profile("workspace")
+
+# What tests start inherits signals that are ignored, as `nohup` and a shell's `&` have it, but not
+# those that are handled.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 SITE = Path(__file__).parent / "core" / "tests" / "sample"
 

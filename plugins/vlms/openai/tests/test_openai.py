@@ -575,10 +575,7 @@ def test_patience_and_prices_do_not_ask_anew(write_config, server):
 
 
 INTERRUPTED = """
-    import signal
     import sys
-    # A process that is started in the background ignores the signal.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     from lossylens_vlm_openai.plugin import OpenAIOptions
     from lossylens_vlm_openai.vlm import OpenAIVlm
     from lossylens.codec import SOURCE
