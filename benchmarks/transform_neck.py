@@ -5,8 +5,9 @@
 
 Counted are multiplications of matrices and convolutions, by torch's FlopCounterMode, for a picture
 of 256x256 and CLIP ViT-L/14 at 224; a multiplication and an addition are one.  Measured is the
-processor time of one thread, from the bitstream to the hidden states of CLIP's last layer, least
-of several.
+processor time of one thread, least of several, from the bitstream to the visual tokens of
+``nano-llava``, and with ``--full`` to the hidden states of CLIP that LLaVA reads, before its last
+layer.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from lossylens.registry.plugins import load_registry
+from lossylens.vlm import VisionAccess
 from lossylens_adaptor_transform_neck.neck import NeckShape, TransformNeck
 from lossylens_adaptor_transform_neck.unet import Unet
 from lossylens_codec_elic import network as elic
-from lossylens_nano_clip import WEIGHTS
-from lossylens_toolkit.clip.model import ClipPreprocessor, ClipTower, load_clip
+from lossylens_toolkit.clip.model import ClipPreprocessor, ClipTower
 from lossylens_toolkit.neural_codec.checkpoints import write_checkpoint
 from lossylens_toolkit.transformers_vlm.vision_inputs import Layout
 from PIL import Image
@@ -108,25 +109,32 @@ def best(function: Callable[[], object]) -> float:
     return 1000 * min(times)
 
 
-def measured(title: str, codec: Any, tower: ClipTower, channels: int, entry: int) -> None:
+def measured(title: str, codec: Any, vision: VisionAccess, channels: int, entry: int) -> None:
     """Print the time of both ways, and of their parts."""
+    tower: Any = vision
     side = tower.preprocess.side // tower.preprocess.patch
-    shape = NeckShape(channels, tower.width, side, side, 1, 1, tower.width // 64, 4 * tower.width)
+    shape = NeckShape(
+        channels, vision.width, side, side, 1, 1, vision.width // 64, 4 * vision.width
+    )
     neck = TransformNeck(shape).eval()
     coarse = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
     picture = Image.fromarray(coarse).resize((16 * side, 16 * side), Image.Resampling.BICUBIC)
     bitstream, layout = codec.encode(picture), Layout(1, side, side, extra=1)
+    # CLIP alone has no projector, and LLaVA leaves its last layer out.
+    read = vision.layers - 1 if isinstance(vision, ClipTower) else None
 
     def decoded() -> object:
-        pictures = tower.prepare([codec.decode(bitstream)])
-        return tower.hidden_states(pictures, [tower.layers])
+        pictures = vision.prepare([codec.decode(bitstream)])
+        return vision.encode(pictures) if read is None else vision.hidden_states(pictures, [read])
 
     def entered() -> object:
         values = torch.from_numpy(codec.latents(bitstream).values)
         states = [neck(values[None])]
-        return tower.hidden_states_from(entry, states, [layout], [tower.layers])
+        if read is None:
+            return vision.enter(entry, states, [layout])
+        return vision.hidden_states_from(entry, states, [layout], [read])
 
-    prepared = tower.prepare([picture])
+    prepared = vision.prepare([picture])
     values = torch.from_numpy(codec.latents(bitstream).values)[None]
     with torch.inference_mode():
         rows = {
@@ -136,7 +144,7 @@ def measured(title: str, codec: Any, tower: ClipTower, channels: int, entry: int
             "of these: latents of the bitstream": best(lambda: codec.latents(bitstream)),
             "of these: neck": best(lambda: neck(values)),
             f"of these: the first {entry} layers": best(
-                lambda: tower.hidden_states(prepared, [entry])
+                lambda: vision.hidden_states(prepared, [entry])
             ),
         }
     print(f"\n{title}, ms:")
@@ -172,8 +180,8 @@ def main() -> None:
         "Post-processing: these and the U-Net": skipped + found["U-Net"][1],
     }.items():
         print(f"  {name:40}{value:10.1f} kMAC/pixel")
-    nano = load_clip(str(WEIGHTS))
-    measured("nano-clip behind ELIC nano", elic_codec(variant="nano"), nano.tower, 32, 1)
+    nano = load_registry().build_vlm("nano-llava", {}).vision
+    measured("nano-llava behind ELIC nano", elic_codec(variant="nano"), nano, 32, 1)
     if full:
         torch.manual_seed(0)
         model = CLIPModel(large()).eval()
