@@ -20,7 +20,7 @@ from lossylens_adaptor_transform_neck.neck import TransformNeck
 from lossylens_adaptor_transform_neck.neck_file import NeckFile, read_neck
 from lossylens_adaptor_transform_neck.options import NeckOptions
 from lossylens_adaptor_transform_neck.placing import on_patches
-from lossylens_adaptor_transform_neck.trained_for import unambiguous
+from lossylens_adaptor_transform_neck.trained_for import unserved
 
 
 class NeckAdaptor(Adaptor):
@@ -51,7 +51,7 @@ class NeckAdaptor(Adaptor):
         A neck was trained on the latents of one checkpoint of one codec, on squares of one
         size, for the vision encoder of one VLM.
         """
-        if reason := unambiguous(self.files, vlm, point):
+        if reason := unserved(self.files, vlm, point):
             return reason
         if self.options.latents == "wrong" and self._of_another(point) is None:
             return "latents: wrong needs the neck of another level of the same shape"

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from PIL.Image import Image
 
 from lossylens_adaptor_transform_neck.options import PostOptions
-from lossylens_adaptor_transform_neck.trained_for import TrainedFor, unambiguous
+from lossylens_adaptor_transform_neck.trained_for import TrainedFor, unserved
 from lossylens_adaptor_transform_neck.unet import Unet
 
 METHOD = "post-processing"
@@ -46,7 +46,7 @@ class PostProcessor(Adaptor):
 
     def fits(self, vlm: VlmIdentity, point: CodecPoint) -> str:
         """Return why no network serves *vlm* behind *point*, or ``""``."""
-        return unambiguous(self.files, vlm, point)
+        return unserved(self.files, vlm, point)
 
     def is_seen(self, vlm: VlmIdentity, point: CodecPoint) -> bool:
         """Whether the training had this codec at this level: it serves no other."""

@@ -87,8 +87,8 @@ class TrainedFor:
         return ""
 
 
-def unambiguous(files: Sequence[TrainedFor], vlm: VlmIdentity, point: CodecPoint) -> str:
-    """Return why no one of *files* serves *vlm* behind *point*, or ``""``.
+def unserved(files: Sequence[TrainedFor], vlm: VlmIdentity, point: CodecPoint) -> str:
+    """Return why not one of *files* serves *vlm* behind *point*, or ``""``.
 
     What serves is chosen by the codec alone afterwards, so two for one codec are refused, even
     where one of them is for another VLM.
