@@ -40,6 +40,7 @@ class CellResult:
         fidelity: how far the decoded images are from their originals, by title of the
             metric; what was not measured is left out.
         unseen: whether the adaptor was trained, and not with this codec at this level.
+        stale: whether the score is of an earlier start of the run, which asked other samples.
     """
 
     vlm: str
@@ -65,6 +66,7 @@ class CellResult:
     key: str = ""
     fidelity: Mapping[str, float] = field(default_factory=dict)
     unseen: bool = False
+    stale: bool = False
 
     @property
     def model(self) -> str:

@@ -237,6 +237,8 @@ class Codec(ABC):
     def decode(self, bitstream: bytes) -> Image:
         """Return the RGB image, in its original size (:attr:`keeps_size`), of *bitstream*.
 
+        Its ``info`` is empty.
+
         Raises:
             BitstreamError: the bitstream is damaged, or of another codec, level
                 or format version.  Decoding never crashes, hangs or allocates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
 from lossylens.errors import ConfigError
 
@@ -104,7 +106,7 @@ def _lines(
     yield "codecs:"
     for each in chosen["codec"]:
         levels = _levels(each.spec)
-        yield from _entry(each, *([f"levels: [{', '.join(levels)}]"] if levels else []))
+        yield from _entry(each, *([f"levels: [{', '.join(map(_yaml, levels))}]"] if levels else []))
         yield from _needs(registry, each)
     yield ""
     yield "# What looks at the images: as they are decoded, never compressed again."
@@ -119,9 +121,17 @@ def _lines(
     yield ""
     yield "run:"
     yield "  # Where everything is kept; the same folder again goes on with what is there."
-    yield f"  out: {json.dumps(f'runs/{name}', ensure_ascii=False)}"
+    yield f"  out: {_yaml(f'runs/{name}')}"
     yield "  # Images per task, for a first try; remove the line for all of them."
     yield "  limit: 20"
+
+
+def _yaml(text: str) -> str:
+    """Return *text* as YAML that is read as it: in quotes where it would be something else."""
+    plain = re.fullmatch(r"[a-zA-Z][\w./-]*", text, re.ASCII) and isinstance(
+        yaml.safe_load(text), str
+    )
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _levels(spec: Any) -> list[str]:

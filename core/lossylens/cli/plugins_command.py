@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -62,7 +62,7 @@ def show(
         print(json.dumps(shown, indent=2))
     else:
         shows: list[Callable[[], None]] = [partial(_print_found, each) for each in found]
-        shows += [partial(_print_details, each) for each in _troubles(origins)]
+        shows += [partial(_print_details, each) for each in _details(origins, found)]
         for number, show_one in enumerate(shows):
             print("\n" if number else "", end="")
             show_one()
@@ -173,9 +173,10 @@ def _options(options: type) -> Iterator[dict[str, Any]]:
         }
 
 
-def _troubles(plugins: list[PluginInfo]) -> Iterator[dict[str, Any]]:
+def _details(plugins: list[PluginInfo], found: Sequence[object]) -> Iterator[dict[str, Any]]:
+    """Yield what is said of plugins: of those in trouble, or of all where nothing else is shown."""
     for plugin in plugins:
-        if plugin.status != "loaded":
+        if plugin.status != "loaded" or not found:
             yield plugin_details(plugin)
 
 

@@ -67,13 +67,16 @@ def progress_of(run: Path) -> dict[str, Any]:
 
 def _cell(cell: GridCell, failed: int) -> dict[str, Any]:
     score = cell.score
+    state = "scored" if score else "begun" if cell.answered else "to do"
+    if score and cell.answered < cell.questions:
+        state = "scored earlier"  # by a start that asked other questions
     return {
         "vlm": cell.vlm,
         "adaptor": cell.adaptor,
         "codec": cell.codec,
         "level": cell.level,
         "task": cell.task,
-        "state": "scored" if score else "begun" if cell.answered else "to do",
+        "state": state,
         "questions": cell.questions,
         "answered": cell.answered,
         "failed": failed,

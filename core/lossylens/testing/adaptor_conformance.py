@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -303,13 +304,15 @@ class AdaptorConformance(ConformanceSuite):
             path = subject.trained.checkpoint
             again = dict(subject.build(checkpoint=path).provenance())
             changed = path.with_name(f"changed-{path.name}")
-            changed.write_bytes(path.read_bytes() + b"\0")
-            try:
+            content = bytearray(path.read_bytes())
+            content[-1] ^= 1  # of safetensors the last weight
+            changed.write_bytes(content)
+            with contextlib.suppress(LossylensError):  # a format may notice it
                 other = dict(subject.build(checkpoint=changed).provenance())
-            except LossylensError:
-                other = {}
-            hashes = (sorted(found.values()), sorted(other.values()))
-            check(hashes[0] != hashes[1], f"provenance of another checkpoint is the same: {found}")
+                check(
+                    sorted(found.values()) != sorted(other.values()),
+                    f"provenance of another checkpoint is the same: {found}",
+                )
         check(again == found, f"provenance of a second instance: {again}, not {found}")
 
     def test_what_it_does_not_serve_is_left_alone(self, subject: AdaptorSubject) -> None:

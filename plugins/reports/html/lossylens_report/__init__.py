@@ -163,7 +163,7 @@ def _untold(analysis: Analysis) -> Iterator[str]:
     """Yield what is not shown, and the first cells that are not finished."""
     from lossylens_report.findings import progress
 
-    yield from progress(analysis)
+    yield from progress(analysis.comparison.sources)
     for source in analysis.comparison.sources:
         cells = source.unfinished
         yield from (f"  {each}" for each in cells[:_NAMED])

@@ -132,7 +132,7 @@ def _reference(group: Group, model: str) -> CellResult | None:
     """Return the uncompressed cell of the VLM as it is."""
     vlms = {cell.vlm for cell in group.cells if cell.model == model}
     plain = (cell for cell in group.cells if cell.uncompressed and not cell.adaptor)
-    return next((cell for cell in plain if cell.vlm in vlms), None)
+    return next((cell for cell in plain if cell.vlm in vlms and not cell.stale), None)
 
 
 def _obstacle(group: Group, model: str) -> str:
@@ -148,17 +148,20 @@ def _obstacle(group: Group, model: str) -> str:
 
 
 def _uploads(group: Group, model: str) -> list[Upload]:
-    """Return all that a model was run behind, the cheapest first."""
+    """Return all that a model was run behind, the cheapest first.
+
+    Scores of an earlier start are left out, which are of other samples.
+    """
     reference = _reference(group, model)
     found = []
     for cell in group.cells:
-        if cell.model != model or cell.uncompressed:
+        if cell.model != model or cell.uncompressed or cell.stale:
             continue
         cost = group.costs.get(cell.key)
         if cost is None and not math.isfinite(cell.bpp):
             continue
         share, bounds = math.nan, None
-        if reference is not None and reference.value > 0:
+        if group.higher_is_better and reference is not None and reference.value > 0:
             share, bounds = cell.value / reference.value, _bounds(group, cell, reference)
         found.append(
             Upload(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,7 +43,8 @@ def advise(
     """Say what to upload: the cheapest codec and level that keeps the accuracy, or fits a budget.
 
     For each model and task, with 95 % intervals over draws of images that are the same with
-    compression and without. A model with several tasks gets a line for all of them together.
+    compression and without. With --keep, a model with several tasks gets a line for all of them
+    together.
     """
     from lossylens_report.advice import (
         KEPT_SHARES,
@@ -53,6 +55,7 @@ def advise(
         keeping_table,
     )
     from lossylens_report.comparing import compare
+    from lossylens_report.findings import progress
     from lossylens_report.sources import find_sources
 
     size = None if budget is None else _bytes(budget)
@@ -60,7 +63,8 @@ def advise(
     if share is None and size is None:
         share = KEPT_SHARES[0]
     found, _ = find_sources(sources)
-    groups = compare(found).groups
+    comparison = compare(found)
+    groups, untold = comparison.groups, progress(comparison.sources)
     keeping = [] if share is None else advise_keeping(groups, share)
     within = [] if size is None else advise_budget(groups, size)
     if as_json:
@@ -71,12 +75,15 @@ def advise(
                     "keeping": as_json_values(keeping),
                     "budget": size,
                     "within": as_json_values(within),
+                    "unfinished": untold,
                 },
                 indent=2,
                 ensure_ascii=False,
             )
         )
         return
+    for text in untold:
+        print(text, file=sys.stderr)
     if not groups:
         print_text("Nothing is scored yet, so there is no advice.")
     if keeping and share is not None:

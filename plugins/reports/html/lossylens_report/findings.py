@@ -37,9 +37,9 @@ class Warnings:
     texts: tuple[str, ...]
 
 
-def progress(analysis: Analysis) -> list[str]:
+def progress(sources: Sequence[SourceResults]) -> list[str]:
     """Return what of the runs is not shown: cells not finished, and earlier configurations."""
-    return [text for source in analysis.comparison.sources for text in _progress(source)]
+    return [text for source in sources for text in _progress(source)]
 
 
 def _progress(source: SourceResults) -> Iterator[str]:

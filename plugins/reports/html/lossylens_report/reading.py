@@ -76,8 +76,12 @@ def read_run(folder: Path) -> RunReading:
             dataclasses.replace(
                 _cell(row, scores[row.key], metrics[row.task], sizes),
                 fidelity=fidelity.get((row.codec_key, row.task_key), {}),
-                limited=asked[row.task_key] if scores[row.key].limited else None,
+                # How many images an earlier start has asked about is not known any more.
+                limited=None
+                if _is_stale(row) or not scores[row.key].limited
+                else asked[row.task_key],
                 unseen=_place(row) in unseen,
+                stale=_is_stale(row),
             )
             for row in scored
         ]
@@ -129,10 +133,15 @@ def read_run(folder: Path) -> RunReading:
     return RunReading(results, folder.absolute(), replicates, verdicts)
 
 
+def _is_stale(row: GridCell) -> bool:
+    """Whether there are questions that the score does not know."""
+    return row.answered < row.questions
+
+
 def _unfinished(rows: Sequence[GridCell]) -> Iterator[Unfinished]:
     """Yield the cells without a score, and those with answers that it does not know."""
     for row in rows:
-        if row.score and row.answered >= row.questions:
+        if row.score and not _is_stale(row):
             continue
         labels = (_model(row), row.codec, row.level, row.task)
         yield Unfinished(*labels, row.answered, row.questions, scored=bool(row.score))

@@ -86,7 +86,7 @@ def _unfinished(analysis: Analysis) -> Table:
             for source in analysis.comparison.sources
             for cell in source.unfinished
         ),
-        " ".join(progress(analysis)),
+        " ".join(progress(analysis.comparison.sources)),
     )
 
 

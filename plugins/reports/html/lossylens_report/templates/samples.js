@@ -38,9 +38,14 @@ function piece(name) {
 
 // What is shown: in the address, so that it can be passed on.
 
-const state = {set: 0, model: "", beside: "", codec: "", level: "", only: "", topic: "", low: "", high: "", pictured: "1", question: 0, view: "slider"};
+// Without pictures, all questions.  Beside a model is its adapted twin, unless another is chosen or "none".
+const DEFAULTS = {set: 0, model: "", beside: "", codec: "", level: "", only: "", topic: "", low: "", high: "",
+  pictured: DATA.pictured ? "1" : "0", question: 0, view: "slider"};
+const state = {...DEFAULTS};
 
+/** What the address leaves out is as it was at first. */
 function readAddress() {
+  Object.assign(state, DEFAULTS);
   const given = new URLSearchParams(location.hash.slice(1));
   for (const [name, value] of given) if (name in state) state[name] = value;
   state.set = Math.min(Math.max(Number.parseInt(state.set, 10) || 0, 0), DATA.sets.length - 1);
@@ -53,6 +58,7 @@ function writeAddress() {
 }
 
 const set = () => DATA.sets[state.set];
+const besides = () => state.beside === "none" ? "" : state.beside;
 const places = (test) => set().cells.map((cell, place) => ({...cell, place})).filter(test);
 const levelsOf = (model) => places((cell) => cell.model === model && !cell.base && cell.codec === state.codec);
 const baseOf = (model) => places((cell) => cell.model === model && cell.base)[0];
@@ -76,12 +82,14 @@ function choices() {
   fill("model", same(models), state.model);
   const twin = models.find((model) => model.startsWith(`${state.model} + `)) || "";
   const others = models.filter((model) => model !== state.model);
-  fill("beside", [["", "none"], ...same(others)], others.includes(state.beside) || state.beside === "none" ? state.beside : twin);
+  const chosen = others.includes(state.beside) || state.beside === "none";
+  fill("beside", [["none", "none"], ...same(others)], chosen ? state.beside : twin || "none");
+  if (!chosen && !twin) state.beside = "";
   fill("codec", same(unique(places((cell) => cell.model === state.model && !cell.base).map((cell) => cell.codec))), state.codec);
   fill("level", same(levelsOf(state.model).map((cell) => cell.level)), state.level);
   const kinds = [["", "all"], ["flipped", "flipped at this level"], ["any", "flipped at any level of this codec"],
     ["wrong", "wrong at this level"], ["failed", "not scored at this level"]];
-  if (state.beside) kinds.push(["won", "right only with the model beside"], ["lost", "wrong only with the model beside"], ["turned", "either of these"]);
+  if (besides()) kinds.push(["won", "right only with the model beside"], ["lost", "wrong only with the model beside"], ["turned", "either of these"]);
   fill("only", kinds, state.only);
   fill("topic", [["", "all"], ...same(set().topics)], state.topic);
   for (const name of ["low", "high"]) role(name).value = state[name];
@@ -97,7 +105,7 @@ const flips = (before, after) => right(before) !== null && right(after) !== null
 async function material() {
   const mine = levelsOf(state.model);
   const cell = mine.find((each) => each.level === state.level);
-  const twin = state.beside ? levelsOf(state.beside).find((each) => each.level === state.level) : undefined;
+  const twin = besides() ? levelsOf(besides()).find((each) => each.level === state.level) : undefined;
   const base = baseOf(state.model);
   const verdicts = (each) => each ? piece(`verdicts-${each.place}`) : Promise.resolve("");
   const [columns, before, after, beside, rates, all] = await Promise.all([
@@ -242,6 +250,7 @@ function compared(pictures, item, cell, title) {
     other.style.clipPath = `inset(0 0 0 ${slider.value}%)`;
     line.style.left = `${slider.value}%`;
   };
+  slider.dataset.focus = "slider";
   slider.oninput = move;
   move();
   return element("figure", {}, element("div", {className: "compare"}, one, other, line, slider),
@@ -255,7 +264,7 @@ async function detail() {
   if (!shown.length) return pane.replaceChildren(element("p", {className: "soft", textContent: "No question is as asked for above."}));
   const {columns} = data;
   const view = columns.view[place];
-  const models = [state.model, ...(state.beside ? [state.beside] : [])];
+  const models = [state.model, ...(besides() ? [besides()] : [])];
   const cells = [baseOf(state.model), ...levelsOf(state.model)].filter((cell) => cell);
   const twins = cells.map((cell) => models.slice(1).map((model) =>
     places((each) => each.model === model && each.base === cell.base && each.codec === cell.codec && each.level === cell.level)[0]));
@@ -286,6 +295,7 @@ async function detail() {
     element("tbody", {}, ...cells.map((cell, number) => {
       const rate = rates[number] && rates[number][view];
       const name = element("button", {type: "button", textContent: cell.base ? "uncompressed" : cell.level, disabled: cell.base});
+      name.dataset.focus = `level ${cell.level}`;
       name.onclick = () => level(cell.level);
       const row = element("tr", {}, element("th", {scope: "row"}, name), element("td", {textContent: rate ? rate.toFixed(3) : ""}),
         judged(cell, cell.base ? null : cells[0]), ...twins[number].map((twin) => {
@@ -301,8 +311,11 @@ async function detail() {
     })));
   const chosen = cells.find((cell) => !cell.base && cell.level === state.level);
   const toggle = element("button", {type: "button", textContent: state.view === "slider" ? "Side by side" : "Slider"});
+  toggle.dataset.focus = "view";
   toggle.onclick = changeView;
   const topic = columns.topic ? set().topics[columns.topic[place]] : "";
+  // What is pressed is made anew, and keeps the focus.
+  const focused = pane.contains(document.activeElement) ? document.activeElement.dataset.focus : "";
   pane.replaceChildren(
     element("h2", {textContent: item.text}),
     element("p", {className: "soft", textContent: `Answer: ${item.answer || "not given"}; sample ${item.id}${topic ? `; ${topic}` : ""}`},
@@ -310,6 +323,7 @@ async function detail() {
     ...(chosen ? [compared(pictures, item, chosen, `sample ${item.id}`)] : []),
     element("p", {}, toggle),
     element("div", {className: "scroll", tabIndex: 0, role: "group", ariaLabel: "Answers"}, table));
+  if (focused) pane.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
 }
 
 // Acting
@@ -349,7 +363,6 @@ function help() {
 find("#filters").addEventListener("change", (event) => {
   const name = event.target.dataset.role;
   state[name] = name === "pictured" ? (event.target.checked ? "1" : "0") : event.target.value;
-  if (name === "beside" && !state.beside) state.beside = "none";
   update();
 });
 find("#help-button").addEventListener("click", help);
@@ -375,15 +388,14 @@ addEventListener("keydown", (event) => {
   const on = event.target;
   if (on.matches("select, input:not([type=range]):not([type=checkbox])")) return;
   // Arrows and the like scroll and slide where they are used, and choose in the list alone.
-  if (event.key.length > 1 && on !== list && on !== document.body) return;
+  const chooses = on === list || (on === document.body && event.key.startsWith("Arrow"));
+  if (event.key.length > 1 && !chooses) return;
   const act = KEYS[event.key];
   if (!act) return;
   event.preventDefault();
   act();
 });
 
-// Without pictures, all questions.
-if (!DATA.pictured) state.pictured = "0";
 if (innerWidth < 700) find("#filters").open = false;
 readAddress();
 update();
