@@ -7,16 +7,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from lossylens.errors import LossylensError
 from lossylens.executor import Resources
 from lossylens.failure import Failure
-from lossylens.run.executors.local import LocalExecutor
-from lossylens.run.jobs import JobByJob
+from lossylens.run.executors.local import LocalExecutor, _free
+from lossylens.run.executors.process import WorkerProcess
+from lossylens.run.jobs import JobByJob, closing_workers
 
 JOBS = """
-import ctypes, os, signal, subprocess, sys, tempfile, time
+import ctypes, hashlib, os, signal, subprocess, sys, tempfile, time
 from lossylens.errors import ImageError, RequirementError
 
 def work(job):
@@ -61,6 +64,10 @@ def work(job):
                 time.sleep(60)
         Swallowing()
         time.sleep(60)
+    if job == "native":
+        # Which no signal interrupts.
+        print(os.getpid(), file=open(os.environ["PIDS"], "a"), flush=True)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
     if job == "sleep":
         child = subprocess.Popen(["sleep", "60"])
         print(os.getpid(), child.pid, file=open(os.environ["PIDS"], "a"), flush=True)
@@ -212,6 +219,63 @@ def test_workers_end_when_the_driver_is_killed(work, tmp_path, monkeypatch) -> N
     assert list(temporary.iterdir()) == []
 
 
+def test_native_code_ends_when_the_driver_is_killed(work, tmp_path, monkeypatch) -> None:
+    """It does not heed the signal, and nobody is left to see to its time limit."""
+    pids = tmp_path / "pids"
+    monkeypatch.setenv("PIDS", str(pids))
+    script = DRIVER.replace('[["temporary"], ["sleep"]]', '[["native"]]')
+    (tmp_path / "driver.py").write_text(script)
+    with subprocess.Popen([sys.executable, tmp_path / "driver.py", tmp_path]) as driver:
+        while not pids.exists() or not pids.read_text().strip():
+            time.sleep(0.05)
+        driver.kill()
+    assert ended(int(pids.read_text()))
+
+
+def test_what_was_done_before_a_limit_was_passed_counts(work) -> None:
+    """Although nobody had time to take it until then."""
+    resources = Resources(workers=1, threads=1, memory=400_000_000)
+    worker = WorkerProcess(JobByJob(work, "the test"), resources)
+    worker.give(["a", "greedy", "b"])
+    limit = time.monotonic() + 60
+    while worker._child.memory < 500_000_000 and time.monotonic() < limit:
+        time.sleep(0.01)
+    done = worker.check()
+    failure = Failure("it took more than 0.4 GB of memory (run.memory)")
+    assert done == [("a", "A"), ("greedy", failure)]
+    while worker.busy:
+        done += worker.take()
+    assert done[-1] == ("b", "B")
+    worker.stop()
+
+
+def test_workers_end_though_an_error_is_kept(work) -> None:
+    kept = []
+    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    with LocalExecutor() as executor:
+        resources = Resources(workers=2, threads=1)
+        try:
+            results = executor.run(JobByJob(work, "the test"), [["a"], ["b"], ["c"]], resources)
+            with closing_workers(results):
+                next(results)
+                raise ValueError
+        except ValueError as error:
+            kept.append(error)
+        there = {each.pid for each in psutil.Process().children(recursive=True)}
+        assert there <= before
+
+
+@pytest.mark.parametrize(
+    ("count", "shares"),
+    [(1, ["0", "1", "2", "3"]), (2, ["0,1", "2,3"]), (0.5, ["0", "1", "2", "3", "0", "1"])],
+)
+def test_each_worker_has_its_gpus(count: float, shares: list[str]) -> None:
+    alive: list[SimpleNamespace] = []
+    for _ in shares:
+        alive.append(SimpleNamespace(devices=_free(["0", "1", "2", "3"], alive, count)))
+    assert [",".join(each.devices) for each in alive] == shares
+
+
 def test_workers_compute_in_one_thread(work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
@@ -231,6 +295,7 @@ def test_workers_compute_in_one_thread(work, monkeypatch: pytest.MonkeyPatch) ->
         ([81559] * 4, 2, 2),
         # Smaller ones: as many together as are asked for.
         ([24576] * 8, 1, 2),
+        ([32768] * 8, 1, 2),  # three each, and not three, three and two
         ([24576, 81559, 24576], 2, 1),
         ([], 2, 1),
     ],
@@ -354,7 +419,7 @@ def wait_for_a_line(path: Path) -> None:
 
 def ended(pid: int) -> bool:
     """Whether a process ends within seconds; it may stay as an unburied child of init."""
-    for _ in range(100):
+    for _ in range(300):
         try:
             if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
                 return True

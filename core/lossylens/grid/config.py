@@ -6,6 +6,7 @@ as ``codecs.jpeg.levels[2]`` (items count from 0), before anything is written.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,10 @@ from lossylens.vlm import VlmSpec
 #: Sections that must be there and not empty, with an example for the error.
 REQUIRED = {"codecs": "jpeg:", "vlms": "nano:", "tasks": "pope: {data: POPE.tsv}"}
 SECTIONS = (*REQUIRED, "adaptors", "run", "plugins")
+
+
+#: Gigabytes with which no process starts.
+_LEAST_MEMORY = 0.001
 
 
 @dataclass
@@ -492,11 +497,17 @@ def _run_options(values: Mapping[str, Any]) -> tuple[RunOptions, dict[str, str]]
         value = getattr(run, name)
         if value is not None and not value > 0:
             raise ConfigError(f"run.{name}: expected more than 0, got {value}.")
+    if run.memory is not None and not _LEAST_MEMORY <= run.memory < math.inf:
+        raise ConfigError(f"run.memory: expected gigabytes, {_LEAST_MEMORY} or more.")
     run.fidelity = list(_fidelities(run.fidelity))
     if run.shard is not None:
         shard = Shard.of(run.shard)
         if shard is None:
             raise ConfigError(f"run.shard: expected a share such as 3/16, got {run.shard!r}.")
+        if not all(options.out.name for options in (run, written)):
+            raise ConfigError(
+                f"run.out: a share of a run needs a folder with a name, got {written.out}."
+            )
         for options in (run, written):
             options.out = options.out.with_name(options.out.name + shard.suffix)
     folders = {}

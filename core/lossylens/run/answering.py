@@ -18,7 +18,7 @@ from lossylens.grid.plan import CodecLevel, Model
 from lossylens.run.asking import AdaptorRecipe, Answered, AnswerJob, AnswerRecipe, ModelRecipe
 from lossylens.run.collect import Asked, Material
 from lossylens.run.decoding import Bitstream, DecodeJob
-from lossylens.run.jobs import Carried, CodecRecipe, portable
+from lossylens.run.jobs import Carried, CodecRecipe, closing_workers, portable
 from lossylens.run.progress import Step
 from lossylens.store.database import Store
 from lossylens.store.jsonable import short_hash
@@ -222,16 +222,17 @@ class _Session:
         ordered = sorted(todos, key=lambda todo: todo.key in self._crashed)
         chunks = _chunks(self._jobs(ordered))
         died: list[tuple[Todo, Failure]] = []
-        for job, result in self._executor.run(recipe, chunks, resources):
-            todo = ordered[job.number]
-            if not isinstance(result, Failure):
-                self._keep(todo, result)
-            elif job.alone or not result.died:
-                self._fail(todo, ANSWER, result, self._answering)
-            else:
-                died.append((todo, result))
-                if len(died) == result.died:
-                    self._stop(died)
+        with closing_workers(self._executor.run(recipe, chunks, resources)) as results:
+            for job, result in results:
+                todo = ordered[job.number]
+                if not isinstance(result, Failure):
+                    self._keep(todo, result)
+                elif job.alone or result.transient or not result.died:
+                    self._fail(todo, ANSWER, result, self._answering)
+                else:
+                    died.append((todo, result))
+                    if len(died) == result.died:
+                        self._stop(died)
         self._decoding.release()
         self._answering.release()
 

@@ -20,6 +20,7 @@ from lossylens.run.jobs import (
     CodecJob,
     JobByJob,
     backlogs,
+    closing_workers,
     count_images,
     forget_original,
     run_works,
@@ -163,11 +164,13 @@ def encode_all(
         )
         recipe = JobByJob(encode, f"the encoder of {title}")
         keeping = _Keeping(codecs, store, step, config.environment.hidden)
-        done = run_works(executor, recipe, jobs, pending, resources)
-        again = [job for crashed in map(keeping.keep, done) for job in crashed]
+        with closing_workers(run_works(executor, recipe, jobs, pending, resources)) as done:
+            again = [job for crashed in map(keeping.keep, done) for job in crashed]
         # Whose batch has ended a worker may have been harmless; one by one tells.
-        for each in executor.run(recipe, [[job] for job in again], resources):
-            keeping.keep(each)
+        chunks = [[job] for job in again]
+        with closing_workers(executor.run(recipe, chunks, resources)) as done:
+            for each in done:
+                keeping.keep(each)
         keeping.end()
 
 

@@ -6,6 +6,7 @@ which keeps the codecs that it has built and the image that it has read for the 
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -112,6 +113,7 @@ R = TypeVar("R", bound=Timed)
 
 
 A = TypeVar("A")
+T = TypeVar("T")
 B = TypeVar("B")
 
 
@@ -171,6 +173,19 @@ def count_images(backlogs: Iterable[Iterable[ImageWork]]) -> int:
     return sum(len(work.codecs) for works in backlogs for work in works)
 
 
+@contextlib.contextmanager
+def closing_workers(results: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Take results from an executor, and let no worker go on when no more are taken.
+
+    An error that is kept keeps what it has gone through, the executor's generator among it.
+    """
+    try:
+        yield results
+    finally:
+        if isinstance(results, Generator):
+            results.close()
+
+
 def run_works(
     executor: Executor[Any, Any],
     recipe: Recipe[J, R],
@@ -200,10 +215,11 @@ def run_works(
         return replace(work, picture=portable(work.picture, executor))
 
     chunks = (jobs([sent(work) for work in chunk]) for chunk in schedule)
-    for job, result in executor.run(recipe, chunks, resources):
-        if not isinstance(result, Failure):
-            schedule.learn(job.codec.where, job.pixels, result.spent)
-        yield job, result
+    with closing_workers(executor.run(recipe, chunks, resources)) as done:
+        for job, result in done:
+            if not isinstance(result, Failure):
+                schedule.learn(job.codec.where, job.pixels, result.spent)
+            yield job, result
 
 
 def forget_original() -> None:

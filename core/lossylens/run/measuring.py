@@ -20,7 +20,7 @@ from lossylens.grid.config import Config
 from lossylens.grid.plan import CodecLevel, Plan
 from lossylens.registry.fidelity import FIDELITIES, Fidelity
 from lossylens.run.collect import Material
-from lossylens.run.jobs import JobByJob, backlogs, count_images, run_works
+from lossylens.run.jobs import JobByJob, backlogs, closing_workers, count_images, run_works
 from lossylens.run.measure_jobs import MeasureJob, measure
 from lossylens.run.progress import progress
 from lossylens.run.schedule import ImageWork
@@ -93,13 +93,20 @@ class Measuring:
         def jobs(works: Sequence[ImageWork]) -> list[MeasureJob]:
             return [job(work, codec) for work in works for codec in work.codecs]
 
-        resources = Resources(workers=run.workers, threads=1, memory=self._config.memory)
+        on_device = any(codec.wants_device for codec in self._codecs)
+        resources = Resources(
+            workers=run.workers,
+            threads=None if on_device else 1,
+            gpus=1 if on_device else 0,
+            seconds=run.timeout,
+            memory=self._config.memory,
+        )
         recipe = JobByJob(measure, "measuring fidelity")
-        with progress("Measuring fidelity", count, "images") as step:
-            for done, result in run_works(executor, recipe, jobs, works, resources):
-                self._store.add_fidelities(
-                    list(_records(done, result if isinstance(result, Failure) else result.values))
-                )
+        results = run_works(executor, recipe, jobs, works, resources)
+        with progress("Measuring fidelity", count, "images") as step, closing_workers(results):
+            for done, result in results:
+                values = result if isinstance(result, Failure) else result.values
+                self._store.add_fidelities(list(_records(done, values)))
                 step.advance()
 
     def _bitstreams(self, codec: str) -> dict[str, str]:

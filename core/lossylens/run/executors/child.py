@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, Pipe
@@ -24,8 +25,7 @@ from typing import Any
 
 import psutil
 
-#: Seconds that a process gets to end when it is asked to.
-_PATIENCE = 5.0
+from lossylens.run.executors.serving import PATIENCE
 
 #: Bytes for which every system has room in a pipe of which it says that it can be written to.
 _SMALL = 1024
@@ -70,7 +70,10 @@ class Child:
         writer = threading.Thread(target=_write, args=(self.pipe, self._outbox), daemon=True)
         writer.start()
         # At the latest when this interpreter ends.
-        self._end = weakref.finalize(self, _stop, self.pipe, self._process, self._outbox, writer)
+        self._asked = _Asked()
+        self._end = weakref.finalize(
+            self, _stop, self.pipe, self._process, self._outbox, writer, self._asked
+        )
 
     @property
     def alive(self) -> bool:
@@ -102,16 +105,38 @@ class Child:
     def wait(self) -> int | None:
         """Return how a process ended whose pipe did, None if it has not."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_PATIENCE)
+            self._process.wait(PATIENCE)
         return self._process.returncode
 
     def kill(self) -> None:
         """End it and all that it has started, at once."""
         kill_group(self._process.pid)
 
+    def ask(self) -> None:
+        """Ask it and all that it has started to end."""
+        self._asked.once(self._process.pid)
+
     def stop(self) -> None:
         """Ask it and all that it has started to end; after some seconds, end it."""
         self._end()
+
+
+class _Asked:
+    """When a process was asked to end."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def once(self, leader: int) -> None:
+        """Ask a process and all that it has started, unless that was done."""
+        if self._at is None:
+            self._at = time.monotonic()
+            kill_group(leader, signal.SIGTERM)
+
+    @property
+    def left(self) -> float:
+        """Seconds that it still gets."""
+        return max(0.0, PATIENCE - (time.monotonic() - (self._at or 0.0)))
 
 
 def _write(pipe: Connection[Any, Any], outbox: _Outbox) -> None:
@@ -126,17 +151,18 @@ def _stop(
     process: subprocess.Popen[bytes],
     outbox: _Outbox,
     writer: threading.Thread,
+    asked: _Asked,
 ) -> None:
     outbox.put(None)
     # What it has started may outlive it.
-    kill_group(process.pid, signal.SIGTERM)
+    asked.once(process.pid)
     try:
-        process.wait(_PATIENCE)
+        process.wait(asked.left)
     except subprocess.TimeoutExpired:
         kill_group(process.pid)
         process.wait()
     # Nothing may be written to what has this pipe's number next.
-    writer.join(_PATIENCE)
+    writer.join(PATIENCE)
     pipe.close()
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
@@ -68,9 +69,13 @@ class LocalExecutor(Executor[Any, Any]):
 
 
 def _gpus(resources: Resources, devices: Sequence[str]) -> float:
-    """Return how many GPUs each worker gets: more of smaller ones than it asks for."""
+    """Return how many GPUs each worker gets: more of smaller ones than it asks for.
+
+    A share of one, or whole ones.
+    """
     smallest = _smallest_memory() if devices and resources.gpu_memory else 0
-    return resources.gpus * max(1.0, resources.gpu_memory / smallest if smallest else 1.0)
+    found = resources.gpus * max(1.0, resources.gpu_memory / smallest if smallest else 1.0)
+    return found if found <= 1 else math.ceil(found)
 
 
 def _most(resources: Resources, devices: int, gpus: float) -> int:
@@ -92,7 +97,9 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _stop(workers: Iterable[WorkerProcess[Any, Any]]) -> None:
+def _stop(workers: Sequence[WorkerProcess[Any, Any]]) -> None:
+    for worker in workers:  # so that they end together
+        worker.ask()
     for worker in workers:
         worker.stop()
 
@@ -107,10 +114,9 @@ def _answering(busy: Sequence[WorkerProcess[Any, Any]]) -> list[WorkerProcess[An
 def _free(
     devices: Sequence[str], alive: Iterable[WorkerProcess[Any, Any]], count: float
 ) -> tuple[str, ...]:
-    """Return the devices of another worker."""
-    taken = {device for worker in alive for device in worker.devices}
-    free = [device for device in devices if device not in taken]
-    return tuple(free[: math.ceil(count)])
+    """Return the devices of another worker: those that fewest have."""
+    taken = Counter(device for worker in alive for device in worker.devices)
+    return tuple(sorted(devices, key=lambda device: taken[device])[: math.ceil(count)])
 
 
 def _devices() -> list[str]:

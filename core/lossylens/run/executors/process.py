@@ -9,6 +9,7 @@ decoding beside a model, decoders in native libraries, and what the conformance 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -136,7 +137,26 @@ class WorkerProcess(Worker[J, R]):
         if failure is None:
             return []
         self._child.kill()
-        return self._lost(failure)
+        # What was done before and lies in the pipe has nothing to do with it.
+        done = self._left_in_pipe()
+        return done + self._lost(failure) if self.busy else self._ended(done)
+
+    def _left_in_pipe(self) -> list[tuple[J, R | Failure]]:
+        """Return the results of a process that was killed which were not taken yet."""
+        found: list[tuple[J, R | Failure]] = []
+        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
+            while self.busy:
+                kind, content, _ = self.pipe.recv()
+                if kind == "begun":
+                    self.begun = content
+                elif kind == "result":
+                    found.append((self._next_job(), content))
+                    self.begun = self.begun and self.begun - 1
+        return found
+
+    def _ended(self, done: list[tuple[J, R | Failure]]) -> list[tuple[J, R | Failure]]:
+        self.stop()
+        return done
 
     def _excess(self) -> Failure | None:
         seconds, memory = self._resources.seconds, self._resources.memory
@@ -188,6 +208,10 @@ class WorkerProcess(Worker[J, R]):
             # Nobody here did it; the kernel does when memory runs out.
             return Failure(f"{reason}, perhaps for want of memory", transient=True)
         return Failure(reason, fault=f"died {code}")
+
+    def ask(self) -> None:
+        """Ask the process and all that it has started to end, which :meth:`stop` waits for."""
+        self._child.ask()
 
     def stop(self) -> None:
         """End the process and all that it has started, such as an encoder."""

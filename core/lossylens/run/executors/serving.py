@@ -14,6 +14,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -30,6 +31,9 @@ TAKEN = b""
 #: Results that the driver need not have taken before the next job is begun; what a killed
 #: driver loses, however slow it was.
 _AHEAD = 3
+
+#: Seconds that a process gets to end when it is asked to.
+PATIENCE = 5.0
 
 #: Seconds after which leaving is tried again.
 _MOMENT = 0.01
@@ -112,8 +116,11 @@ def _receive(
                 except Exception as error:
                     _say(pipe, "stop", f"a job cannot be passed to a process: {describe(error)}")
     except (EOFError, OSError):
-        # The driver is gone.  This interrupts the job at hand as well.
+        # The driver is gone.  This interrupts the job at hand as well, unless that is in native
+        # code, which nobody would bound any more.
         os.killpg(0, signal.SIGTERM)
+        time.sleep(PATIENCE)
+        os.killpg(0, signal.SIGKILL)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from lossylens.executor import ExecutorSpec
 from lossylens.hookspecs import hookimpl
 
+#: Of a CPU or GPU, the least that Ray knows.
+_LEAST_SHARE = 0.0001
+
 
 @dataclass
 class PlacementOptions:
@@ -33,8 +36,10 @@ class PlacementOptions:
         """Check the values."""
         for name in ("cpus", "gpus"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a number, 0 or more, got {value}")
+            if value and not _LEAST_SHARE <= value < math.inf:
+                raise ValueError(f"{name} must be a number, 0 or {_LEAST_SHARE} or more: {value}")
+        if self.gpus is not None and self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus must be a share of one, or whole ones, got {self.gpus}")
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise ValueError(f"memory must be gigabytes, more than 0, got {self.memory}")
         if self.workers is not None and self.workers < 1:

@@ -165,9 +165,11 @@ def test_a_plugin_that_is_not_in_the_run() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"cpus": -1}, "cpus must be a number, 0 or more"),
+        ({"cpus": -1}, "cpus must be a number, 0 or 0.0001 or more"),
         ({"cpus": float("nan")}, "cpus must be a number"),
         ({"gpus": float("inf")}, "gpus must be a number"),
+        ({"cpus": 0.00001}, "cpus must be a number"),
+        ({"gpus": 1.5}, "gpus must be a share of one, or whole ones"),
         ({"memory": 0}, "memory must be gigabytes, more than 0"),
         ({"workers": 0}, "workers must be at least 1"),
     ],
