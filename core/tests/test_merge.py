@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lossylens.cli import main
@@ -39,9 +40,10 @@ def contents(folder: Path) -> dict[str, object]:
             group = " GROUP BY stage, part" if "sum(" in columns else ""
             rows = database.execute(f"SELECT {columns} FROM {table}{group}").fetchall()
             found[table] = sorted(rows, key=repr)
-    for path in (folder / "bitstreams").rglob("*"):
-        if path.is_file():
-            found[path.name] = path.read_bytes()
+    for section in ("bitstreams", "features"):
+        for path in (folder / section).rglob("*"):
+            if path.is_file():
+                found[str(path.relative_to(folder))] = path.read_bytes()
     return found
 
 
@@ -120,6 +122,117 @@ def test_what_differs_is_refused(folder: Path, query: str, message: str) -> None
     changed(SHARES[1], query)
     with pytest.raises(StoreError, match=message):
         merge(Path("joined"), SHARES)
+    assert contents(folder / "joined") == before
+
+
+def test_nothing_is_taken_of_what_is_refused(folder: Path) -> None:
+    """Bitstreams and features of a share come only after its tables were found to be equal."""
+    keep_features(SHARES[1], b"some")
+    merge(Path("joined"), SHARES[:1])
+    before = contents(folder / "joined")
+    changed(SHARES[1], "UPDATE parts SET description = '{}' WHERE kind = 'task'")
+    with pytest.raises(StoreError, match=r"has other parts .* nothing of it was taken"):
+        merge(Path("joined"), SHARES[1:2])
+    assert contents(folder / "joined") == before
+
+
+def keep_features(share: Path, features: bytes) -> None:
+    path = share / "features" / "codec" / "ab" / "abcdef"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(features)
+
+
+def test_features_that_differ_are_refused(folder: Path) -> None:
+    """They are results like rows, and of equal size whatever they say."""
+    for share, features in zip(SHARES, (b"some", b"some", b"else"), strict=True):
+        keep_features(share, features)
+    merge(Path("joined"), SHARES[:2])
+    before = contents(folder / "joined")
+    assert before["features/codec/ab/abcdef"] == b"some"
+    with pytest.raises(StoreError, match=r"has other features .* \(image abcdef\)"):
+        merge(Path("joined"), SHARES)
+    assert contents(folder / "joined") == before
+
+
+#: A failure in every table that has some.
+FAIL = {
+    "images": "width = NULL, height = NULL, format = NULL, failure = 'out of luck'",
+    "encodings": "bitstream = NULL, bytes = NULL, failure = 'out of luck'",
+    "predictions": "text = NULL, usage = NULL, stage = 'answer', failure = 'out of luck'",
+    "fidelity": "value = NULL, failure = 'out of luck'",
+}
+
+
+@pytest.fixture
+def failed(folder: Path) -> Path:
+    """The first share before it was done again, when nothing of it had a result."""
+    for table, failure in FAIL.items():
+        changed(SHARES[0], f"UPDATE {table} SET {failure} WHERE failure IS NULL")
+    shutil.rmtree(SHARES[0] / "bitstreams")
+    before = shutil.copytree(SHARES[0], Path("failed"))
+    main(["run", "config.yaml", "--shard", "1/3", "run.retry_failed=true"])
+    return before
+
+
+def test_results_replace_failures_in_any_order(folder: Path, failed: Path) -> None:
+    """A share that was done again belongs to what it was, whichever is merged first."""
+    again = contents(SHARES[0])
+    for out, shares in {"one": (failed, SHARES[0]), "two": (SHARES[0], failed)}.items():
+        for _ in range(2):
+            for share in shares:
+                merge(Path(out), [share])
+            merged = contents(folder / out)
+            for name in again.keys() - {"samples", "sample_images"}:
+                assert merged[name] == again[name], name
+    assert contents(folder / "one") == contents(folder / "two")
+
+
+def test_the_first_of_two_failures_stays(folder: Path, failed: Path) -> None:
+    merge(Path("joined"), [failed])
+    before = contents(folder / "joined")
+    for table in FAIL:
+        changed(failed, f"UPDATE {table} SET failure = 'no time'")
+    merge(Path("joined"), [failed])
+    assert contents(folder / "joined") == before
+
+
+def test_results_that_differ_are_refused_beside_failures(folder: Path, failed: Path) -> None:
+    """Failures are left out of the comparison, and nothing else is."""
+    merge(Path("joined"), [failed, SHARES[0]])
+    changed(SHARES[0], "UPDATE fidelity SET value = 1")
+    with pytest.raises(StoreError, match="has other fidelity"):
+        merge(Path("joined"), [failed, SHARES[0]])
+
+
+def test_merging_again_takes_time_in_proportion(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of SQLite are counted, because seconds depend on the machine."""
+    timings = 8000
+    changed(
+        SHARES[0],
+        "INSERT INTO timings WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1"
+        f" FROM numbers LIMIT {timings}) SELECT 'answer', 'x', 1, n / 2 FROM numbers",
+    )
+    merge(Path("joined"), SHARES)
+    before = contents(folder / "joined")
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1000
+        return 0
+
+    def counting(*args: Any, **options: Any) -> sqlite3.Connection:
+        database = connect(*args, **options)
+        database.set_progress_handler(step, 1000)
+        return database
+
+    connect = sqlite3.connect
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", counting)
+        merge(Path("joined"), SHARES[:1])
+    assert 0 < steps < 500 * timings
     assert contents(folder / "joined") == before
 
 

@@ -18,8 +18,8 @@ def merge(
 ) -> None:
     """Join run folders of shares (`lossylens run --shard`) into one.
 
-    What is merged already stays as it is.  Start the run without --shard afterwards: it does
-    what is left, and scores.
+    Results that are merged already stay as they are; a failure gives way to a result.  Start
+    the run without --shard afterwards: it does what is left, and scores.
     """
     from lossylens.store.merging import merge as join
 

@@ -1,38 +1,57 @@
 """Joining run folders of one configuration, each with a share of the images, into one.
 
 Keys are hashes of what decides a result, so equal keys must hold equal results; where they
-do not, the machines differ, and nothing is joined.  Scores, and what is of all images
-together, are made by the next start of the run.
+do not, the machines differ, and nothing is joined.  A failure is no result: a share may have
+been done again with ``run.retry_failed``, and what it has found then replaces the failure.
+Scores, and what is of all images together, are made by the next start of the run.
 """
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from lossylens.errors import StoreError
 from lossylens.store.bitstreams import read_bitstream, write_bitstream
 from lossylens.store.database import Store
 
-#: What is joined, with the columns of the key, and which rows.  What failed for a reason that
-#: may pass is asked again wherever it is.
+
+class _Table(NamedTuple):
+    """How a table is joined.
+
+    Attributes:
+        key: columns.
+        result: condition of the rows that are no failure.
+        wanted: condition of the rows that are joined.
+    """
+
+    key: str
+    result: str = "1"
+    wanted: str = "1"
+
+
+#: What is joined.  What failed for a reason that may pass is asked again wherever it is.
 _TABLES = {
-    "parts": ("key", "1"),
-    "images": ("sha256", "1"),
-    "cells": ("key", "1"),
-    "encodings": ("codec, image", "NOT transient"),
-    "predictions": ("cell, sample", "NOT transient"),
-    "fidelity": ("codec, image, metric", "1"),
-    "notes": ("part, text", "1"),
+    "parts": _Table("key"),
+    "images": _Table("sha256", "failure IS NULL"),
+    "cells": _Table("key"),
+    "encodings": _Table("codec, image", "bitstream IS NOT NULL", "NOT transient"),
+    "predictions": _Table("cell, sample", "text IS NOT NULL", "NOT transient"),
+    # SQLite has NULL for a value that is not a number.
+    "fidelity": _Table("codec, image, metric", "failure IS NULL"),
+    "notes": _Table("part, text"),
 }
 
 
 def merge(target: Path, sources: Sequence[Path]) -> tuple[int, int]:
     """Join *sources* into the run folder *target*, which is made where it is not there.
 
-    Each is taken in whole or not at all.  One that was taken in before adds nothing.
+    Each is taken in whole or not at all.  One that was taken in before adds nothing.  A result
+    replaces a failure, and nothing else that *target* has is replaced.
 
     Returns:
         The number of encodings and of answers, failures among them, that *target* has now.
@@ -91,14 +110,19 @@ def _grid(store: Store) -> list[tuple[str, ...]]:
 
 
 def _take_in(store: Store, other: Store) -> None:
-    for row in other.rows("SELECT DISTINCT bitstream FROM encodings WHERE bitstream IS NOT NULL"):
-        write_bitstream(store.folder, read_bitstream(other.folder, row["bitstream"]))
-    _copy_features(other.folder, store.folder)
     with store.attached(other) as database:
-        for table, (key, wanted) in _TABLES.items():
-            _check_equal(database, table, key, wanted, other.folder)
+        for name, table in _TABLES.items():
+            _check_equal(database, name, table, other.folder)
+        _check_features(other.folder, store.folder)
+        _copy_bitstreams(database, other.folder, store.folder)
+        _copy_features(other.folder, store.folder)
+        for name, (key, result, wanted) in _TABLES.items():
             database.execute(
-                f"INSERT OR IGNORE INTO main.{table} SELECT * FROM other.{table} WHERE {wanted}"  # noqa: S608  # names of ours
+                f"DELETE FROM main.{name} WHERE NOT ({result}) AND ({key}) IN"  # noqa: S608  # names of ours
+                f" (SELECT {key} FROM other.{name} WHERE {wanted} AND {result})"
+            )
+            database.execute(
+                f"INSERT OR IGNORE INTO main.{name} SELECT * FROM other.{name} WHERE {wanted}"  # noqa: S608
             )
         _take_timings(database)
 
@@ -113,12 +137,12 @@ def _take_timings(database: sqlite3.Connection) -> None:
     known = database.execute(
         "SELECT 1 FROM other.runs AS it JOIN main.runs USING (started, config, manifest) LIMIT 1"
     ).fetchone()
+    # Numbered among its like, a timing that is there as often is equal to one that is there.
+    numbered = "SELECT *, row_number() OVER (PARTITION BY stage, part, items, seconds) FROM"
+    besides = f"EXCEPT {numbered} main.timings" if known else ""
     database.execute(
-        "INSERT INTO main.timings SELECT stage, part, items, seconds FROM"
-        " (SELECT *, row_number() OVER (PARTITION BY stage, part, items, seconds) AS copy"
-        " FROM other.timings) AS it WHERE ? OR copy > (SELECT count(*) FROM main.timings"
-        " WHERE (stage, part, items, seconds) = (it.stage, it.part, it.items, it.seconds))",
-        (known is None,),
+        "INSERT INTO main.timings SELECT stage, part, items, seconds FROM"  # noqa: S608
+        f" ({numbered} other.timings {besides})"
     )
     database.execute(
         "INSERT INTO main.runs (started, ended, outcome, config, manifest)"
@@ -126,35 +150,65 @@ def _take_timings(database: sqlite3.Connection) -> None:
     )
 
 
-def _check_equal(
-    database: sqlite3.Connection, table: str, key: str, wanted: str, source: Path
-) -> None:
-    """Make sure that rows of one key are the same.
+def _check_equal(database: sqlite3.Connection, name: str, table: _Table, source: Path) -> None:
+    """Make sure that results of one key are the same.
 
     Raises:
         StoreError: some are not; names the first.
     """
-    columns = [row["name"] for row in database.execute(f"PRAGMA main.table_info({table})")]
+    columns = [row["name"] for row in database.execute(f"PRAGMA main.table_info({name})")]
     # A position is of the latest configuration, and no result.
-    differ = " OR ".join(
-        f"main.{table}.{each} IS NOT it.{each}" for each in columns if each != "position"
-    )
+    differ = " OR ".join(f"ours.{each} IS NOT it.{each}" for each in columns if each != "position")
+    key, result, wanted = table
     found = database.execute(
-        f"SELECT it.* FROM (SELECT * FROM other.{table} WHERE {wanted}) AS it"  # noqa: S608
-        f" JOIN main.{table} USING ({key}) WHERE {differ} LIMIT 1"
+        f"SELECT it.* FROM (SELECT * FROM other.{name} WHERE {wanted} AND {result}) AS it"  # noqa: S608
+        f" JOIN (SELECT * FROM main.{name} WHERE {result}) AS ours USING ({key})"
+        f" WHERE {differ} LIMIT 1"
     ).fetchone()
     if found is not None:
         named = ", ".join(f"{each} {str(found[each])[:12]}" for each in key.split(", "))
-        raise StoreError(
-            f"{source} has other {table} than what is merged already ({named}): the same plugin,"
-            " options and data gave two results, so the machines differ; nothing of it was taken"
-        )
+        raise _differs(source, name, named)
+
+
+def _check_features(source: Path, target: Path) -> None:
+    """Make sure that feature files of one name are the same.
+
+    Raises:
+        StoreError: some are not; names the first.
+    """
+    for path in _features(source):
+        name = path.relative_to(source)
+        if (target / name).exists() and not filecmp.cmp(path, target / name, shallow=False):
+            raise _differs(source, "features", f"image {path.name[:12]}")
+
+
+def _differs(source: Path, what: str, named: str) -> StoreError:
+    return StoreError(
+        f"{source} has other {what} than what is merged already ({named}): the same plugin,"
+        " options and data gave two results, so the machines differ; nothing of it was taken"
+    )
+
+
+def _copy_bitstreams(database: sqlite3.Connection, source: Path, target: Path) -> None:
+    for row in database.execute(
+        "SELECT DISTINCT bitstream FROM other.encodings WHERE bitstream IS NOT NULL"
+    ):
+        write_bitstream(target, read_bitstream(source, row["bitstream"]))
 
 
 def _copy_features(source: Path, target: Path) -> None:
-    """Copy what is measured of single images for metrics of whole sets."""
-    for path in (source / "features").rglob("*"):
+    for path in _features(source):
         to = target / path.relative_to(source)
-        if path.is_file() and not path.name.startswith(".") and not to.exists():
+        if not to.exists():
             to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, to)
+            # Half a file would differ from the whole one ever after.
+            temporary = to.with_name(f".{to.name}.tmp")
+            shutil.copyfile(path, temporary)
+            temporary.replace(to)
+
+
+def _features(folder: Path) -> Iterator[Path]:
+    """Yield the files of what is measured of single images for metrics of whole sets."""
+    for path in (folder / "features").rglob("*"):
+        if path.is_file() and not path.name.startswith("."):
+            yield path
