@@ -124,6 +124,47 @@ def test_questions_are_filtered_by_rate_and_verdict(page_file: Path, opened: Any
             assert marks.split("→")[1].strip() == "✗"
 
 
+def test_what_is_pressed_keeps_the_focus(page_file: Path, opened: Any) -> None:
+    with opened(page_file, beside=True) as page:
+        shown(page)
+        page.get_by_role("button", name="b16").click()
+        page.wait_for_selector("tr[aria-current]:has-text('b16')")
+        assert page.evaluate("document.activeElement.textContent") == "b16"
+        page.get_by_role("button", name="Side by side").click()
+        page.wait_for_selector("#detail .beside")
+        assert page.evaluate("document.activeElement.textContent") == "Slider"
+
+
+def test_a_link_shows_all_that_it_says_and_nothing_else(page_file: Path, opened: Any) -> None:
+    with opened(page_file, beside=True) as page:
+        total = shown(page)
+        page.locator("[data-role=only]").select_option("wrong")
+        page.wait_for_selector(f"#count:not(:has-text('{total:,} of'))")
+        page.evaluate("location.hash = '#level=b16&question=3'")
+        page.wait_for_selector("tr[aria-current]:has-text('b16')")
+        assert page.locator("[data-role=only]").input_value() == ""
+        assert shown(page) == total
+        assert "question=3" in page.url
+
+
+def test_no_model_beside_is_a_choice(
+    make_config: Callable[..., Any], opened: Any, tmp_path: Path
+) -> None:
+    config = make_config("adaptors.none=", "adaptors.darken.by=3")
+    run(config, lambda line: None)
+    write_report(config.run.out, out=tmp_path / "adapted")
+    with opened(tmp_path / "adapted" / "samples.html", beside=True) as page:
+        shown(page)
+        beside = page.locator("[data-role=beside]")
+        assert beside.input_value() == "seer + darken"
+        beside.select_option("none")
+        page.wait_for_function("location.hash.includes('beside=none')")
+        page.locator("[data-role=level]").select_option("b16")
+        page.wait_for_selector("tr[aria-current]:has-text('b16')")
+        assert beside.input_value() == "none"
+        assert page.locator("#detail thead th").count() == 3
+
+
 @pytest.mark.parametrize("width", [1200, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(page_file: Path, opened: Any, width: int, scheme: str) -> None:
