@@ -353,7 +353,7 @@ def test_a_worker_that_takes_several_jobs_at_once(counting) -> None:
     jobs = ["a", "b", "c", "d", "crash", "e", "f", "g"]
     resources = Resources(kept=True)
     with LocalExecutor() as executor:
-        results = list(executor.run(counting, [jobs[:5], jobs[5:]], resources))
+        results = list(executor.run(counting, [jobs], resources))
         again = list(executor.run(counting, [["h"]], resources))
     assert [job for job, _ in results] == jobs
     failed = [result for _, result in results if isinstance(result, Failure)]
