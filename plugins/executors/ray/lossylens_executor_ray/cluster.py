@@ -302,12 +302,21 @@ def _connect(address: str) -> None:
         raise RequirementError(f"run.executor.address: {address}: {_line(error)}") from error
 
 
+#: What an HTTP/2 client begins with, and an empty frame of settings, with which its server does.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+
 def _check_reachable(address: str) -> None:
-    """Make sure that something listens; Ray would wait for a minute, and end the process."""
+    """Make sure that a server of Ray's kind listens, which Ray would wait for for minutes."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
-            pass
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as link:
+            if not _speaks_http2(link):
+                raise RequirementError(
+                    f"run.executor.address: no Ray cluster at {address}, but another server; the"
+                    " address is that of `ray status`, by default with port 6379"
+                )
     except ValueError:
         raise RequirementError(
             f"run.executor.address: expected HOST:PORT, auto or local, got {address!r}"
@@ -317,6 +326,17 @@ def _check_reachable(address: str) -> None:
         raise RequirementError(
             f"run.executor.address: no Ray cluster at {address}: {reason}"
         ) from error
+
+
+def _speaks_http2(link: socket.socket) -> bool:
+    """Whether a server answers as HTTP/2 wants it (RFC 9113, 3.4), which Ray's head speaks."""
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return True  # Ray encrypts; nothing plain is understood
+    link.sendall(_PREFACE + _SETTINGS)
+    begun = b""
+    while len(begun) < len(_SETTINGS) and (more := link.recv(len(_SETTINGS) - len(begun))):
+        begun += more
+    return len(begun) == len(_SETTINGS) and begun[3] == _SETTINGS[3]
 
 
 def _line(error: BaseException) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import pickle
 import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,18 @@ def test_no_cluster_at_the_address(unused: int) -> None:
     with pytest.raises(RequirementError, match=r"^run.executor.address: no Ray cluster at") as told:
         Cluster(f"127.0.0.1:{unused}")
     assert "\n" not in str(told.value)
+
+
+def test_another_server_at_the_address() -> None:
+    """Such as Ray's own dashboard."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(RequirementError, match=r"no Ray cluster at .*, but another server"):
+            Cluster(f"127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize(

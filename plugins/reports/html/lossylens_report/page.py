@@ -199,7 +199,7 @@ def _points(curve: CodecCurve) -> list[dict[str, Any]]:
     cells: list[dict[str, Any]] = []
     for point in curve.operating:
         if point.bpp is None:
-            best = f"never: {100 * point.best:.0f} %"
+            best = f"never: {100 * point.best:.1f} %"
             cells.append({"text": best, "title": "the largest share a measured rate keeps"})
             continue
         text = f"≤ {point.bpp:.3f}" if point.bound else f"{point.bpp:.3f}"
