@@ -118,13 +118,18 @@ class WorkerProcess(Worker[J, R]):
         self._active = time.monotonic()
         if kind == "stop":
             raise LossylensError(content) from (RuntimeError(trace) if trace else None)
+        if kind == "result":
+            self._child.send(TAKEN)
+        return self._noted(kind, content)
+
+    def _noted(self, kind: str, content: Any) -> list[tuple[J, R | Failure]]:
+        """Note what a message says; return the job that it says is done."""
         if kind == "ready":
             self.ready = True
             return []
         if kind == "begun":
             self.begun = content
             return []
-        self._child.send(TAKEN)
         if self.begun:
             self.begun -= 1
         return [(self._next_job(), content)]
@@ -138,8 +143,7 @@ class WorkerProcess(Worker[J, R]):
             return []
         self._child.kill()
         # What was done before and lies in the pipe has nothing to do with it.
-        done = self._left_in_pipe()
-        return done + self._lost(failure) if self.busy else self._ended(done)
+        return self._left_in_pipe() + self._lost(failure)
 
     def _left_in_pipe(self) -> list[tuple[J, R | Failure]]:
         """Return the results of a process that was killed which were not taken yet."""
@@ -147,16 +151,9 @@ class WorkerProcess(Worker[J, R]):
         with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
             while self.busy:
                 kind, content, _ = self.pipe.recv()
-                if kind == "begun":
-                    self.begun = content
-                elif kind == "result":
-                    found.append((self._next_job(), content))
-                    self.begun = self.begun and self.begun - 1
+                if kind != "stop":
+                    found += self._noted(kind, content)
         return found
-
-    def _ended(self, done: list[tuple[J, R | Failure]]) -> list[tuple[J, R | Failure]]:
-        self.stop()
-        return done
 
     def _excess(self) -> Failure | None:
         seconds, memory = self._resources.seconds, self._resources.memory

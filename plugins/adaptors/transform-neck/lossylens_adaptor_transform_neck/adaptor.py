@@ -19,7 +19,7 @@ from lossylens_adaptor_transform_neck.hosts import layout_of
 from lossylens_adaptor_transform_neck.neck import TransformNeck
 from lossylens_adaptor_transform_neck.neck_file import NeckFile, read_neck
 from lossylens_adaptor_transform_neck.options import NeckOptions
-from lossylens_adaptor_transform_neck.placing import on_patches
+from lossylens_adaptor_transform_neck.placing import decoded_on_patches
 from lossylens_adaptor_transform_neck.trained_for import unserved
 
 
@@ -136,10 +136,8 @@ class NeckAdaptor(Adaptor):
     def _latents(self, file: NeckFile, condition: Condition) -> Tensor:
         if condition.latents is None:
             raise ConfigError("an image that is not compressed has no latents for the neck")
-        held, channels = condition.latents, file.shape.channels
-        values = on_patches(
-            torch.from_numpy(held.values), held.stride, held.offset, file.shape.rows
-        )
+        channels = file.shape.channels
+        values = decoded_on_patches(condition.latents, file.shape.rows)
         if len(values) != channels:
             raise ConfigError(f"the latents have {len(values)} channels, and the neck {channels}")
         if self.options.latents == "other":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+from lossylens.codec import Latents
 from lossylens.errors import ConfigError
 from torch import Tensor
 
@@ -39,3 +41,12 @@ def on_patches(latents: Tensor, stride: int, offset: tuple[int, int], rows: int)
         height, width = latents.shape[-2:]
         raise ConfigError(f"the latents are {height}x{width}, and the neck takes {rows}x{rows}")
     return found
+
+
+def decoded_on_patches(latents: Latents, rows: int) -> Tensor:
+    """Return :func:`on_patches` of what a codec has read from a bitstream.
+
+    Raises:
+        ConfigError: as it does.
+    """
+    return on_patches(torch.from_numpy(latents.values), latents.stride, latents.offset, rows)

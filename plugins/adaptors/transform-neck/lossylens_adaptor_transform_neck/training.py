@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from lossylens.adaptor import Needs, Trained, Trainer, Training
-from lossylens.codec import Latents
 from lossylens.errors import ConfigError
 from lossylens.images.pixels import squared
 from lossylens.vlm import VisionAccess
@@ -40,7 +39,7 @@ from lossylens_adaptor_transform_neck.feature_training import FeatureTraining, H
 from lossylens_adaptor_transform_neck.neck import NeckShape, TransformNeck
 from lossylens_adaptor_transform_neck.neck_file import METHOD, OTHERS, read_neck
 from lossylens_adaptor_transform_neck.options import NeckTrainingOptions
-from lossylens_adaptor_transform_neck.placing import STRIDE, on_patches
+from lossylens_adaptor_transform_neck.placing import STRIDE, decoded_on_patches, on_patches
 
 #: Pictures whose latents a checkpoint holds.
 _OTHERS = 16
@@ -156,7 +155,7 @@ class NeckTraining(FeatureTraining):
         """
         latents = self.coded.variant(0, self.training.points[0]).condition.latents
         assert latents is not None
-        return len(on_patches(_tensor(latents), latents.stride, latents.offset, rows))
+        return len(decoded_on_patches(latents, rows))
 
     def _started(self, start: Path, rows: int) -> TransformNeck:
         """Return the neck to begin with.
@@ -178,7 +177,7 @@ class NeckTraining(FeatureTraining):
             reason = f"has {file.shape.blocks} blocks, not training.blocks, {own.blocks}"
         elif own.hidden not in (None, file.shape.hidden):
             reason = f"is {file.shape.hidden} wide inside, not training.hidden, {own.hidden}"
-        elif self._own.phase != "d1":
+        elif own.phase != "d1":
             reason = file.unfit(self.training.identity, self.point)
         if reason:
             raise ConfigError(f"training.start: {start}: {reason}")
@@ -239,7 +238,7 @@ class NeckTraining(FeatureTraining):
         for each in variants:
             latents = each.condition.latents
             assert latents is not None
-            found.append(on_patches(_tensor(latents), latents.stride, latents.offset, rows))
+            found.append(decoded_on_patches(latents, rows))
         return torch.stack(found).to(self.accelerator.device)
 
     def hidden(self, made: Tensor) -> Hidden:
@@ -353,7 +352,3 @@ class NeckTraining(FeatureTraining):
             "parameters": dict(self.point.parameters),
             "provenance": {"checkpoint": file_hash(self._codec_path)},
         }
-
-
-def _tensor(latents: Latents) -> Tensor:
-    return torch.from_numpy(latents.values)

@@ -33,6 +33,7 @@ from lossylens_adaptor_transform_neck.placing import on_patches
 from lossylens_adaptor_transform_neck.training import NeckTrainer
 from lossylens_toolkit.clip.clip_testing import save_clip
 from lossylens_toolkit.neural_codec.checkpoints import file_hash, read_checkpoint, write_checkpoint
+from lossylens_toolkit.testing.small_networks import DCAE, TCM, TIC, TIC_SERIAL
 from lossylens_toolkit.training.pairs import CodedPictures, Pairs
 from lossylens_toolkit.transformers_vlm.families.internvl import InternVLVlm
 from lossylens_toolkit.transformers_vlm.families.janus import JanusVlm
@@ -51,35 +52,6 @@ from transformers import CLIPModel, LlavaForConditionalGeneration
 #: 4x4 latents, and 4x4 patches of 14 pixels.
 SQUARE = Square(64)
 CLASSES = ("circle", "star")
-
-TIC = {"N": 8, "M": 12, "depths": [1, 1, 1, 2, 1, 1], "num_heads": [2, 2, 2, 2, 2, 2]}
-TIC_SERIAL = {
-    "variant": "serial",
-    "N": 8,
-    "M": 12,
-    "depths": [1, 1, 1, 2, 1],
-    "num_heads": [2, 2, 2, 2, 2],
-    "context_heads": 3,
-}
-TCM = {
-    "N": 8,
-    "M": 10,
-    "head_dim": [4, 4, 8, 8, 4, 4],
-    "z_channels": 6,
-    "attention_width": 16,
-    "context": [8, 6],
-}
-DCAE = {
-    "head_dim": [4, 4, 8, 8, 4, 4],
-    "N": 8,
-    "M": 10,
-    "features": [8, 8, 16],
-    "blocks": [1, 1, 2],
-    "z_channels": 6,
-    "hyper_head_dim": 4,
-    "dictionary": [8, 2, 4],
-    "context": [8, 6],
-}
 
 
 def png(seed: int) -> bytes:

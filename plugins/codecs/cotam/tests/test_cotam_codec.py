@@ -27,6 +27,7 @@ from lossylens_toolkit.clip.clip_testing import save_clip
 from lossylens_toolkit.neural_codec.checkpoints import write_checkpoint
 from lossylens_toolkit.neural_codec.container import SIDE_VERSION, VERSION, pack
 from lossylens_toolkit.testing.golden_weights import filled
+from lossylens_toolkit.testing.small_networks import DCAE
 from lossylens_toolkit.transformers_vlm.families.internvl import InternVLPreprocessor
 from lossylens_toolkit.transformers_vlm.families.llava_onevision import LlavaOnevisionPreprocessor
 from PIL import Image
@@ -317,18 +318,7 @@ def test_what_is_missing_is_said_before_anything_is_coded(folder, tmp_path):
 
 def test_dcae_has_gains_at_its_stages():
     codec = CotamDcaeCodec(level("0.0256"), CotamOptions(guidance="none", device="cpu"))
-    small = {
-        "head_dim": [4, 4, 8, 8, 4, 4],
-        "N": 8,
-        "M": 10,
-        "features": [8, 8, 16],
-        "blocks": [1, 1, 2],
-        "z_channels": 6,
-        "hyper_head_dim": 4,
-        "dictionary": [8, 2, 4],
-        "context": [8, 6],
-    }
-    network = codec.build({**CONFIG, "network": small})
+    network = codec.build({**CONFIG, "network": DCAE})
     x = torch.rand(1, 3, 128, 128)
     with network.at(torch.zeros(1, 1, 1)):
         low = network(x)

@@ -2,18 +2,8 @@ from lossylens_codec_dcae import network
 from lossylens_codec_dcae.codec import DcaeCodec
 from lossylens_codec_dcae.plugin import LEVELS, register_codecs
 from lossylens_toolkit.neural_codec.neural_suite import NeuralCodecChecks
+from lossylens_toolkit.testing.small_networks import DCAE as SMALL
 
-SMALL = {
-    "head_dim": [4, 4, 8, 8, 4, 4],
-    "N": 8,
-    "M": 10,
-    "features": [8, 8, 16],
-    "blocks": [1, 1, 2],
-    "z_channels": 6,
-    "hyper_head_dim": 4,
-    "dictionary": [8, 2, 4],
-    "context": [8, 6],
-}
 SCALE = {r"\.res_scale_[123]\.scale$": 50.0, r"^g_a\.6\.weight$": 0.25, r"^h_a\.2\.weight$": 0.6}
 
 

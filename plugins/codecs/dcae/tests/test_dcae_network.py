@@ -10,19 +10,9 @@ from lossylens_toolkit.neural_codec.neural_suite import (
     golden_files,
 )
 from lossylens_toolkit.testing.golden_networks import check_forward, check_strings, golden_network
+from lossylens_toolkit.testing.small_networks import DCAE as SMALL
 
 GOLDEN = golden_files(Path(__file__).parent / "golden", "dcae")
-SMALL = {
-    "head_dim": [4, 4, 8, 8, 4, 4],
-    "N": 8,
-    "M": 10,
-    "features": [8, 8, 16],
-    "blocks": [1, 1, 2],
-    "z_channels": 6,
-    "hyper_head_dim": 4,
-    "dictionary": [8, 2, 4],
-    "context": [8, 6],
-}
 
 
 class TestNetwork(NetworkChecks):

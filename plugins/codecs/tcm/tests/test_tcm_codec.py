@@ -4,15 +4,8 @@ from lossylens_codec_tcm import network
 from lossylens_codec_tcm.codec import TcmCodec
 from lossylens_codec_tcm.plugin import LEVELS, register_codecs
 from lossylens_toolkit.neural_codec.neural_suite import NeuralCodecChecks
+from lossylens_toolkit.testing.small_networks import TCM as SMALL
 
-SMALL = {
-    "N": 8,
-    "M": 10,
-    "head_dim": [4, 4, 8, 8, 4, 4],
-    "z_channels": 6,
-    "attention_width": 16,
-    "context": [8, 6],
-}
 SCALE = {r"\.conv1_2\.weight$": 0.2, r"\.igdn\.gamma$": 0.1}
 WIDER = {"N": 16}
 

@@ -15,16 +15,9 @@ from lossylens_toolkit.testing.golden_networks import (
     golden_input,
     golden_network,
 )
+from lossylens_toolkit.testing.small_networks import TCM as SMALL
 
 GOLDEN = golden_files(Path(__file__).parent / "golden", "tcm")
-SMALL = {
-    "N": 8,
-    "M": 10,
-    "head_dim": [4, 4, 8, 8, 4, 4],
-    "z_channels": 6,
-    "attention_width": 16,
-    "context": [8, 6],
-}
 
 
 class TestNetwork(NetworkChecks):

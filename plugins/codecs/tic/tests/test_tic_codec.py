@@ -11,16 +11,9 @@ from lossylens_toolkit.neural_codec import neural_options
 from lossylens_toolkit.neural_codec.checkpoints import write_checkpoint
 from lossylens_toolkit.neural_codec.neural_suite import KEEP, NeuralCodecChecks
 from lossylens_toolkit.testing.golden_weights import filled
+from lossylens_toolkit.testing.small_networks import TIC as SMALL
+from lossylens_toolkit.testing.small_networks import TIC_SERIAL as SMALL_SERIAL
 
-SMALL = {"N": 8, "M": 12, "depths": [1, 1, 1, 2, 1, 1], "num_heads": [2, 2, 2, 2, 2, 2]}
-SMALL_SERIAL = {
-    "variant": SERIAL,
-    "N": 8,
-    "M": 12,
-    "depths": [1, 1, 1, 2, 1],
-    "num_heads": [2, 2, 2, 2, 2],
-    "context_heads": 3,
-}
 SCALE = {r"\.residual_group\..*\.(attn\.proj|mlp\.fc2)\.weight$": 0.3}
 LEVEL = LEVELS[0]
 

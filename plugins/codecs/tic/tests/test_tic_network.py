@@ -17,13 +17,13 @@ from lossylens_toolkit.testing.golden_networks import (
     golden_input,
     golden_network,
 )
+from lossylens_toolkit.testing.small_networks import TIC as SMALL
 from torch.nn import functional
 
 GOLDEN = {
     variant: golden_files(Path(__file__).parent / "golden", name)
     for variant, name in ((HP, "tic-hp"), (SERIAL, "tic"))
 }
-SMALL = {"N": 8, "M": 12, "depths": [1, 1, 1, 2, 1, 1], "num_heads": [2, 2, 2, 2, 2, 2]}
 SERIAL_SMALL = {"N": 8, "M": 12, "depths": [1, 1, 1, 2, 1], "num_heads": [2, 2, 2, 2, 2]}
 
 
